@@ -1,0 +1,59 @@
+package wxtoken
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrCacheUnavailable is wrapped, together with the cause, by the error of
+// Source.Token when the cache does not answer and no usable token is at hand:
+// a fetch without the cache could kill the token of every other process.
+var ErrCacheUnavailable = errors.New("wxtoken: cache unavailable and no usable token at hand; check the cache's address and health")
+
+// An APIError is the platform's refusal of a request: errcode and errmsg as it
+// sent them, with the secret scrubbed. No token was issued.
+type APIError struct {
+	Code    int    // errcode, never 0
+	Message string // errmsg, which often ends in the platform's request id (rid)
+}
+
+// Error gives code, message and, for the codes that are known, what to do.
+func (e *APIError) Error() string {
+	return fmt.Sprintf("wxtoken: platform answered errcode %d: %s", e.Code, e.Message)
+}
+
+// Temporary reports whether the same request is worth sending again soon: the
+// platform was busy (-1, -1000) or the limit per minute was reached (45011).
+func (e *APIError) Temporary() bool {
+	return e.Code == -1 || e.Code == -1000 || e.Code == 45011
+}
+
+// A CooldownError says that the platform refused a fetch and is not asked again
+// before Until. Unwrap gives the refusal, mostly an *APIError.
+type CooldownError struct {
+	Until time.Time // wall clock
+	Err   error     // the first failure
+}
+
+func (e *CooldownError) Error() string {
+	return fmt.Sprintf("%v (not asked again before %s)", e.Err, e.Until.UTC().Format(time.RFC3339))
+}
+
+// Unwrap gives the failure that began the cooldown.
+func (e *CooldownError) Unwrap() error { return e.Err }
+
+// IsTokenRejected reports whether a business API's errcode says that the access
+// token is no longer good: 40001 (invalid or not latest), 40014 (invalid) or
+// 42001 (expired). 42007, which concerns the tokens of users, is not among them.
+func IsTokenRejected(code int) bool {
+	return code == 40001 || code == 40014 || code == 42001
+}
+
+// A notSentError wraps a fetch's failure that certainly issued no token,
+// because no request left the process. Every other failure that is not an
+// *APIError leaves open whether the platform issued one.
+type notSentError struct{ err error }
+
+func (e *notSentError) Error() string { return e.err.Error() }
+func (e *notSentError) Unwrap() error { return e.err }
