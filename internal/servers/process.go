@@ -1,0 +1,226 @@
+package servers
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+)
+
+// readyTimeout bounds the wait for a server to answer, on a machine that is busy with other tests.
+const readyTimeout = 20 * time.Second
+
+// askTimeout bounds one question.
+const askTimeout = 500 * time.Millisecond
+
+// errExited says that a server ended before it answered, as it does when its port is taken.
+var errExited = errors.New("exited at once")
+
+// program says how to run a server and how to ask it whether it is ready.
+type program struct {
+	path string
+	args func(port int) []string
+	ask  string   // sent over a new connection
+	want []string // all must be in the answer; a %d stands for the process id
+}
+
+// Server is one server process on a loopback port that stays the same for the Server's life.
+type Server struct {
+	tb   TB
+	prog program
+	port int
+	dir  string
+
+	mu     sync.Mutex
+	proc   *os.Process
+	exited chan struct{} // closed when proc has ended and was waited for
+}
+
+// start runs p on a free port. Another process may take the port between the choice and the bind: then the next one.
+func start(tb TB, p program) *Server {
+	tb.Helper()
+	s := &Server{tb: tb, prog: p, dir: tb.TempDir()}
+	tb.Cleanup(s.Stop)
+	err := errExited
+	for try := 0; try < 5 && errors.Is(err, errExited); try++ {
+		s.port = freePort()
+		err = s.restart()
+	}
+	if err != nil {
+		tb.Fatalf("%v", err)
+	}
+	return s
+}
+
+// Addr is the server's "127.0.0.1:port".
+func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+
+// Kill ends the server with SIGKILL and returns when it is gone. A server that is gone already stays so.
+func (s *Server) Kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kill()
+}
+
+// Stop is Kill: a test's server has nothing to save.
+func (s *Server) Stop() { s.Kill() }
+
+// Restart kills the server if it runs and starts it anew on the same port. Its data is gone, unless its arguments ask
+// for persistence.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	deadline := time.Now().Add(readyTimeout)
+	err := s.restart()
+	for errors.Is(err, errExited) && time.Now().Before(deadline) {
+		time.Sleep(20 * time.Millisecond)
+		err = s.restart()
+	}
+	if err != nil {
+		s.tb.Fatalf("%v", err)
+	}
+}
+
+// Pause stops the server with SIGSTOP: connections stay open and nothing answers. Unix only.
+func (s *Server) Pause() {
+	s.tb.Helper()
+	s.signal(pauseProcess)
+}
+
+// Resume lets a paused server go on, with SIGCONT. Unix only.
+func (s *Server) Resume() {
+	s.tb.Helper()
+	s.signal(resumeProcess)
+}
+
+func (s *Server) signal(send func(*os.Process) error) {
+	s.tb.Helper()
+	s.mu.Lock()
+	err := send(s.proc)
+	s.mu.Unlock()
+	if err != nil {
+		s.tb.Fatalf("servers: signal %s: %v", s.Addr(), err)
+	}
+}
+
+// restart ends the process if there is one, starts it and waits until it answers.
+func (s *Server) restart() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kill()
+	log, err := os.Create(filepath.Join(s.dir, "log"))
+	if err != nil {
+		return fmt.Errorf("servers: %w", err)
+	}
+	defer log.Close()
+	cmd := exec.Command(s.prog.path, s.prog.args(s.port)...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, log, log
+	dieWithParent(cmd)
+
+	started, exited := make(chan error), make(chan struct{})
+	go func() {
+		defer close(exited)
+		// The kernel takes the end of the starting thread for the end of the parent: keep that thread until the
+		// server is gone.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("servers: %w", err)
+	}
+	s.proc, s.exited = cmd.Process, exited
+	if err := s.waitReady(); err != nil {
+		s.kill()
+		said, _ := os.ReadFile(log.Name())
+		return fmt.Errorf("servers: %s on port %d: %w; it said:\n%s", s.prog.path, s.port, err, said)
+	}
+	return nil
+}
+
+// kill ends the process and waits for it; s.mu is held.
+func (s *Server) kill() {
+	if s.proc == nil {
+		return
+	}
+	_ = s.proc.Kill() // fails only if it is gone
+	<-s.exited
+}
+
+func (s *Server) waitReady() error {
+	deadline := time.Now().Add(readyTimeout)
+	for {
+		answered := s.answers()
+		select {
+		case <-s.exited:
+			return errExited
+		default:
+		}
+		if answered {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("not ready after %v", readyTimeout)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// answers asks whoever listens on the port, and looks for this server's process id: a stranger who took the port must
+// not pass for it.
+func (s *Server) answers() bool {
+	conn, err := net.DialTimeout("tcp", s.Addr(), askTimeout)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(askTimeout))
+	if _, err := conn.Write([]byte(s.prog.ask)); err != nil {
+		return false
+	}
+	var said []byte
+	buf := make([]byte, 4096)
+	for {
+		n, err := conn.Read(buf)
+		said = append(said, buf[:n]...)
+		if s.isReady(string(said)) {
+			return true
+		}
+		if err != nil {
+			return false
+		}
+	}
+}
+
+func (s *Server) isReady(said string) bool {
+	for _, want := range s.prog.want {
+		if !strings.Contains(said, strings.ReplaceAll(want, "%d", fmt.Sprint(s.proc.Pid))) {
+			return false
+		}
+	}
+	return true
+}
+
+// freePort returns a port that nobody listens on. It stays below the range from which systems pick local ports: a client
+// that retries against a killed server could otherwise be given the server's own port, and Restart would fail.
+// No well-known server's port is in the range.
+func freePort() int {
+	for {
+		port := 20000 + rand.IntN(5000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			_ = l.Close()
+			return port
+		}
+	}
+}
