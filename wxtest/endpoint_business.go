@@ -1,0 +1,174 @@
+package wxtest
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Handle adds a business endpoint: h is called after the access_token in the
+// query has been checked, and it answers as it likes. It replaces a built-in
+// endpoint of the same path, but not a token endpoint.
+//
+// Built in are /cgi-bin/get_api_domain_ip, /cgi-bin/message/custom/send (a JSON
+// POST, given back as "echo"), /cgi-bin/media/upload (multipart, field "media"),
+// /cgi-bin/media/get (binary, by media_id) and /cgi-bin/ticket/getticket.
+func (p *Platform) Handle(path string, h http.Handler) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.handlers[path] = h
+}
+
+// serve routes one request that no fault has spoiled.
+func (p *Platform) serve(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case TokenPath, QQPath:
+		p.serveToken(w, r)
+		return
+	case StablePath:
+		p.serveStable(w, r)
+		return
+	case CorpPath:
+		p.serveCorp(w, r)
+		return
+	}
+	p.mu.Lock()
+	custom := p.handlers[r.URL.Path]
+	t, code := p.verdict(r.URL.Query().Get("access_token"))
+	p.mu.Unlock()
+
+	serve := func(http.ResponseWriter, *http.Request, *token) { p.refuse(w, r, 40066) }
+	switch r.URL.Path {
+	case "/cgi-bin/get_api_domain_ip":
+		serve = p.serveDomainIP
+	case "/cgi-bin/message/custom/send":
+		serve = p.serveSend
+	case "/cgi-bin/media/upload":
+		serve = p.serveUpload
+	case "/cgi-bin/media/get":
+		serve = p.serveMedia
+	case "/cgi-bin/ticket/getticket":
+		serve = p.serveTicket
+	}
+	switch {
+	case code != 0:
+		p.refuse(w, r, code)
+	case custom != nil:
+		p.count(r.URL.Path, 0)
+		custom.ServeHTTP(w, r)
+	default:
+		serve(w, r, t)
+	}
+}
+
+func (p *Platform) serveDomainIP(w http.ResponseWriter, r *http.Request, _ *token) {
+	p.ok(w, r, map[string]any{"ip_list": []string{"101.226.233.128", "58.246.220.31"}})
+}
+
+func (p *Platform) serveSend(w http.ResponseWriter, r *http.Request, _ *token) {
+	if r.Method != http.MethodPost {
+		p.refuse(w, r, 43002)
+		return
+	}
+	var sent json.RawMessage
+	if json.NewDecoder(r.Body).Decode(&sent) != nil {
+		p.refuse(w, r, 47001)
+		return
+	}
+	p.ok(w, r, map[string]any{"errcode": 0, "errmsg": "ok", "echo": sent})
+}
+
+// A media is an uploaded file.
+type media struct {
+	name string
+	data []byte
+}
+
+func (p *Platform) serveUpload(w http.ResponseWriter, r *http.Request, _ *token) {
+	if r.Method != http.MethodPost {
+		p.refuse(w, r, 43002)
+		return
+	}
+	m, err := readMedia(r)
+	if err != nil {
+		p.refuse(w, r, 41005)
+		return
+	}
+	id := randomString(64)
+	p.mu.Lock()
+	p.media[id] = m
+	p.mu.Unlock()
+	p.ok(w, r, map[string]any{"type": r.URL.Query().Get("type"), "media_id": id, "created_at": time.Now().Unix()})
+}
+
+func readMedia(r *http.Request) (media, error) {
+	parts, err := r.MultipartReader()
+	if err != nil {
+		return media{}, err
+	}
+	for {
+		part, err := parts.NextPart()
+		if err != nil {
+			return media{}, err
+		}
+		if part.FormName() == "media" {
+			data, err := io.ReadAll(part)
+			if len(data) == 0 {
+				err = errors.Join(err, io.ErrUnexpectedEOF)
+			}
+			return media{part.FileName(), data}, err
+		}
+	}
+}
+
+func (p *Platform) serveMedia(w http.ResponseWriter, r *http.Request, _ *token) {
+	p.mu.Lock()
+	m, found := p.media[r.URL.Query().Get("media_id")]
+	p.mu.Unlock()
+	if !found {
+		p.refuse(w, r, 40007)
+		return
+	}
+	p.count(r.URL.Path, 0)
+	w.Header().Set("Content-Type", http.DetectContentType(m.data))
+	w.Header().Set("Content-Disposition", "attachment; filename="+strconv.Quote(m.name))
+	w.Header().Set("Content-Length", strconv.Itoa(len(m.data)))
+	_, _ = w.Write(m.data)
+}
+
+// A ticket is a JS ticket.
+type ticket struct {
+	value   string
+	expires time.Time
+}
+
+// serveTicket gives the same ticket until it ends, and says each time that it
+// has its whole life before it, as the platform does.
+func (p *Platform) serveTicket(w http.ResponseWriter, r *http.Request, t *token) {
+	kind := r.URL.Query().Get("type")
+	if t.ledger.app == nil || kind != "jsapi" && kind != "wx_card" {
+		p.refuse(w, r, 40097)
+		return
+	}
+	p.mu.Lock()
+	tickets := t.ledger.app.tickets
+	if !time.Now().Before(tickets[kind].expires) {
+		tickets[kind] = ticket{randomString(86), time.Now().Add(p.lifetime)}
+	}
+	value := tickets[kind].value
+	p.mu.Unlock()
+	p.ok(w, r, map[string]any{
+		"errcode": 0, "errmsg": "ok", "ticket": value, "expires_in": int64(p.lifetime / time.Second),
+	})
+}
+
+// LatestTicket returns the app's last ticket of a type ("jsapi", "wx_card"),
+// or "".
+func (p *Platform) LatestTicket(appID, kind string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.app(appID).tickets[kind].value
+}

@@ -1,0 +1,117 @@
+package wxtest_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/wxtoken/wxtoken/wxtest"
+)
+
+const api = "https://api.weixin.qq.com"
+
+// answer holds what the endpoints send.
+type answer struct {
+	Errcode     int
+	Errmsg      string
+	AccessToken string `json:"access_token"`
+	ExpiresIn   int    `json:"expires_in"`
+	Ticket      string
+	MediaID     string `json:"media_id"`
+	Echo        json.RawMessage
+}
+
+// get is the code under test in these examples.
+func get(client *http.Client, url string) (answer, error) {
+	resp, err := client.Get(url)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var a answer
+	return a, json.NewDecoder(resp.Body).Decode(&a)
+}
+
+const fetchWx1 = api + "/cgi-bin/token?grant_type=client_credential&appid=wx1&secret=s3cret"
+
+func Example() {
+	srv := wxtest.NewServer(wxtest.WithApp("wx1", "s3cret"))
+	defer srv.Close()
+	client := srv.Client() // api.weixin.qq.com is srv now
+
+	a, err := get(client, fetchWx1)
+	fmt.Println(err, a.AccessToken == srv.Latest("wx1"), a.ExpiresIn)
+
+	a, err = get(client, api+"/cgi-bin/get_api_domain_ip?access_token="+a.AccessToken)
+	fmt.Println(err, a.Errcode)
+	fmt.Println(srv.Stats().Fetches().Total(), "fetch")
+	// Output:
+	// <nil> true 7200
+	// <nil> 0
+	// 1 fetch
+}
+
+// A token that dies early: somebody else fetched one, and the grace is over.
+func ExamplePlatform_Issue() {
+	srv := wxtest.NewServer(wxtest.WithApp("wx1", "s3cret"), wxtest.WithGrace(0))
+	defer srv.Close()
+
+	a, _ := get(srv.Client(), fetchWx1)
+	srv.Issue("wx1")
+	fmt.Println(srv.Honoured(a.AccessToken))
+
+	a, _ = get(srv.Client(), api+"/cgi-bin/get_api_domain_ip?access_token="+a.AccessToken)
+	fmt.Println(a.Errcode)
+	// Output:
+	// false
+	// 40001
+}
+
+// A reply that is lost: the platform issued a token, and nobody knows it.
+func ExamplePlatform_Inject() {
+	p := wxtest.NewPlatform(wxtest.WithApp("wx1", "s3cret"))
+	p.Inject(wxtest.LostReply().On(wxtest.TokenCalls).Times(1))
+
+	_, err := get(p.Client(), fetchWx1)
+	fmt.Println(errors.Is(err, io.ErrUnexpectedEOF), p.Latest("wx1") != "")
+
+	a, err := get(p.Client(), fetchWx1)
+	fmt.Println(err, a.AccessToken == p.Latest("wx1"))
+	fmt.Println(p.Stats().Faults)
+	// Output:
+	// true true
+	// <nil> true
+	// map[lost reply:1]
+}
+
+func ExampleRefusal() {
+	p := wxtest.NewPlatform(wxtest.WithApp("wx1", "s3cret"))
+	defer p.Inject(wxtest.Refusal(45009))()
+
+	a, _ := get(p.Client(), fetchWx1)
+	fmt.Println(a.Errcode, a.Errmsg[:35])
+	// Output: 45009 reach max api daily quota limit, co
+}
+
+// ExampleNewPlatform in a testing/synctest bubble needs a *testing.T, so it is
+// a test: two hours pass at once.
+func TestExampleNewPlatform(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", "s3cret"))
+		a, err := get(p.Client(), fetchWx1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour)
+
+		a, err = get(p.Client(), api+"/cgi-bin/get_api_domain_ip?access_token="+a.AccessToken)
+		if err != nil || a.Errcode != 42001 {
+			t.Fatalf("got %v and %d (%s), want 42001: expired", err, a.Errcode, a.Errmsg)
+		}
+	})
+}

@@ -1,0 +1,258 @@
+package wxtest
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Paths of the token endpoints. Every other path is a business call.
+const (
+	TokenPath  = "/cgi-bin/token"        // each answer supersedes the token before it
+	StablePath = "/cgi-bin/stable_token" // repeats give the same token
+	CorpPath   = "/cgi-bin/gettoken"     // WeCom: repeats give the same token
+	QQPath     = "/api/getToken"         // QQ mini programs: as TokenPath
+)
+
+// A Platform is the fake without a network: an http.Handler, and a client
+// (Client, Transport) that calls it in process. NewServer puts it behind a
+// socket. It is safe for concurrent use.
+//
+// Methods that name an app panic if no such app was added: that is a mistake in
+// the test.
+type Platform struct {
+	lifetime  time.Duration
+	grace     time.Duration
+	strict    bool
+	perDay    int
+	perMinute int
+
+	mu       sync.Mutex // guards what follows; never held while waiting
+	rng      *rand.Rand
+	apps     map[string]*app
+	corps    map[corpKey]*ledger
+	tokens   map[string]*token // every token ever issued
+	media    map[string]media
+	handlers map[string]http.Handler
+	faults   []*injected
+	late     map[*time.Timer]struct{}
+	stats    Stats
+}
+
+// An app is one account with its two isolated kinds of token.
+type app struct {
+	secret    string
+	whitelist []string          // no entry: every IP may ask
+	refusals  map[string]int    // errcode by IP; "" is every IP
+	plain     ledger            // cgi-bin/token
+	stable    ledger            // cgi-bin/stable_token
+	forced    quota             // force_refresh
+	tickets   map[string]ticket // by type
+}
+
+type corpKey struct{ corpID, secret string }
+
+// An Option configures a Platform or Server at its creation.
+type Option func(*Platform)
+
+// WithApp adds an app, as AddApp does.
+func WithApp(appID, secret string) Option {
+	return func(p *Platform) { p.AddApp(appID, secret) }
+}
+
+// WithLifetime sets how long a token lives; the default is 7,200 s, as on the
+// platform. expires_in is in whole seconds, so a lifetime under a second panics.
+func WithLifetime(d time.Duration) Option {
+	if d < time.Second {
+		panic("wxtest: WithLifetime under a second: expires_in would be 0")
+	}
+	return func(p *Platform) { p.lifetime = d }
+}
+
+// WithGrace sets how long a superseded token lives on; the default is 5
+// minutes, as on the platform, and 0 kills it at once. A token never outlives
+// its own expiry. It is also the time before expiry in which stable_token gives
+// a new token, there at most half a lifetime.
+func WithGrace(d time.Duration) Option {
+	return func(p *Platform) { p.grace = d }
+}
+
+// WithStrictGrace makes the platform honour no more than the latest two tokens
+// of cgi-bin/token, even in their grace. By default every superseded token
+// lives for its grace. The platform documents neither; what is built for both
+// is safe. Tokens of stable_token are always kept strictly: two forced
+// refreshes are documented to kill a leaked one.
+func WithStrictGrace() Option {
+	return func(p *Platform) { p.strict = true }
+}
+
+// WithQuota limits how many tokens cgi-bin/token gives an app: perDay counts
+// from midnight in Beijing, and perMinute by the minute of the clock; beyond
+// them it answers 45009 and 45011. 0 is no limit. The default is 2,000 a day
+// (the platform gives test accounts 200) and no limit per minute, since none is
+// documented. The limits of stable_token, 500,000 and 10,000, are fixed.
+func WithQuota(perDay, perMinute int) Option {
+	return func(p *Platform) { p.perDay, p.perMinute = perDay, perMinute }
+}
+
+// WithSeed seeds the dice of Fault.Rate; the default is a fixed seed, so that a
+// sequence of requests meets the same faults in every run.
+func WithSeed(seed uint64) Option {
+	return func(p *Platform) { p.rng = rand.New(rand.NewPCG(seed, seed)) }
+}
+
+// NewPlatform returns a platform without apps, faults or network. In a
+// testing/synctest bubble, create it inside the bubble.
+func NewPlatform(opts ...Option) *Platform {
+	p := &Platform{
+		lifetime: 7200 * time.Second,
+		grace:    5 * time.Minute,
+		perDay:   2000,
+		rng:      rand.New(rand.NewPCG(1, 1)),
+		apps:     map[string]*app{},
+		corps:    map[corpKey]*ledger{},
+		tokens:   map[string]*token{},
+		media:    map[string]media{},
+		handlers: map[string]http.Handler{},
+		late:     map[*time.Timer]struct{}{},
+		stats:    Stats{Results: map[string]Tally{}, Faults: map[string]int{}},
+	}
+	for _, o := range opts {
+		o(p)
+	}
+	return p
+}
+
+// AddApp adds an official account, mini program or QQ mini program. It has no
+// token yet and no IP whitelist. To add an appID twice panics.
+func (p *Platform) AddApp(appID, secret string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.apps[appID] != nil {
+		panic("wxtest: AddApp: there is an app " + appID + " already; SetSecret changes its secret")
+	}
+	a := &app{secret: secret, refusals: map[string]int{}, tickets: map[string]ticket{}}
+	a.plain.app, a.stable.app, a.stable.strict, a.plain.strict = a, a, true, p.strict
+	p.apps[appID] = a
+}
+
+// AddCorp adds a WeCom application: a corp has one corpID and as many secrets
+// as applications, each with a token of its own.
+func (p *Platform) AddCorp(corpID, secret string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.corps[corpKey{corpID, secret}] = &ledger{}
+}
+
+// SetSecret replaces the app's secret at once. Tokens live on.
+func (p *Platform) SetSecret(appID, secret string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.app(appID).secret = secret
+}
+
+// SetWhitelist lets only these IPs ask for the app's tokens; others get 40164.
+// No ips: everyone may. It acts at once, where the platform takes some 5 minutes.
+// Requests to a Server on loopback come from 127.0.0.1, those through Transport
+// as well, and those through TransportFrom from the IP given there.
+func (p *Platform) SetWhitelist(appID string, ips ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.app(appID).whitelist = ips
+}
+
+// Refuse makes the token endpoints answer code to otherwise good requests for
+// the app, from the given IPs or, without ips, from everywhere: 40243 for a
+// frozen secret, 50004 or 50007 for an account, 89501, 89503, 89506 or 89507
+// for an IP that an administrator has yet to confirm or has refused. It ranks
+// after the whitelist and before the secret. Code 0 lifts it.
+func (p *Platform) Refuse(appID string, code int, ips ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := p.app(appID)
+	if len(ips) == 0 {
+		ips = []string{""}
+	}
+	for _, ip := range ips {
+		a.refusals[ip] = code
+	}
+}
+
+// app returns a known app; p.mu is held.
+func (p *Platform) app(appID string) *app {
+	a := p.apps[appID]
+	if a == nil {
+		panic(fmt.Sprintf("wxtest: no app %q: add it with AddApp or WithApp", appID))
+	}
+	return a
+}
+
+// Stats counts what the platform has seen.
+type Stats struct {
+	Results map[string]Tally // requests by path
+	Faults  map[string]int   // faults that struck, by Fault.String
+}
+
+// A Tally counts requests by the errcode that they came to, 0 being success,
+// whether or not the answer reached the client.
+type Tally map[int]int
+
+// Spoiled is the key in a Tally for requests that a fault kept from having any
+// effect; it is no errcode.
+const Spoiled = 1
+
+// Total is the number of all requests.
+func (t Tally) Total() (n int) {
+	for _, v := range t {
+		n += v
+	}
+	return n
+}
+
+// Stats returns a copy of the counters. A request is counted before it is
+// answered.
+func (p *Platform) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := Stats{Results: map[string]Tally{}, Faults: maps.Clone(p.stats.Faults)}
+	for path, t := range p.stats.Results {
+		s.Results[path] = maps.Clone(t)
+	}
+	return s
+}
+
+// Fetches adds up the requests to the token endpoints.
+func (s Stats) Fetches() Tally { return s.sum(isTokenPath) }
+
+// Calls adds up the business calls.
+func (s Stats) Calls() Tally {
+	return s.sum(func(path string) bool { return !isTokenPath(path) })
+}
+
+func (s Stats) sum(want func(path string) bool) Tally {
+	sum := Tally{}
+	for path, t := range s.Results {
+		if want(path) {
+			for code, n := range t {
+				sum[code] += n
+			}
+		}
+	}
+	return sum
+}
+
+func isTokenPath(path string) bool {
+	return path == TokenPath || path == StablePath || path == CorpPath || path == QQPath
+}
+
+func (p *Platform) count(path string, code int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stats.Results[path] == nil {
+		p.stats.Results[path] = Tally{}
+	}
+	p.stats.Results[path][code]++
+}
