@@ -15,7 +15,11 @@ var ErrCacheMiss = errors.New("wxtoken: cache miss")
 // time without harm. Keys and values are opaque to it.
 //
 // Implementations must be safe for concurrent use and should return soon after
-// ctx ends. Package cachetest tests that one keeps this contract.
+// ctx ends. They keep no slice that they are given, and none that they return.
+// A key has 1 to 250 bytes, none of them a space or control byte (0x00 to 0x20,
+// 0x7f), which are Memcached's rules; any other is refused with an error, so
+// that an application can move from one store to another. Package cachetest
+// tests that an implementation keeps this contract.
 type Cache interface {
 	// Get returns the bytes stored under key, or ErrCacheMiss. Any other error
 	// says that the store did not answer.
@@ -23,8 +27,9 @@ type Cache interface {
 
 	// CompareAndSwap atomically stores new under key for at least ttl (and
 	// little longer), if the bytes under key are old; nil old means that the
-	// key must be absent. It reports whether it stored. After an error the
-	// outcome is unknown: it may have stored, or may yet do so.
+	// key must be absent, an empty old that empty bytes are there. It reports
+	// whether it stored. After an error the outcome is unknown: it may have
+	// stored, or may yet do so. A ttl of 0 or less is an error.
 	CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error)
 }
 
@@ -44,4 +49,40 @@ func checkKey(key string) error {
 		}
 	}
 	return nil
+}
+
+// checkGet is what every backend does before it asks its store: a bad key gets
+// the same error everywhere, and nothing is sent once ctx has ended.
+func checkGet(ctx context.Context, key string) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("wxtoken: cache not asked: %w", err)
+	}
+	return checkKey(key)
+}
+
+// checkSwap is checkGet for a write. It also refuses a ttl that some store
+// would take for "never expires".
+func checkSwap(ctx context.Context, key string, ttl time.Duration) error {
+	if ttl <= 0 {
+		return fmt.Errorf("wxtoken: cache ttl of %v for key %q: must be positive", ttl, key)
+	}
+	return checkGet(ctx, key)
+}
+
+// roundUp gives d in whole units. An entry may outlive its ttl a little, but
+// must not die before it.
+func roundUp(d, unit time.Duration) int64 {
+	n := int64(d / unit)
+	if d%unit > 0 {
+		n++
+	}
+	return n
+}
+
+// storeError says which store and key an error of a store's client is about.
+func storeError(store, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("wxtoken: %s, key %q: %w", store, key, err)
 }

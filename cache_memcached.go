@@ -1,0 +1,124 @@
+package wxtoken
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"time"
+
+	"github.com/bradfitz/gomemcache/memcache"
+)
+
+// A MemcachedCache keeps each record as an item with flags 0 in Memcached. Give
+// every process the same servers in the same order: the key picks the server.
+//
+// gomemcache knows no ctx. A call returns when ctx ends; what it sent may still
+// take effect, and is given up by the client's Timeout (default 500 ms).
+type MemcachedCache struct{ client *memcache.Client }
+
+// NewMemcachedCache returns a Cache over client, which stays the caller's to
+// close. It panics on nil.
+func NewMemcachedCache(client *memcache.Client) *MemcachedCache {
+	if client == nil {
+		panic("wxtoken: NewMemcachedCache: the client is nil")
+	}
+	return &MemcachedCache{client}
+}
+
+// Get implements Cache.
+func (m *MemcachedCache) Get(ctx context.Context, key string) ([]byte, error) {
+	if err := checkGet(ctx, key); err != nil {
+		return nil, err
+	}
+	item, err := m.get(ctx, key)
+	switch {
+	case errors.Is(err, memcache.ErrCacheMiss):
+		return nil, ErrCacheMiss
+	case err != nil:
+		return nil, storeError("memcached", key, err)
+	}
+	return item.Value, nil
+}
+
+// CompareAndSwap implements Cache. Memcached counts in whole seconds: an entry
+// lives up to two seconds longer than ttl.
+func (m *MemcachedCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+	if err := checkSwap(ctx, key, ttl); err != nil {
+		return false, err
+	}
+	// A copy, because a write that ctx cut short may still be reading it.
+	item := &memcache.Item{Key: key, Value: bytes.Clone(new), Expiration: expiration(ttl)}
+	err := m.swap(ctx, item, old)
+	// A write may have taken effect before its connection broke, and be the
+	// reason why the same again is refused: only success is an answer then.
+	if m.dropDead(err) && m.swap(ctx, item, old) == nil {
+		err = nil
+	}
+	if errors.Is(err, memcache.ErrNotStored) || errors.Is(err, memcache.ErrCacheMiss) {
+		return false, nil
+	}
+	return err == nil, storeError("memcached", key, err)
+}
+
+// swap compares the bytes itself, and writes on condition that the item still
+// has the cas id of those that it compared.
+func (m *MemcachedCache) swap(ctx context.Context, item *memcache.Item, old []byte) error {
+	if old == nil {
+		return within(ctx, func() error { return m.client.Add(item) })
+	}
+	for {
+		found, err := m.get(ctx, item.Key)
+		switch {
+		case err != nil:
+			return err
+		case found.CasID == 0: // nothing written with it would ever be stored
+			return errors.New("the server has no cas ids: start it without -C, and use no proxy that hides them")
+		case !bytes.Equal(found.Value, old):
+			return memcache.ErrNotStored
+		}
+		item.CasID = found.CasID
+		err = within(ctx, func() error { return m.client.CompareAndSwap(item) })
+		if !errors.Is(err, memcache.ErrCASConflict) {
+			return err
+		}
+		// Somebody wrote in between, but perhaps the same bytes: compare again.
+	}
+}
+
+// get asks a second time when the connection was dead: that harms nobody.
+func (m *MemcachedCache) get(ctx context.Context, key string) (*memcache.Item, error) {
+	var item *memcache.Item
+	get := func() (err error) { item, err = m.client.Get(key); return err }
+	err := within(ctx, get)
+	if m.dropDead(err) {
+		err = within(ctx, get)
+	}
+	if err != nil {
+		return nil, err // not item: a call that ctx cut short may yet write to it
+	}
+	return item, nil
+}
+
+// dropDead reports whether err says that the connection was dead, as all idle
+// ones are after a restart of the server, and drops those.
+func (m *MemcachedCache) dropDead(err error) bool {
+	var op *net.OpError
+	if !errors.Is(err, io.EOF) && (!errors.As(err, &op) || op.Op == "dial" || op.Timeout()) {
+		return false
+	}
+	_ = m.client.Close() // closes what is idle; the client stays usable
+	return true
+}
+
+// expiration is in seconds. Memcached takes 0 for never, over 30 days for a unix
+// time, and ends an item up to a second early: hence one more.
+func expiration(ttl time.Duration) int32 {
+	seconds := roundUp(ttl, time.Second) + 1
+	if seconds > 30*24*60*60 {
+		seconds += time.Now().Unix()
+	}
+	return int32(min(seconds, math.MaxInt32))
+}

@@ -1,0 +1,67 @@
+package wxtoken
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+)
+
+// A MemoryCache keeps records in this process: for tests, and for an app that
+// runs as one process. Several processes need a shared store; with a memory
+// each, every fetch of one would kill the token of the others.
+//
+// The zero MemoryCache is empty and ready to use. It has no goroutine: expired
+// entries are removed by later writes, at most once a minute.
+type MemoryCache struct {
+	mu        sync.Mutex
+	entries   map[string]memoryEntry // guarded by mu, nil before the first write
+	nextSweep time.Time              // guarded by mu
+}
+
+type memoryEntry struct {
+	value   string // a string, so that bytes are copied in and out
+	expires time.Time
+}
+
+// NewMemoryCache returns an empty MemoryCache.
+func NewMemoryCache() *MemoryCache { return new(MemoryCache) }
+
+// Get implements Cache.
+func (m *MemoryCache) Get(ctx context.Context, key string) ([]byte, error) {
+	if err := checkGet(ctx, key); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.entries[key]
+	if !ok || !time.Now().Before(e.expires) {
+		return nil, ErrCacheMiss
+	}
+	return []byte(e.value), nil
+}
+
+// CompareAndSwap implements Cache. An entry lives for exactly ttl.
+func (m *MemoryCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+	if err := checkSwap(ctx, key, ttl); err != nil {
+		return false, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	expired := func(_ string, e memoryEntry) bool { return !now.Before(e.expires) }
+	e, present := m.entries[key]
+	present = present && !expired(key, e)
+	if present != (old != nil) || e.value != string(old) && present {
+		return false, nil
+	}
+	if m.entries == nil {
+		m.entries = make(map[string]memoryEntry)
+	}
+	if !now.Before(m.nextSweep) {
+		maps.DeleteFunc(m.entries, expired)
+		m.nextSweep = now.Add(time.Minute)
+	}
+	m.entries[key] = memoryEntry{string(new), now.Add(ttl)}
+	return true, nil
+}
