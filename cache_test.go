@@ -1,0 +1,78 @@
+package wxtoken_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bradfitz/gomemcache/memcache"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/cachetest"
+	"github.com/wxtoken/wxtoken/internal/servers"
+)
+
+func TestMemoryCacheKeepsTheContract(t *testing.T) {
+	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return new(wxtoken.MemoryCache) })
+}
+
+func TestRedisCacheKeepsTheContract(t *testing.T) {
+	cache := wxtoken.NewRedisCache(redisClient(t, servers.Redis(t).Addr()))
+	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return cache })
+}
+
+func TestMemcachedCacheKeepsTheContract(t *testing.T) {
+	cache := wxtoken.NewMemcachedCache(memcachedClient(t, servers.Memcached(t).Addr()))
+	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return cache })
+}
+
+// Several servers, one of them listed twice for twice the weight.
+func TestMemcachedCacheOverSeveralServersKeepsTheContract(t *testing.T) {
+	one, two := servers.Memcached(t).Addr(), servers.Memcached(t).Addr()
+	cache := wxtoken.NewMemcachedCache(memcachedClient(t, one, two, two))
+	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return cache })
+}
+
+// A mistake in a key or ttl is told in the same words, whatever the store.
+func TestBadArgumentsGetTheSameErrorEverywhere(t *testing.T) {
+	caches := map[string]wxtoken.Cache{ // nothing is sent, so no server is needed
+		"memory":    wxtoken.NewMemoryCache(),
+		"redis":     wxtoken.NewRedisCache(redisClient(t, "127.0.0.1:1")),
+		"memcached": wxtoken.NewMemcachedCache(memcachedClient(t, "127.0.0.1:1")),
+	}
+	for name, cache := range caches {
+		t.Run(name, func(t *testing.T) {
+			for key, want := range map[string]string{
+				"":                       "wxtoken: cache key of 0 bytes: must be 1 to 250",
+				strings.Repeat("k", 251): "wxtoken: cache key of 251 bytes: must be 1 to 250",
+				"my app:token":           `wxtoken: cache key "my app:token" has a space or control byte at offset 2`,
+				"token\n":                `wxtoken: cache key "token\n" has a space or control byte at offset 5`,
+			} {
+				_, err := cache.Get(t.Context(), key)
+				assert.ErrorContains(t, err, want)
+				_, err = cache.CompareAndSwap(t.Context(), key, nil, nil, time.Second)
+				assert.ErrorContains(t, err, want)
+			}
+			_, err := cache.CompareAndSwap(t.Context(), "key", nil, nil, 0)
+			assert.ErrorContains(t, err, `wxtoken: cache ttl of 0s for key "key": must be positive`)
+		})
+	}
+}
+
+// redisClient connects without retries, so that one call is one command, and is
+// closed at the test's end.
+func redisClient(t testing.TB, addr string) *redis.Client {
+	client := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	return client
+}
+
+func memcachedClient(t testing.TB, addrs ...string) *memcache.Client {
+	client := memcache.New(addrs...)
+	client.Timeout = 2 * time.Second // a busy machine is no failure
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	return client
+}

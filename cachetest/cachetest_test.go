@@ -1,0 +1,91 @@
+package cachetest
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/wxtoken/wxtoken"
+)
+
+func TestRun(t *testing.T) {
+	Run(t, func(*testing.T) wxtoken.Cache { return wxtoken.NewMemoryCache() })
+}
+
+// A cache that is slow keeps the contract all the same.
+func TestSlowCachePasses(t *testing.T) {
+	slow := change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
+		time.Sleep(3 * time.Millisecond)
+		return s.on(c)
+	}}
+	assert.Empty(t, failures(t, slow))
+}
+
+// TestBrokenCachesFail breaks a cache in one way at a time, and sees the suite
+// notice: a check that nothing can fail would be worth nothing.
+func TestBrokenCachesFail(t *testing.T) {
+	tried := make(map[string]bool)
+	for name, broken := range brokenCaches {
+		t.Run(name, func(t *testing.T) {
+			assert.Contains(t, failures(t, broken.change), broken.check)
+		})
+		tried[broken.check] = true
+	}
+	for _, c := range checks {
+		assert.True(t, tried[c.name], "no cache is broken in the way that %q should find", c.name)
+	}
+}
+
+// failures runs every check on a cache with a change, in virtual time, and
+// gives what those that failed said.
+func failures(t *testing.T, c change) map[string]string {
+	failed := make(map[string]string)
+	synctest.Test(t, func(t *testing.T) {
+		for _, check := range checks {
+			r := &recorder{TB: t}
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				c.Cache = wxtoken.NewMemoryCache()
+				check.run(tester{TB: r, cache: c})
+			}()
+			<-done
+			if r.Failed() {
+				failed[check.name] = strings.Join(r.said, "\n")
+			}
+		}
+	})
+	return failed
+}
+
+// A recorder is a test that may fail without failing the real one.
+type recorder struct {
+	testing.TB
+	mu   sync.Mutex
+	said []string
+}
+
+func (r *recorder) Helper() {}
+
+func (r *recorder) Errorf(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.said = append(r.said, fmt.Sprintf(format, args...))
+}
+
+func (r *recorder) Fatalf(format string, args ...any) {
+	r.Errorf(format, args...)
+	runtime.Goexit()
+}
+
+func (r *recorder) Failed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.said) > 0
+}

@@ -1,0 +1,157 @@
+package cachetest
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"strings"
+)
+
+func checkMiss(t tester) {
+	key := t.newKey()
+	t.wantMiss(key)
+	t.wantRefused(key, []byte("old"), []byte("new"))
+	t.wantMiss(key)
+}
+
+func checkSwap(t tester) {
+	key := t.newKey()
+	one, two := []byte("one"), []byte("two")
+	t.wantStored(key, nil, one)
+	t.wantValue(key, one)
+	for _, wrong := range []string{"", "on", "one ", "ONE", "one\x00", "two"} {
+		t.wantRefused(key, []byte(wrong), two)
+	}
+	t.wantRefused(key, nil, two)
+	t.wantStored(key, one, two)
+	t.wantValue(key, two)
+	t.wantRefused(key, one, one)
+	t.wantStored(key, two, two) // as a new ttl does
+	t.wantStored(key, two, one)
+	t.wantValue(key, one)
+}
+
+// An empty value is a value: a key that holds it is not absent.
+func checkEmptyValue(t tester) {
+	key, empty := t.newKey(), []byte{}
+	t.wantRefused(key, empty, []byte("v"))
+	t.wantStored(key, nil, empty)
+	t.wantValue(key, empty)
+	t.wantRefused(key, nil, []byte("v"))
+	got, _ := t.get(key)
+	if got == nil {
+		t.Errorf("Get of an empty value returned nil, which as CompareAndSwap's old would mean that the key is absent")
+	}
+	t.wantStored(key, got, []byte("v"))
+	t.wantStored(key, []byte("v"), nil) // nil new stores no bytes, too
+	t.wantValue(key, empty)
+}
+
+func checkAnyBytes(t tester) {
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	key := t.newKey()
+	var old []byte
+	for _, value := range [][]byte{
+		all,
+		[]byte("\x00"),
+		[]byte("\x00\x00"),
+		[]byte("\r\n"),
+		[]byte("END\r\nSTORED\r\n"),
+		[]byte("+OK\r\n$-1\r\n"),
+		[]byte("0"),
+		[]byte("00"),
+		[]byte("1e0"),
+		[]byte("nil"),
+		[]byte("false"),
+		[]byte(" "),
+		[]byte(`{"a":"中文"}`),
+		[]byte("\xff\xfe\x80 not utf-8"),
+	} {
+		t.wantStored(key, old, value)
+		t.wantValue(key, value)
+		t.wantRefused(key, old, []byte("x"))
+		old = value
+	}
+}
+
+func checkLargeValue(t tester) {
+	random := rand.NewChaCha8([32]byte{1})
+	one, two := make([]byte, 64<<10), make([]byte, 64<<10)
+	_, _ = random.Read(one)
+	_, _ = random.Read(two)
+	key := t.newKey()
+	t.wantStored(key, nil, one)
+	t.wantValue(key, one)
+	almost := bytes.Clone(one)
+	almost[len(almost)-1] ^= 1
+	t.wantRefused(key, almost, two)
+	t.wantRefused(key, one[:len(one)-1], two)
+	t.wantStored(key, one, two)
+	t.wantValue(key, two)
+}
+
+// What is stored changes by CompareAndSwap only, never through a slice.
+func checkIsolation(t tester) {
+	key := t.newKey()
+	passed := []byte("value")
+	t.wantStored(key, nil, passed)
+	passed[0] = 'X'
+	t.wantValue(key, []byte("value"))
+	got, _ := t.get(key)
+	got[0] = 'X'
+	t.wantValue(key, []byte("value"))
+
+	old := []byte("value")
+	t.wantStored(key, old, []byte("other"))
+	if string(old) != "value" {
+		t.Errorf("CompareAndSwap changed old to %s", show(old))
+	}
+}
+
+func checkKeysApart(t tester) {
+	key := t.newKey()
+	keys := []string{
+		key, strings.ToLower(key), key + ":", key + "0", key[:len(key)-1],
+		key + "\u00e9", key + "e\u0301", key + "%20", key + "+",
+	}
+	for _, k := range keys {
+		t.wantStored(k, nil, []byte(k))
+	}
+	for _, k := range keys {
+		t.wantValue(k, []byte(k))
+	}
+}
+
+// The longest key that must work, and two of them that differ in the last byte.
+func checkLongestKey(t tester) {
+	key := t.newKey()
+	key += strings.Repeat("k", 249-len(key))
+	for _, last := range []string{"1", "2"} {
+		t.wantMiss(key + last)
+		t.wantStored(key+last, nil, []byte(last))
+	}
+	t.wantValue(key+"1", []byte("1"))
+	t.wantStored(key+"1", []byte("1"), []byte("changed"))
+	t.wantValue(key+"2", []byte("2"))
+}
+
+func checkBadKeys(t tester) {
+	key := t.newKey()
+	for _, bad := range []string{
+		"",
+		key + strings.Repeat("k", 251-len(key)),
+		key + strings.Repeat("k", 5000),
+		key + " ",
+		" " + key,
+		key + "\t0",
+		key + "\r\nflush_all\r\n",
+		key + "\x00",
+		key + "\x1f",
+		key + "\x7f",
+	} {
+		t.wantError(t.Context(), bad, nil)
+	}
+	t.wantMiss(key)
+}
