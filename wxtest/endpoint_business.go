@@ -19,46 +19,39 @@ import (
 func (p *Platform) Handle(path string, h http.Handler) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.handlers[path] = h
+	p.business[path] = func(w http.ResponseWriter, r *http.Request, _ *token) {
+		p.count(r.URL.Path, 0)
+		h.ServeHTTP(w, r)
+	}
 }
+
+// A businessHandler serves a call whose token is good.
+type businessHandler func(http.ResponseWriter, *http.Request, *token)
 
 // serve routes one request that no fault has spoiled.
 func (p *Platform) serve(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case TokenPath, QQPath:
 		p.serveToken(w, r)
-		return
 	case StablePath:
 		p.serveStable(w, r)
-		return
 	case CorpPath:
 		p.serveCorp(w, r)
-		return
+	default:
+		p.serveBusiness(w, r)
 	}
-	p.mu.Lock()
-	custom := p.handlers[r.URL.Path]
-	t, code := p.verdict(r.URL.Query().Get("access_token"))
-	p.mu.Unlock()
+}
 
-	serve := func(http.ResponseWriter, *http.Request, *token) { p.refuse(w, r, 40066) }
-	switch r.URL.Path {
-	case "/cgi-bin/get_api_domain_ip":
-		serve = p.serveDomainIP
-	case "/cgi-bin/message/custom/send":
-		serve = p.serveSend
-	case "/cgi-bin/media/upload":
-		serve = p.serveUpload
-	case "/cgi-bin/media/get":
-		serve = p.serveMedia
-	case "/cgi-bin/ticket/getticket":
-		serve = p.serveTicket
-	}
+func (p *Platform) serveBusiness(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	t, code := p.verdict(r.URL.Query().Get("access_token"))
+	serve := p.business[r.URL.Path]
+	p.mu.Unlock()
 	switch {
 	case code != 0:
 		p.refuse(w, r, code)
-	case custom != nil:
-		p.count(r.URL.Path, 0)
-		custom.ServeHTTP(w, r)
+	case serve == nil:
+		p.refuse(w, r, 40066)
 	default:
 		serve(w, r, t)
 	}

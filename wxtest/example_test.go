@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,8 +95,9 @@ func ExampleRefusal() {
 	defer p.Inject(wxtest.Refusal(45009))()
 
 	a, _ := get(p.Client(), fetchWx1)
-	fmt.Println(a.Errcode, a.Errmsg[:35])
-	// Output: 45009 reach max api daily quota limit, co
+	text, _, _ := strings.Cut(a.Errmsg, ",")
+	fmt.Println(a.Errcode, text)
+	// Output: 45009 reach max api daily quota limit
 }
 
 // ExampleNewPlatform in a testing/synctest bubble needs a *testing.T, so it is

@@ -20,7 +20,7 @@ type token struct {
 // A ledger is the line of tokens of one credential. Platform.mu guards it.
 type ledger struct {
 	app    *app // nil for WeCom
-	strict bool
+	strict bool // even if the platform is not
 	latest *token
 	spent  quota
 }
@@ -67,7 +67,7 @@ func (p *Platform) verdict(value string) (*token, int) {
 		return t, 0
 	case now.Sub(t.superseded) >= p.grace:
 		return nil, 40001
-	case t.ledger.strict && t.seq < t.ledger.latest.seq-1:
+	case (p.strict || t.ledger.strict) && t.seq < t.ledger.latest.seq-1:
 		return nil, 40001
 	}
 	return t, 0

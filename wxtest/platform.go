@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -36,7 +36,7 @@ type Platform struct {
 	corps    map[corpKey]*ledger
 	tokens   map[string]*token // every token ever issued
 	media    map[string]media
-	handlers map[string]http.Handler
+	business map[string]businessHandler // by path
 	faults   []*injected
 	late     map[*time.Timer]struct{}
 	stats    Stats
@@ -116,9 +116,15 @@ func NewPlatform(opts ...Option) *Platform {
 		corps:    map[corpKey]*ledger{},
 		tokens:   map[string]*token{},
 		media:    map[string]media{},
-		handlers: map[string]http.Handler{},
 		late:     map[*time.Timer]struct{}{},
 		stats:    Stats{Results: map[string]Tally{}, Faults: map[string]int{}},
+	}
+	p.business = map[string]businessHandler{
+		"/cgi-bin/get_api_domain_ip":   p.serveDomainIP,
+		"/cgi-bin/message/custom/send": p.serveSend,
+		"/cgi-bin/media/upload":        p.serveUpload,
+		"/cgi-bin/media/get":           p.serveMedia,
+		"/cgi-bin/ticket/getticket":    p.serveTicket,
 	}
 	for _, o := range opts {
 		o(p)
@@ -135,7 +141,8 @@ func (p *Platform) AddApp(appID, secret string) {
 		panic("wxtest: AddApp: there is an app " + appID + " already; SetSecret changes its secret")
 	}
 	a := &app{secret: secret, refusals: map[string]int{}, tickets: map[string]ticket{}}
-	a.plain.app, a.stable.app, a.stable.strict, a.plain.strict = a, a, true, p.strict
+	a.plain = ledger{app: a}
+	a.stable = ledger{app: a, strict: true}
 	p.apps[appID] = a
 }
 
@@ -161,7 +168,7 @@ func (p *Platform) SetSecret(appID, secret string) {
 func (p *Platform) SetWhitelist(appID string, ips ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.app(appID).whitelist = ips
+	p.app(appID).whitelist = slices.Clone(ips)
 }
 
 // Refuse makes the token endpoints answer code to otherwise good requests for

@@ -1,0 +1,157 @@
+package wxtest_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken/wxtest"
+)
+
+func newServer(t *testing.T, opts ...wxtest.Option) *wxtest.Server {
+	srv := wxtest.NewServer(append(opts, wxtest.WithApp("wx1", "s3cret"))...)
+	t.Cleanup(srv.Close)
+	return srv
+}
+
+func TestServerEveryWayIn(t *testing.T) {
+	srv := newServer(t)
+	srv.Handle("/h", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.Host+" "+r.FormValue("x"))
+	}))
+	for url, client := range map[string]*http.Client{
+		srv.URL + tokenURL("wx1", "s3cret"):                       http.DefaultClient,
+		srv.URL + tokenURL("wx1", "s3cret") + "&":                 srv.Client(),
+		"http://sh.api.weixin.qq.com" + tokenURL("wx1", "s3cret"): srv.Client(),
+		fetchWx1:       srv.Client(),
+		fetchWx1 + "&": srv.Platform.Client(),
+	} {
+		a, err := get(client, url)
+		require.NoError(t, err)
+		assert.Equal(t, srv.Latest("wx1"), a.AccessToken)
+	}
+	assert.Equal(t, wxtest.Tally{0: 5}, srv.Stats().Fetches())
+
+	resp, err := srv.Client().PostForm(api+"/h?access_token="+srv.Latest("wx1"), url.Values{"x": {"y"}})
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	assert.Equal(t, "api.weixin.qq.com y", string(body))
+	assert.Equal(t, "api.weixin.qq.com", resp.Request.URL.Host)
+}
+
+func TestServerLostReply(t *testing.T) {
+	srv := newServer(t)
+	client := srv.Client()
+	srv.Inject(wxtest.LostReply().Times(1))
+	_, err := get(client, fetchWx1)
+	require.ErrorIs(t, err, io.EOF)
+	assert.NotEmpty(t, srv.Latest("wx1"))
+
+	// On a connection that was used before, net/http repeats a GET by itself.
+	_, err = get(client, fetchWx1)
+	require.NoError(t, err)
+	srv.Inject(wxtest.LostReply().Times(1))
+	_, err = get(client, fetchWx1)
+	require.NoError(t, err)
+	assert.Equal(t, wxtest.Tally{0: 4}, srv.Stats().Fetches())
+}
+
+func TestServerAnswersFaults(t *testing.T) {
+	srv := newServer(t)
+	srv.Inject(wxtest.ServerError(502).Times(1))
+	resp, err := srv.Client().Get(fetchWx1)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	assert.Equal(t, 502, resp.StatusCode)
+
+	srv.Inject(wxtest.Truncated().Times(1))
+	_, err = get(srv.Client(), fetchWx1)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF, "JSON cut short")
+
+	srv.SetWhitelist("wx1", "127.0.0.1")
+	a, err := get(srv.Client(), fetchWx1)
+	require.NoError(t, err)
+	assert.Zero(t, a.Errcode)
+}
+
+// A client that goes away ends the latency; the request takes effect.
+func TestServerLatencyEndsWithTheClient(t *testing.T) {
+	srv := newServer(t)
+	srv.Inject(wxtest.Latency(time.Hour))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fetchWx1, nil)
+	require.NoError(t, err)
+	_, err = srv.Client().Do(req)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Eventually(t, func() bool { return srv.Latest("wx1") != "" }, 10*time.Second, time.Millisecond)
+}
+
+func TestServerCloseWaitsForNothingDelayed(t *testing.T) {
+	srv := newServer(t)
+	srv.Inject(wxtest.LateRequest(time.Hour).Times(1))
+	_, err := get(srv.Client(), fetchWx1)
+	require.ErrorIs(t, err, io.EOF)
+
+	srv.Inject(wxtest.Latency(time.Hour))
+	done := make(chan error, 1)
+	go func() {
+		_, err := get(srv.Client(), fetchWx1)
+		done <- err
+	}()
+	require.Eventually(t, func() bool { return srv.Stats().Faults["latency"] == 1 }, 10*time.Second, time.Millisecond)
+	srv.Close()
+	<-done
+
+	_, err = get(srv.Client(), fetchWx1)
+	var refused *url.Error
+	require.True(t, errors.As(err, &refused), "nobody listens: %v", err)
+	assert.True(t, strings.HasPrefix(refused.URL, api), "the error names the host that was asked")
+	assert.Equal(t, 1, srv.Stats().Fetches().Total(), "the late request was dropped")
+}
+
+// Everything at once, for the race detector.
+func TestConcurrentUse(t *testing.T) {
+	srv := newServer(t, wxtest.WithQuota(0, 0))
+	p := srv.Platform
+	for _, client := range []*http.Client{srv.Client(), p.Client()} {
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for range 20 {
+					a, err := get(client, fetchWx1)
+					assert.NoError(t, err)
+					a, err = get(client, api+"/cgi-bin/get_api_domain_ip?access_token="+a.AccessToken)
+					assert.NoError(t, err)
+					assert.Zero(t, a.Errcode)
+				}
+			})
+			wg.Go(func() {
+				for range 20 {
+					lift := p.Inject(wxtest.Latency(time.Microsecond).Rate(0.5))
+					p.Revoke("unknown")
+					p.SetSecret("wx1", "s3cret")
+					p.SetWhitelist("wx1")
+					p.Refuse("wx1", 0)
+					p.Honoured(p.LatestStable("wx1"))
+					p.Stats()
+					lift()
+				}
+			})
+		}
+		wg.Wait()
+	}
+	assert.Equal(t, 320, p.Stats().Fetches().Total())
+	assert.Equal(t, 320, p.Stats().Calls()[0])
+}
