@@ -113,7 +113,7 @@ func (f Fault) String() string { return f.name }
 // On narrows the fault to TokenCalls, to BusinessCalls or to one path.
 func (f Fault) On(where string) Fault { f.on = where; return f }
 
-// Times ends the fault after it struck n requests.
+// Times ends the fault after it struck n requests; 0 is no limit.
 func (f Fault) Times(n int) Fault { f.times = n; return f }
 
 // Rate makes the fault strike each request with a probability from 0 to 1.

@@ -147,11 +147,15 @@ func (p *Platform) AddApp(appID, secret string) {
 }
 
 // AddCorp adds a WeCom application: a corp has one corpID and as many secrets
-// as applications, each with a token of its own.
+// as applications, each with a token of its own. To add a pair twice panics.
 func (p *Platform) AddCorp(corpID, secret string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.corps[corpKey{corpID, secret}] = &ledger{}
+	k := corpKey{corpID, secret}
+	if p.corps[k] != nil {
+		panic("wxtest: AddCorp: corp " + corpID + " has this secret already")
+	}
+	p.corps[k] = &ledger{}
 }
 
 // SetSecret replaces the app's secret at once. Tokens live on.

@@ -291,6 +291,8 @@ func TestMistakesInTheTestPanic(t *testing.T) {
 	p := newPlatform(t)
 	assert.PanicsWithValue(t, `wxtest: no app "nosuch": add it with AddApp or WithApp`, func() { p.Latest("nosuch") })
 	assert.Panics(t, func() { p.AddApp("wx1", "again") })
+	p.AddCorp("ww1", "a")
+	assert.Panics(t, func() { p.AddCorp("ww1", "a") })
 	assert.Panics(t, func() { wxtest.WithLifetime(time.Millisecond) })
 	p.fetch() // no lock was left behind
 }
