@@ -1,0 +1,54 @@
+# `make` or `make help` lists the targets. Each works on every module of the repository unless it says otherwise.
+
+# Nested modules come first, the root last.
+MODULES := $(shell find . -name go.mod -not -path './.cache/*' | xargs -n 1 dirname | sort -r)
+each = set -e; for dir in $(MODULES); do echo "== $$dir"; $(1); done
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+PLATFORMS   := linux/amd64 linux/arm64 linux/386 linux/arm darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+COVERAGE    := 90
+FUZZTIME    ?= 1m
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: servers ## vet and run all tests with the race detector, against real servers
+	@$(call each,(cd $$dir && go vet ./... && go test -race ./...))
+
+.PHONY: servers
+servers: ## install redis-server and memcached where they are missing (Debian, as root or with sudo)
+	@sh .ci/install-servers
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck and govulncheck
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }
+	@$(call each,(cd $$dir && go vet ./... && go run $(STATICCHECK) ./...))
+	@$(call each,(cd $$dir && GOVULNCHECK=$(GOVULNCHECK) sh $(CURDIR)/.ci/govulncheck))
+
+.PHONY: cover
+cover: servers ## fail if the root package's tests cover less than 90 % of its statements
+	@go test -coverprofile=coverage.out .
+	@go tool cover -func=coverage.out | awk '/^total:/ { sub("%", "", $$3); covered = $$3 } \
+		END { printf "%s %% covered, at least $(COVERAGE) %% wanted\n", covered; exit covered + 0 < $(COVERAGE) }'
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (1m)
+	@grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | while IFS=: read -r file func; do \
+		echo "== $$file $${func#func }"; \
+		(cd "$$(dirname "$$file")" && go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) .) || exit 1; \
+	done
+
+.PHONY: cross
+cross: ## build and vet the root module for every platform, without cgo
+	@for platform in $(PLATFORMS); do \
+		export GOOS=$${platform%/*} GOARCH=$${platform#*/} CGO_ENABLED=0; \
+		echo "== $$platform"; \
+		go build ./... && go vet ./... || exit 1; \
+	done
+
+.PHONY: test-32bit
+test-32bit: ## run the root module's tests as 32-bit programs (on linux/amd64)
+	@GOARCH=386 CGO_ENABLED=0 go test ./...
