@@ -1,0 +1,245 @@
+package sim
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/wxtoken/wxtoken"
+)
+
+// A record is what the model reads of the shared record. It has a decoder of
+// its own, so that it checks the format and not the library against itself.
+type record struct {
+	V         int             `json:"v"`
+	Epoch     json.RawMessage `json:"epoch"`
+	Seq       int64           `json:"seq"`
+	Token     string          `json:"token"`
+	IssuedAt  int64           `json:"issued_at"`
+	ExpiresAt int64           `json:"expires_at"`
+	Lease     string          `json:"lease"`
+	Owed      int             `json:"owed"`
+	Rejected  bool            `json:"rejected"`
+	Cooldown  json.RawMessage `json:"cooldown"`
+}
+
+// decode gives nil for no record, and for one that cannot be read.
+func decode(b []byte) *record {
+	var r record
+	if b == nil || json.Unmarshal(b, &r) != nil {
+		return nil
+	}
+	return &r
+}
+
+// A watch is what the checks remember. Guarded by world.mu.
+type watch struct {
+	rec        *record             // in the store
+	published  map[string]bool     // tokens that were in the record
+	owner      map[string]*request // who fetched a token last
+	active     map[*request]bool
+	storeFault time.Time // the last flush, fall-back, or end of a partition
+	wentBack   bool      // and the record has not been right since
+
+	stale      string // why the record is silently stale now; "" if it is not
+	staleSince time.Time
+	ring       ring
+}
+
+// forget drops the requests of a process that died, except those that the
+// platform may still answer.
+func (h *watch) forget(p *process) {
+	for q := range h.active {
+		if q.p == p && !q.landed.IsZero() {
+			delete(h.active, q)
+		}
+		q.disturbed = q.disturbed || q.p == p
+	}
+}
+
+// called notes that a fetch begins, which must be the only one.
+func (w *world) called(p *process) *request {
+	q := &request{p: p, lease: p.lease, called: time.Now()}
+	for other := range w.watch.active {
+		if other.returned.IsZero() && !w.explained(other) && w.cfg.Grace != Stable {
+			w.violation("I4", fmt.Sprintf("node %d fetches while node %d does, and nothing was wrong", p.n.id, other.p.n.id))
+		}
+	}
+	w.watch.active[q] = true
+	w.trace(p.n, "fetch begins", nil, "")
+	return q
+}
+
+// explained reports whether a fault allows a second fetch beside q.
+func (w *world) explained(q *request) bool {
+	return q.disturbed || q.p.dead || !w.watch.storeFault.Before(q.called) || w.watch.rec == nil
+}
+
+// land is the platform's answer to q.
+func (w *world) land(q *request, busy bool) (wxtoken.Token, error) {
+	now := time.Now()
+	q.landed = now
+	if q.p.dead {
+		delete(w.watch.active, q)
+	}
+	if refusal := w.platform.refuses(now, !q.p.n.unlisted, q.p.secret); refusal != nil || busy {
+		if busy {
+			refusal = &wxtoken.APIError{Code: -1, Message: "system error"}
+		}
+		w.platform.refused++
+		w.trace(q.p.n, fmt.Sprintf("platform answers %d", refusal.Code), nil, "")
+		return wxtoken.Token{}, refusal
+	}
+	token, expiresIn := w.platform.issue(now, false)
+	q.token = token
+	w.watch.owner[token] = q
+	w.trace(q.p.n, "platform issues", nil, token)
+	w.check()
+	return wxtoken.Token{Value: token, ExpiresAt: q.called.Add(time.Duration(expiresIn) * time.Second)}, nil
+}
+
+// answered notes that q's process knows its outcome.
+func (w *world) answered(q *request, err error) {
+	q.returned = time.Now()
+	if !q.landed.IsZero() && q.token == "" {
+		delete(w.watch.active, q) // refused: there is nothing to settle
+	}
+	if err != nil {
+		w.trace(q.p.n, "fetch fails: "+kindOf(err), nil, "")
+	} else {
+		w.trace(q.p.n, "fetch returns", nil, q.token)
+	}
+}
+
+// written checks a change of the record that p made.
+func (w *world) written(p *process, before, after []byte) {
+	old, rec := decode(before), decode(after)
+	w.watch.rec = rec
+	if rec == nil {
+		w.violation("record", fmt.Sprintf("node %d stored what is not a record", p.n.id))
+		return
+	}
+	if bytes.Contains(after, []byte(secretMark)) {
+		w.violation("I5", "the secret is in the record")
+	}
+	if old == nil {
+		old = &record{}
+	}
+	w.trace(p.n, "writes", rec, rec.Token)
+	if rec.Token != "" && rec.Token != old.Token {
+		w.tokenWritten(p, old, rec)
+	}
+	if rec.Lease != "" && rec.Lease != old.Lease {
+		p.lease = rec.Lease
+		w.report.Leases++
+		if old.Lease != "" {
+			w.report.Takeovers++
+		}
+	}
+	for q := range w.watch.active {
+		if q.p == p && !q.returned.IsZero() && !q.landed.IsZero() {
+			delete(w.watch.active, q)
+		}
+	}
+	w.check()
+}
+
+// tokenWritten is I1. A token that the record held before may be put back
+// after the store lost it, with owed raised; any other must come from its own
+// fetcher, under the lease of that fetch.
+func (w *world) tokenWritten(p *process, old, rec *record) {
+	h := &w.watch
+	if h.published[rec.Token] {
+		w.report.WrittenBack++
+		if latest, _ := w.platform.latest(); rec.Owed == 0 && rec.Token != latest {
+			w.violation("I1", fmt.Sprintf("node %d put back an old token, and owed is 0", p.n.id))
+		}
+		return
+	}
+	h.published[rec.Token] = true
+	q := h.owner[rec.Token]
+	switch {
+	case q == nil:
+		w.violation("I1", fmt.Sprintf("node %d wrote a token that no node fetched", p.n.id))
+	case q.p != p:
+		w.violation("I1", fmt.Sprintf("node %d wrote a token that node %d fetched", p.n.id, q.p.n.id))
+	case old.Lease == "" || old.Lease != q.lease:
+		w.violation("I1", fmt.Sprintf("node %d wrote its token without the lease", p.n.id))
+	case bytes.Equal(old.Epoch, rec.Epoch) && rec.Seq <= old.Seq:
+		w.violation("seq", fmt.Sprintf("node %d wrote a new token with seq %d after %d", p.n.id, rec.Seq, old.Seq))
+	}
+}
+
+// settleTime is how long after its answer a request counts as in flight while
+// its process has written nothing: cache operations can be paused, or fail.
+const settleTime = 5 * time.Minute
+
+// check is I2: it notes when the record begins to hold a superseded token and
+// nothing says so, and when that ends.
+func (w *world) check() {
+	h, now := &w.watch, time.Now()
+	why := w.silentlyStale(now)
+	if (why == "") == (h.stale == "") {
+		return
+	}
+	if h.stale != "" {
+		w.report.StaleFor[h.stale] += now.Sub(h.staleSince)
+		h.stale = ""
+		return
+	}
+	h.stale, h.staleSince = why, now
+	w.report.StaleTimes[why]++
+	w.trace(nil, "silently stale: "+why, h.rec, "")
+	if why == unexcused {
+		latest, _ := w.platform.latest()
+		w.violation("I2", fmt.Sprintf("the record holds %d, the latest is %d, and nothing says so", number(h.rec.Token), number(latest)))
+	}
+}
+
+// Why a record may hold a superseded token while nothing says so.
+const (
+	excuseForeign  = "foreign fetch"
+	excuseWentBack = "store went back"
+	excuseLate     = "landed after the verifying fetch"
+	unexcused      = "unexcused"
+)
+
+func (w *world) silentlyStale(now time.Time) string {
+	h := &w.watch
+	if h.rec != nil && w.store.get(now) == nil {
+		h.rec = nil // expired, or flushed
+	}
+	latest, foreign := w.platform.latest()
+	if h.rec == nil || h.rec.Token == "" {
+		return ""
+	}
+	if h.rec.Token == latest {
+		h.wentBack = false
+		return ""
+	}
+	if h.rec.Lease != "" || h.rec.Owed > 0 || h.rec.Rejected || !now.Before(time.UnixMilli(h.rec.ExpiresAt)) {
+		return ""
+	}
+	if w.cfg.Grace == Stable && w.platform.accepts(h.rec.Token, now) {
+		return "" // good to its own end, whatever was issued since
+	}
+	for q := range h.active {
+		if q.landed.IsZero() || q.returned.IsZero() {
+			return ""
+		}
+		if now.Sub(q.returned) < settleTime || q.p.n.cut() || q.p.n.pausedUntil.After(now) {
+			return ""
+		}
+	}
+	last, mine := h.owner[latest], h.owner[h.rec.Token]
+	switch {
+	case foreign || w.platform.tokens[max(number(h.rec.Token), 0)].foreign:
+		return excuseForeign
+	case h.wentBack:
+		return excuseWentBack
+	case last != nil && mine != nil && last.called.Before(mine.called):
+		return excuseLate
+	}
+	return unexcused
+}

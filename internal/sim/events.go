@@ -1,0 +1,129 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// startEvents starts what befalls the store, the platform or many nodes.
+func (w *world) startEvents(wg *sync.WaitGroup) {
+	purpose := 10
+	every := func(period time.Duration, do func(r *rand.Rand)) {
+		purpose++
+		r := w.rand(-1, purpose)
+		if period <= 0 {
+			return
+		}
+		wg.Go(func() {
+			for w.sleep(between(r, period/2, period*3/2)) {
+				do(r)
+			}
+		})
+	}
+	f := w.cfg.Faults
+	every(f.FlushEvery, func(*rand.Rand) { w.locked(w.flush) })
+	every(f.FallBackEvery, func(*rand.Rand) { w.locked(func() { w.fallBack(0) }) })
+	every(f.LagEvery, func(r *rand.Rand) { w.locked(func() { w.fallBack(between(r, time.Second, time.Minute)) }) })
+	every(f.PartitionEvery, w.partition)
+	every(f.ForeignEvery, func(*rand.Rand) { w.locked(func() { w.foreignFetch() }) })
+	every(f.RotateEvery, w.rotateSecret)
+	every(f.DeployEvery, func(r *rand.Rand) {
+		w.locked(func() {
+			for _, i := range r.Perm(len(w.nodes))[:len(w.nodes)/3] {
+				w.nodes[i].kill("deploy")
+			}
+		})
+	})
+	if f.PingPong {
+		wg.Go(w.pingPong)
+	}
+	wg.Go(func() {
+		for w.sleep(time.Minute) {
+			w.locked(w.check)
+		}
+	})
+}
+
+func (w *world) locked(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *world) flush() {
+	w.store.flush()
+	w.watch.storeFault = time.Now()
+	w.trace(nil, "store flushed", nil, "")
+	w.report.Flushes++
+	w.check()
+}
+
+func (w *world) fallBack(lag time.Duration) {
+	if !w.store.fallBack(time.Now(), lag) {
+		return
+	}
+	w.watch.storeFault = time.Now()
+	w.watch.wentBack = true
+	w.watch.rec = decode(w.store.get(time.Now()))
+	w.trace(nil, "store went back", w.watch.rec, "")
+	w.report.FallBacks++
+	w.check()
+}
+
+// partition cuts half of the nodes off from the store for a while.
+func (w *world) partition(r *rand.Rand) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	until := time.Now().Add(w.cfg.Faults.PartitionFor)
+	w.blackout = r.IntN(2) == 0
+	for _, i := range r.Perm(len(w.nodes))[:len(w.nodes)/2] {
+		w.nodes[i].cutUntil = until
+	}
+	w.watch.storeFault = until
+	w.trace(nil, "partition", nil, "")
+	w.report.Partitions++
+}
+
+func (w *world) foreignFetch() string {
+	token, _ := w.platform.issue(time.Now(), true)
+	w.trace(nil, "foreign fetch", nil, token)
+	w.report.Foreign++
+	w.check()
+	return token
+}
+
+// pingPong is a system that knows nothing of wxtoken: it calls once a minute
+// and fetches whenever it is refused.
+func (w *world) pingPong() {
+	var token string
+	for w.sleep(time.Minute) {
+		w.locked(func() {
+			if !w.platform.accepts(token, time.Now()) {
+				token = w.foreignFetch()
+			}
+		})
+	}
+}
+
+// rotateSecret changes the secret at the platform; the nodes are redeployed
+// with the new one at random times in the three hours after.
+func (w *world) rotateSecret(r *rand.Rand) {
+	w.mu.Lock()
+	w.platform.secret++
+	secret := w.platform.secret
+	w.trace(nil, "secret rotated", nil, "")
+	w.report.Rotations++
+	delays := make([]time.Duration, len(w.nodes))
+	for i := range delays {
+		delays[i] = between(r, time.Minute, 3*time.Hour)
+	}
+	w.mu.Unlock()
+	for i, n := range w.nodes {
+		go func() {
+			if w.sleep(delays[i]) {
+				w.locked(func() { n.secret = secret; n.kill("redeploy") })
+			}
+		}()
+	}
+}

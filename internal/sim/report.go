@@ -1,0 +1,118 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Report is what came of a run.
+type Report struct {
+	Seed   uint64
+	Grace  Grace
+	Length time.Duration
+
+	Calls         int // that got a token, the repeated ones not counted
+	Rejected      int // at first use
+	RejectedTwice int // of those, also after Invalidate and a second Token
+	Failed        int // calls of Token that gave an error
+	Errors        map[string]int
+	LongestWait   time.Duration // in Token, the process's pauses not counted
+
+	// Of the rejected ones, those on a node that could not reach the store.
+	RejectedCut, RejectedTwiceCut int
+
+	Fetches  int // of the nodes that the platform answered with a token
+	Issued   int // new tokens, foreign ones included
+	Refused  int // with an errcode
+	MaxToday int // most answered fetches in a day, foreign ones included
+	Foreign  int
+
+	Reads, Writes                  int // cache operations
+	Leases, Takeovers, WrittenBack int // leases taken; from another; tokens put back
+
+	// How often and how long the record held a superseded token and nothing
+	// said so, by what excuses it.
+	StaleTimes map[string]int
+	StaleFor   map[string]time.Duration
+
+	// Faults that were injected.
+	Pauses, Restarts, LateRequests, LostReplies, CacheErrors int
+	Flushes, FallBacks, Partitions, Rotations                int
+
+	Broken     int // invariants, in all
+	Violations []Violation
+}
+
+func (w *world) finish() {
+	r, p := &w.report, &w.platform
+	r.Seed, r.Grace, r.Length = w.cfg.Seed, w.cfg.Grace, w.cfg.Length
+	r.Fetches, r.Issued, r.Refused, r.MaxToday = p.answered, len(p.tokens), p.refused, p.maxToday
+	if h := &w.watch; h.stale != "" {
+		r.StaleFor[h.stale] += time.Since(h.staleSince)
+	}
+}
+
+// PerMillion is the rejected calls at first use, and those still rejected
+// after one retry, per million calls.
+func (r *Report) PerMillion() (first, retried float64) {
+	calls := float64(max(r.Calls, 1))
+	return float64(r.Rejected) * 1e6 / calls, float64(r.RejectedTwice) * 1e6 / calls
+}
+
+// FetchesADay is how often the platform was made to answer with a token.
+func (r *Report) FetchesADay() float64 { return float64(r.Fetches) / (r.Length.Hours() / 24) }
+
+// Add makes r the sum of runs of the same kind, so that its figures are means.
+func (r *Report) Add(o Report) {
+	if r.Errors == nil {
+		*r = Report{Seed: o.Seed, Grace: o.Grace, Errors: map[string]int{}, StaleTimes: map[string]int{}, StaleFor: map[string]time.Duration{}}
+	}
+	r.Length += o.Length
+	for _, f := range []struct{ to, from *int }{
+		{&r.Calls, &o.Calls}, {&r.Rejected, &o.Rejected}, {&r.RejectedTwice, &o.RejectedTwice}, {&r.Failed, &o.Failed},
+		{&r.RejectedCut, &o.RejectedCut}, {&r.RejectedTwiceCut, &o.RejectedTwiceCut},
+		{&r.Fetches, &o.Fetches}, {&r.Issued, &o.Issued}, {&r.Refused, &o.Refused}, {&r.Foreign, &o.Foreign},
+		{&r.Reads, &o.Reads}, {&r.Writes, &o.Writes}, {&r.Leases, &o.Leases}, {&r.Takeovers, &o.Takeovers}, {&r.WrittenBack, &o.WrittenBack},
+		{&r.Pauses, &o.Pauses}, {&r.Restarts, &o.Restarts}, {&r.LateRequests, &o.LateRequests}, {&r.LostReplies, &o.LostReplies},
+		{&r.CacheErrors, &o.CacheErrors}, {&r.Flushes, &o.Flushes}, {&r.FallBacks, &o.FallBacks}, {&r.Partitions, &o.Partitions}, {&r.Rotations, &o.Rotations},
+		{&r.Broken, &o.Broken},
+	} {
+		*f.to += *f.from
+	}
+	r.MaxToday = max(r.MaxToday, o.MaxToday)
+	r.LongestWait = max(r.LongestWait, o.LongestWait)
+	add(r.Errors, o.Errors)
+	add(r.StaleTimes, o.StaleTimes)
+	add(r.StaleFor, o.StaleFor)
+	r.Violations = append(r.Violations, o.Violations...)
+}
+
+func add[N int | time.Duration](to, from map[string]N) {
+	for k, n := range from {
+		to[k] += n
+	}
+}
+
+// String is the report for a reader, without the violations' traces.
+func (r *Report) String() string {
+	var b strings.Builder
+	first, retried := r.PerMillion()
+	fmt.Fprintf(&b, "seed %d, %s, %.1f days: %d calls, %.2f rejected per million (%d), %.2f after one retry (%d), %.2f fetches a day (most in a day %d), longest wait %s\n",
+		r.Seed, r.Grace, r.Length.Hours()/24, r.Calls, first, r.Rejected, retried, r.RejectedTwice, r.FetchesADay(), r.MaxToday, r.LongestWait.Round(time.Millisecond))
+	fmt.Fprintf(&b, "  without the store: %d rejected, %d after one retry; failed %d\n", r.RejectedCut, r.RejectedTwiceCut, r.Failed)
+	fmt.Fprintf(&b, "  platform: %d issued, %d refused, %d foreign; cache: %d reads, %d writes; leases %d, takeovers %d, written back %d\n",
+		r.Issued, r.Refused, r.Foreign, r.Reads, r.Writes, r.Leases, r.Takeovers, r.WrittenBack)
+	fmt.Fprintf(&b, "  faults: %d pauses, %d restarts, %d late, %d lost replies, %d cache errors, %d flushes, %d fall-backs, %d partitions, %d rotations\n",
+		r.Pauses, r.Restarts, r.LateRequests, r.LostReplies, r.CacheErrors, r.Flushes, r.FallBacks, r.Partitions, r.Rotations)
+	for _, k := range slices.Sorted(maps.Keys(r.Errors)) {
+		fmt.Fprintf(&b, "  error %s: %d\n", k, r.Errors[k])
+	}
+	for _, k := range slices.Sorted(maps.Keys(r.StaleTimes)) {
+		fmt.Fprintf(&b, "  silently stale, %s: %d times, %s\n", k, r.StaleTimes[k], r.StaleFor[k].Round(time.Second))
+	}
+	fmt.Fprintf(&b, "  violations: %d\n", r.Broken)
+	return b.String()
+}

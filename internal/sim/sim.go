@@ -1,0 +1,155 @@
+// Package sim plays many processes that share one credential against a model
+// of the platform and of the store, in virtual time, while things go wrong. It
+// drives wxtoken from outside, by its public interfaces alone: each node is a
+// Source with a Cache and a Fetcher in which the faults live.
+//
+// Run must be called inside a synctest bubble. All that the model draws comes
+// from one seed.
+package sim
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/wxtoken/wxtoken"
+)
+
+// A Source is what is under test.
+type Source interface {
+	Token(ctx context.Context) (wxtoken.Token, error)
+	Invalidate(ctx context.Context, rejected string) error
+}
+
+// Config says what to play.
+type Config struct {
+	Seed      uint64
+	Nodes     int
+	Length    time.Duration // virtual
+	CallEvery time.Duration // mean time between the calls of one node
+	Grace     Grace
+	Faults    Faults
+
+	// New makes the Source of a process that starts. id names the process, so
+	// that a Source can draw its randomness from the seed.
+	New func(f wxtoken.Fetcher, c wxtoken.Cache, id uint64) Source
+}
+
+// Faults says what goes wrong; its zero value is a world without faults. The
+// fields without a unit are probabilities for each operation.
+type Faults struct {
+	Pause      float64 // of a process, around a cache operation or a fetch
+	PauseMean  time.Duration
+	Crash      float64 // after the platform issued, before the process knows
+	Late       float64 // a request is given up, and reaches the platform 5–60 s later
+	LostReply  float64
+	CacheError float64 // half of them after the operation took effect
+	Busy       float64 // errcode -1
+
+	FlushEvery    time.Duration // the store loses everything
+	FallBackEvery time.Duration // the store goes back by one write
+	LagEvery      time.Duration // the store goes back by 1–60 s
+
+	// UseAfterPause lets a caller use the token that it held when its process
+	// was paused: no library can prevent that refusal. Otherwise it asks again.
+	UseAfterPause bool
+
+	Skew           time.Duration // clocks are off by up to this, either way
+	PartitionEvery time.Duration // half of the nodes lose the store
+	PartitionFor   time.Duration
+	ForeignEvery   time.Duration // another system fetches for the same app
+	PingPong       bool          // another system fetches whenever it is refused
+	RotateEvery    time.Duration // a new secret, and a redeploy over three hours
+	DeployEvery    time.Duration // a third of the nodes restart at once
+	NotListed      int           // nodes whose IP is not on the whitelist
+}
+
+// ProtocolFaults are those for which docs/protocol.md gives figures.
+func ProtocolFaults() Faults {
+	return Faults{
+		Pause: 0.02, PauseMean: 90 * time.Second,
+		Crash: 0.02, Late: 0.02, LostReply: 0.02, CacheError: 0.005, Busy: 0.02,
+		FlushEvery: 48 * time.Hour, FallBackEvery: 72 * time.Hour,
+	}
+}
+
+// A world is everything around the nodes. mu guards all of it, the nodes' and
+// processes' fields included, except what their comments exempt; it is never
+// held while virtual time passes.
+type world struct {
+	cfg   Config
+	start time.Time
+	over  chan struct{} // closed when the run ends
+
+	mu       sync.Mutex
+	platform platform
+	store    store
+	nodes    []*node
+	watch    watch
+	report   Report
+	blackout bool // during a partition: no answer, in place of a quick error
+}
+
+// Run plays cfg and returns what came of it.
+func Run(cfg Config) Report {
+	w := newWorld(cfg)
+	var callers, events sync.WaitGroup
+	for _, n := range w.nodes {
+		callers.Go(n.run)
+	}
+	w.startEvents(&events)
+	callers.Wait()
+	close(w.over)
+	events.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range w.nodes {
+		n.proc.cancel()
+	}
+	w.finish()
+	return w.report
+}
+
+func newWorld(cfg Config) *world {
+	w := &world{cfg: cfg, start: time.Now(), over: make(chan struct{})}
+	w.platform = platform{grace: cfg.Grace, lifetime: 2 * time.Hour}
+	w.report = Report{Errors: map[string]int{}, StaleFor: map[string]time.Duration{}, StaleTimes: map[string]int{}}
+	w.watch = watch{published: map[string]bool{}, active: map[*request]bool{}, owner: map[string]*request{}}
+	for i := range cfg.Nodes {
+		n := &node{w: w, id: i, calls: w.rand(i, 1), ops: w.rand(i, 2), fetches: w.rand(i, 3)}
+		if s := cfg.Faults.Skew; s > 0 {
+			n.skew = time.Duration(n.calls.Int64N(2*int64(s))-int64(s)) / 1e6 * 1e6 // whole milliseconds, as in the record
+		}
+		n.unlisted = i < cfg.Faults.NotListed
+		w.nodes = append(w.nodes, n)
+		n.boot()
+	}
+	return w
+}
+
+// rand gives the generator of one purpose of one node, so that the order in
+// which goroutines run does not change what another one draws.
+func (w *world) rand(node, purpose int) *rand.Rand {
+	return rand.New(rand.NewPCG(w.cfg.Seed, uint64(node+1)<<8|uint64(purpose)))
+}
+
+func exponential(r *rand.Rand, mean time.Duration) time.Duration {
+	return time.Duration(r.ExpFloat64() * float64(mean))
+}
+
+func between(r *rand.Rand, lo, hi time.Duration) time.Duration {
+	return lo + time.Duration(r.Int64N(int64(hi-lo)))
+}
+
+// sleep reports false if the run ended meanwhile.
+func (w *world) sleep(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-w.over:
+		return false
+	}
+}

@@ -1,0 +1,89 @@
+package sim
+
+import (
+	"flag"
+	"os"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	seedFlag  = flag.Uint64("sim.seed", 1, "the first seed")
+	traceFlag = flag.Bool("sim.trace", false, "print the trace of every violation")
+)
+
+// One processor: goroutines that are ready at the same instant then run in the
+// same order each time, mostly, and other work on the machine is left alone.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	runtime.GOMAXPROCS(1)
+	os.Exit(m.Run())
+}
+
+// play runs cfg in a bubble.
+func play(t *testing.T, cfg Config) (r Report) {
+	t.Helper()
+	seedRandom(t, cfg.Seed)
+	began := time.Now()
+	synctest.Test(t, func(t *testing.T) { r = Run(cfg) })
+	t.Logf("%s  took %s", r.String(), time.Since(began).Round(time.Millisecond))
+	if *traceFlag {
+		for _, v := range r.Violations {
+			t.Log(v)
+		}
+	}
+	return r
+}
+
+func config(seed uint64, nodes int, days float64) Config {
+	return Config{Seed: seed, Nodes: nodes, Length: time.Duration(days * 24 * float64(time.Hour)), CallEvery: time.Minute}
+}
+
+func rules(r Report) map[string]int {
+	m := map[string]int{}
+	for _, v := range r.Violations {
+		m[v.Rule]++
+	}
+	return m
+}
+
+// What the model is there for: it finds the faults of a naive Source.
+func TestTheModelCatchesANaiveSource(t *testing.T) {
+	cfg := config(*seedFlag, 20, 0.25)
+	cfg.New, cfg.CallEvery = newNaive, 5*time.Second
+	r := play(t, cfg)
+	assert.Greater(t, r.Issued, 3, "several nodes fetch in each lifetime")
+	assert.NotZero(t, rules(r)["I4"], "they fetch at the same time")
+	assert.NotZero(t, rules(r)["I1"], "they write without a lease")
+}
+
+// A lease keeps the fetches apart, but a late request can still supersede the
+// record's token, and nothing says so.
+func TestTheModelCatchesALeaseThatForgetsLateRequests(t *testing.T) {
+	cfg := config(*seedFlag, 5, 3)
+	cfg.New = newLeased
+	r := play(t, cfg)
+	assert.Zero(t, r.Broken, "without faults it is right")
+	assert.Zero(t, r.Rejected)
+
+	cfg.Faults = Faults{Late: 0.3, LostReply: 0.3}
+	r = play(t, cfg)
+	assert.NotZero(t, r.Rejected)
+	assert.NotZero(t, rules(r)["I2"])
+	require.NotEmpty(t, r.Violations[0].Trace)
+	t.Log(r.Violations[0])
+}
+
+func TestSameSeedSameRun(t *testing.T) {
+	cfg := config(*seedFlag, 5, 2)
+	cfg.New, cfg.Faults = newLeased, ProtocolFaults()
+	a, b := play(t, cfg), play(t, cfg)
+	require.Equal(t, a, b)
+	cfg.Seed++
+	require.NotEqual(t, a.Reads, play(t, cfg).Reads)
+}
