@@ -1,0 +1,376 @@
+package wxtoken
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestFetchTriesAgain(t *testing.T) {
+	const (
+		busy   = `{"errcode":-1,"errmsg":"system error"}`
+		minute = `{"errcode":45011,"errmsg":"minute quota"}`
+	)
+	reply := func(status int, body string) func() (*http.Response, error) {
+		return func() (*http.Response, error) { return respond(status, body), nil }
+	}
+	lost := func() (*http.Response, error) { return nil, io.EOF }
+	good, html := reply(200, goodAnswer), reply(502, "<html>")
+	tests := map[string]struct {
+		stable  bool
+		replies []func() (*http.Response, error)
+		asked   int
+		want    string
+	}{
+		"busy once":               {false, []func() (*http.Response, error){reply(200, busy), good}, 2, "issued"},
+		"busy three times":        {false, []func() (*http.Response, error){reply(200, busy), reply(503, busy), reply(200, busy)}, 3, "refused"},
+		"minute quota":            {false, []func() (*http.Response, error){reply(200, minute)}, 1, "refused"},
+		"server error":            {false, []func() (*http.Response, error){html}, 1, "unknown"},
+		"lost reply":              {false, []func() (*http.Response, error){lost}, 1, "unknown"},
+		"busy, then lost":         {false, []func() (*http.Response, error){reply(200, busy), lost}, 2, "unknown"},
+		"stable, server error":    {true, []func() (*http.Response, error){html, html, good}, 3, "issued"},
+		"stable, lost":            {true, []func() (*http.Response, error){lost, lost, lost}, 3, "unknown"},
+		"stable, lost, then busy": {true, []func() (*http.Response, error){lost, reply(200, busy), good}, 3, "issued"},
+		"stable, wrong secret":    {true, []func() (*http.Response, error){reply(200, `{"errcode":40125}`)}, 1, "refused"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var at []time.Time
+				opt := through(func(r *http.Request) (*http.Response, error) {
+					at = append(at, time.Now())
+					time.Sleep(time.Second)
+					return test.replies[len(at)-1]()
+				})
+				f := NewFetcher("wx1", markedSecret, opt)
+				if test.stable {
+					f = NewStableFetcher("wx1", markedSecret, opt)
+				}
+				tok, err := f.Fetch(t.Context())
+				assert.Equal(t, test.want, outcome(err), err)
+				require.Len(t, at, test.asked)
+				if err == nil {
+					assert.Equal(t, at[len(at)-1].Add(2*time.Hour).Round(0), tok.ExpiresAt, "not counted from the last request")
+				}
+				for i, least := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond} {
+					if i+1 < len(at) {
+						waited := at[i+1].Sub(at[i]) - time.Second
+						assert.GreaterOrEqual(t, waited, least)
+						assert.Less(t, waited, 2*least)
+					}
+				}
+				noLeak(t, err)
+			})
+		})
+	}
+}
+
+func TestFetchEndsWithContext(t *testing.T) {
+	hang := through(func(r *http.Request) (*http.Response, error) {
+		<-r.Context().Done()
+		return nil, &url.Error{Op: "Get", URL: r.URL.String(), Err: r.Context().Err()}
+	})
+	busy := through(func(*http.Request) (*http.Response, error) { return respond(200, `{"errcode":-1}`), nil })
+	t.Run("no deadline", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			_, err := NewFetcher("wx1", markedSecret, hang).Fetch(context.Background())
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.Equal(t, "unknown", outcome(err))
+			assert.Equal(t, 10*time.Second, time.Since(start))
+			noLeak(t, err)
+		})
+	})
+	t.Run("client's timeout", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			f := NewFetcher("wx1", markedSecret, hang)
+			f.client.Timeout = 3 * time.Second
+			_, err := f.Fetch(t.Context())
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.Equal(t, 3*time.Second, time.Since(start))
+		})
+	})
+	t.Run("deadline before the next try", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 99*time.Millisecond)
+			defer cancel()
+			start := time.Now()
+			_, err := NewFetcher("wx1", markedSecret, busy).Fetch(ctx)
+			assert.Equal(t, "refused", outcome(err))
+			assert.Zero(t, time.Since(start), "waited for nothing")
+		})
+	})
+	t.Run("cancelled between tries", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(50*time.Millisecond, cancel)
+			start := time.Now()
+			_, err := NewFetcher("wx1", markedSecret, busy).Fetch(ctx)
+			assert.Equal(t, "refused", outcome(err))
+			assert.Equal(t, 50*time.Millisecond, time.Since(start))
+		})
+	})
+	t.Run("ended before", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := NewFetcher("wx1", markedSecret, hang).Fetch(ctx)
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.Equal(t, "not sent", outcome(err))
+	})
+	t.Run("in mid-answer", func(t *testing.T) {
+		base, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, goodAnswer[:20])
+			w.(http.Flusher).Flush()
+			_, _ = io.Copy(io.Discard, r.Body) // or the server does not see the client leave
+			<-r.Context().Done()
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, err := NewStableFetcher("wx1", markedSecret, WithBaseURL(base)).Fetch(ctx)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, "unknown", outcome(err))
+	})
+}
+
+func TestFetchFallsBackOnConnectionFailureOnly(t *testing.T) {
+	good, requests := serve(t, answer(200, goodAnswer))
+	dead := refusing(t)
+	notTLS := "https" + good[len("http"):] // speaks plain HTTP: the handshake fails
+	tls := httptest.NewUnstartedServer(answer(200, goodAnswer))
+	tls.Config.ErrorLog = log.New(io.Discard, "", 0)
+	tls.StartTLS()
+	defer tls.Close()
+	hangsUp, _ := serve(t, func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
+
+	for name, test := range map[string]struct {
+		hosts []string
+		asked int32
+		want  string
+	}{
+		"refused":         {[]string{dead, dead, good, dead}, 1, "issued"},
+		"no such host":    {[]string{"http://no-such-host.invalid", good}, 1, "issued"},
+		"not TLS":         {[]string{notTLS, good}, 1, "issued"},
+		"unknown issuer":  {[]string{tls.URL, good}, 1, "issued"},
+		"all down":        {[]string{dead, notTLS, tls.URL}, 0, "not sent"},
+		"hangs up":        {[]string{hangsUp, good}, 0, "unknown"},
+		"first one works": {[]string{good, hangsUp}, 1, "issued"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			requests.Store(0)
+			_, err := NewFetcher("wx1", markedSecret, WithBaseURL(test.hosts...)).Fetch(t.Context())
+			assert.Equal(t, test.want, outcome(err), err)
+			assert.Equal(t, test.asked, requests.Load())
+			noLeak(t, err)
+			if test.want == "not sent" {
+				assert.ErrorIs(t, err, syscall.ECONNREFUSED)
+				assert.ErrorContains(t, err, "certificate")
+				assert.ErrorContains(t, err, dead[len("http://"):])
+				assert.ErrorContains(t, err, "nothing sent")
+			}
+		})
+	}
+}
+
+// A first host that swallows packets may not use up the deadline; once it has
+// taken the connection, no other host may be asked.
+func TestFetchSlowHost(t *testing.T) {
+	good, requests := serve(t, answer(200, goodAnswer))
+	dialer := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if addr == "black.hole:80" {
+			<-ctx.Done()
+			return nil, &net.OpError{Op: "dial", Net: network, Err: ctx.Err()}
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}
+	client := WithHTTPClient(&http.Client{Transport: &http.Transport{DialContext: dialer}})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+
+	start := time.Now()
+	_, err := NewFetcher("wx1", markedSecret, client, WithBaseURL("http://black.hole", good)).Fetch(ctx)
+	require.NoError(t, err)
+	assert.InDelta(t, 333, time.Since(start).Milliseconds(), 150)
+
+	_, err = NewFetcher("wx1", markedSecret, client, WithBaseURL("http://black.hole")).Fetch(ctx)
+	assert.Equal(t, "not sent", outcome(err))
+	assert.ErrorContains(t, err, "black.hole: no connection within")
+
+	requests.Store(0)
+	slow, _ := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = NewFetcher("wx1", markedSecret, client, WithBaseURL(slow, good)).Fetch(short)
+	assert.Equal(t, "unknown", outcome(err))
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.Zero(t, requests.Load())
+}
+
+// A keep-alive connection that dies under a GET makes http.Transport send it
+// again. The server here answers the first request of a connection and reads the
+// second without an answer: each token request must arrive once.
+func TestFetchSendsOnce(t *testing.T) {
+	var tokenRequests atomic.Int32
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				r := bufio.NewReader(conn)
+				for n := 0; ; n++ {
+					req, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					if req.URL.Path != "/warm" {
+						tokenRequests.Add(1)
+						if n > 0 || req.Header.Get("X-Drop") != "" {
+							return
+						}
+					}
+					_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(goodAnswer), goodAnswer)
+				}
+			}()
+		}
+	}()
+	base := "http://" + l.Addr().String()
+
+	for name, wrap := range map[string]func(http.RoundTripper) http.RoundTripper{
+		"http.Transport": func(rt http.RoundTripper) http.RoundTripper { return rt },
+		"a wrapper": func(rt http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) { return rt.RoundTrip(r.Clone(r.Context())) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := &http.Transport{}
+			defer pool.CloseIdleConnections()
+			client := &http.Client{Transport: wrap(pool)}
+			warm := func() {
+				resp, err := client.Get(base + "/warm")
+				require.NoError(t, err)
+				_, err = io.Copy(io.Discard, resp.Body)
+				require.NoError(t, err)
+				_ = resp.Body.Close()
+			}
+			warm()
+			var reused bool
+			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+				GotConn: func(info httptrace.GotConnInfo) { reused = reused || info.Reused },
+			})
+			tokenRequests.Store(0)
+			req, _ := http.NewRequestWithContext(ctx, "GET", base+"/token", nil)
+			if resp, err := client.Do(req); err == nil {
+				_ = resp.Body.Close()
+			}
+			require.True(t, reused)
+			require.EqualValues(t, 2, tokenRequests.Load(), "a plain client no longer sends twice: this test shows nothing")
+
+			warm()
+			reused = false
+			tokenRequests.Store(0)
+			_, err = NewFetcher("wx1", markedSecret, WithHTTPClient(client), WithBaseURL(base)).Fetch(ctx)
+			assert.EqualValues(t, 1, tokenRequests.Load())
+			if reused {
+				assert.Equal(t, "unknown", outcome(err), err)
+			} else {
+				assert.NoError(t, err)
+			}
+			assert.Equal(t, name == "a wrapper", reused)
+			noLeak(t, err)
+		})
+	}
+}
+
+// Errors of transports that print the URL, or what the platform sent.
+func TestFetchHidesTransportErrors(t *testing.T) {
+	for name, make := range map[string]func(*http.Request) error{
+		"url.Error": func(r *http.Request) error {
+			return &url.Error{Op: "Get", URL: r.URL.String(), Err: syscall.ECONNRESET}
+		},
+		"wrapped": func(r *http.Request) error {
+			return fmt.Errorf("x: %w", &url.Error{Op: "Get", URL: r.URL.String(), Err: syscall.ECONNRESET})
+		},
+		"text": func(r *http.Request) error { return fmt.Errorf("failed: GET %s", r.URL) },
+		"nested": func(r *http.Request) error {
+			return &url.Error{Err: fmt.Errorf("GET %v: %w", r.URL.Query(), syscall.ECONNRESET)}
+		},
+		"token": func(r *http.Request) error { return fmt.Errorf("malformed HTTP response %q", goodAnswer) },
+		"no cause": func(r *http.Request) error {
+			return fmt.Errorf("%w", &url.Error{Op: "Get", URL: r.URL.Host, Err: errors.New("")})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := NewFetcher("wx1", markedSecret, through(func(r *http.Request) (*http.Response, error) {
+				return nil, make(r)
+			})).Fetch(t.Context())
+			require.Error(t, err)
+			assert.Equal(t, "unknown", outcome(err), err)
+			noLeak(t, err)
+			if name == "url.Error" || name == "wrapped" {
+				assert.ErrorIs(t, err, syscall.ECONNRESET)
+			}
+		})
+	}
+}
+
+func TestFetchThroughProxy(t *testing.T) {
+	proxy, requests := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodConnect {
+			http.Error(w, "no "+markedSecret, http.StatusForbidden)
+			return
+		}
+		http.Error(w, "cannot reach "+r.RequestURI, http.StatusBadGateway)
+	})
+	u, err := url.Parse(proxy)
+	require.NoError(t, err)
+	client := WithHTTPClient(&http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(u)}})
+
+	_, err = NewFetcher("wx1", markedSecret, client, WithBaseURL("http://wx.example")).Fetch(t.Context())
+	assert.Equal(t, "unknown", outcome(err))
+	assert.ErrorContains(t, err, "HTTP 502")
+	noLeak(t, err)
+
+	requests.Store(0)
+	_, err = NewFetcher("wx1", markedSecret, client, WithBaseURL("https://wx.example")).Fetch(t.Context())
+	assert.Equal(t, "not sent", outcome(err), err)
+	assert.ErrorContains(t, err, "Forbidden")
+	assert.EqualValues(t, 3, requests.Load())
+	noLeak(t, err)
+}
+
+func TestFetchConcurrently(t *testing.T) {
+	base, requests := serve(t, answer(200, goodAnswer))
+	f := NewFetcher("wx1", markedSecret, WithBaseURL(base))
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			_, err := f.Fetch(t.Context())
+			assert.NoError(t, err)
+		})
+	}
+	all.Wait()
+	assert.EqualValues(t, 20, requests.Load())
+}
