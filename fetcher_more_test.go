@@ -1,0 +1,158 @@
+package wxtoken
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// fakeTokens hands out values in order, one more after each Invalidate.
+type fakeTokens struct {
+	values   []string
+	rejected []string
+	err      error // of Token, once the values are spent
+	broken   error // of Invalidate
+}
+
+func (s *fakeTokens) fetcherKey() string { return "token:wx1" }
+
+func (s *fakeTokens) Token(context.Context) (Token, error) {
+	if len(s.rejected) >= len(s.values) {
+		return Token{}, s.err
+	}
+	return Token{Value: s.values[len(s.rejected)]}, nil
+}
+
+func (s *fakeTokens) Invalidate(_ context.Context, rejected string) error {
+	s.rejected = append(s.rejected, rejected)
+	return s.broken
+}
+
+func TestTicketReplacesRefusedToken(t *testing.T) {
+	const refusal = `{"errcode":40001,"errmsg":"not latest: MarkedToken_0123456789-abcdefghijklmnopqrstuvwxyz"}`
+	down := errors.New("cache down")
+	for name, test := range map[string]struct {
+		src      *fakeTokens
+		good     string // the access token that is honoured
+		refusal  string
+		rejected []string
+		asked    int
+		want     string
+	}{
+		"good at once":       {&fakeTokens{values: []string{"a"}}, "a", refusal, nil, 1, "issued"},
+		"refused once":       {&fakeTokens{values: []string{markedToken, "b"}}, "b", refusal, []string{markedToken}, 2, "issued"},
+		"refused twice":      {&fakeTokens{values: []string{markedToken, "b", "c"}}, "c", refusal, []string{markedToken}, 2, "refused"},
+		"refused otherwise":  {&fakeTokens{values: []string{markedToken, "b"}}, "b", `{"errcode":45009}`, nil, 1, "refused"},
+		"no token":           {&fakeTokens{err: down}, "", refusal, nil, 0, "not sent"},
+		"no other token":     {&fakeTokens{values: []string{markedToken}, err: down}, "", refusal, []string{markedToken}, 1, "not sent"},
+		"invalidation fails": {&fakeTokens{values: []string{markedToken, "b"}, broken: down}, "b", refusal, []string{markedToken}, 1, "refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked []string
+			base, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				asked = append(asked, r.FormValue("access_token"))
+				if r.FormValue("access_token") != test.good {
+					answer(200, test.refusal)(w, r)
+					return
+				}
+				answer(200, `{"errcode":0,"errmsg":"ok","ticket":"ticket-1","expires_in":7200}`)(w, r)
+			})
+			tok, err := newTicketFetcher(test.src, "wx_card", []FetcherOption{WithBaseURL(base)}).Fetch(t.Context())
+			assert.Equal(t, test.want, outcome(err), err)
+			assert.Len(t, asked, test.asked)
+			assert.Equal(t, test.rejected, test.src.rejected)
+			noLeak(t, err)
+			if err == nil {
+				assert.Equal(t, "ticket-1", tok.Value)
+			}
+			if test.src.broken != nil || test.src.err != nil {
+				assert.ErrorIs(t, err, down)
+			}
+		})
+	}
+}
+
+func TestFingerprint(t *testing.T) {
+	f, same, other := NewFetcher("wx1", "a"), NewStableFetcher("wx2", "a"), NewFetcher("wx1", "b")
+	assert.Regexp(t, "^[0-9a-f]{16}$", f.fingerprint("salt"))
+	assert.Equal(t, f.fingerprint("salt"), same.fingerprint("salt"))
+	assert.NotEqual(t, f.fingerprint("salt"), other.fingerprint("salt"))
+	assert.NotEqual(t, f.fingerprint("salt"), f.fingerprint("pepper"))
+	assert.Empty(t, NewFetcher("wx1", "").fingerprint("salt"))
+	assert.Empty(t, newTicketFetcher(&fakeTokens{}, "jsapi", nil).fingerprint("salt"))
+}
+
+func TestWeComKeys(t *testing.T) {
+	a, b := NewWeComFetcher("ww1", markedSecret), NewWeComFetcher("ww1", "secret of another app")
+	assert.NotEqual(t, a.Key(), b.Key(), "two apps of a corporation share a key")
+	assert.Equal(t, a.Key(), NewWeComFetcher("ww1", markedSecret).Key())
+	assert.NotContains(t, a.Key(), "Marked")
+}
+
+func TestFetcherFunc(t *testing.T) {
+	want := errors.New("no")
+	f := FetcherFunc("mine", func(context.Context) (Token, error) { return Token{Value: "v"}, want })
+	tok, err := f.Fetch(t.Context())
+	assert.Equal(t, "v", tok.Value)
+	assert.Equal(t, want, err)
+	assert.Equal(t, "mine", f.Key())
+	assert.PanicsWithValue(t, "wxtoken: FetcherFunc with a nil function", func() { FetcherFunc("mine", nil) })
+}
+
+func TestAPIError(t *testing.T) {
+	known := []int{-1, -1000, 40001, 40002, 40013, 40014, 40125, 40164, 40243, 41001, 41002, 41004, 42001, 42007, 43002,
+		45009, 45011, 50004, 50007, 61004, 61024, 89501, 89503, 89506, 89507}
+	for _, code := range known {
+		assert.NotEmpty(t, (&APIError{Code: code}).advice(), code)
+	}
+	assert.Equal(t, "wxtoken: platform answered errcode 7: what rid: 1", (&APIError{7, "what rid: 1"}).Error())
+	assert.Equal(t, "wxtoken: platform answered errcode 40013 (check the appID)", (&APIError{Code: 40013}).Error())
+	var temporary, rejected []int
+	for _, code := range known {
+		if (&APIError{Code: code}).Temporary() {
+			temporary = append(temporary, code)
+		}
+		if IsTokenRejected(code) {
+			rejected = append(rejected, code)
+		}
+	}
+	assert.Equal(t, []int{-1, -1000, 45011}, temporary)
+	assert.Equal(t, []int{40001, 40014, 42001}, rejected)
+}
+
+func FuzzDecodeAnswer(f *testing.F) {
+	f.Add([]byte(goodAnswer))
+	f.Add([]byte("\ufeff" + goodAnswer))
+	f.Add([]byte(`{"errcode":40013,"errmsg":"invalid appid rid: 6aac005a-01bfdbee-79769285"}`))
+	f.Add([]byte(`{"access_token":"x","expires_in":"7200.0","errcode":"0"}`))
+	f.Add([]byte(`{"access_token":"a b","expires_in":1e99}`))
+	f.Add([]byte("<html>" + markedSecret + "</html>"))
+	f.Add([]byte("null"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		value, lifetime, err := decodeAnswer(body, "access_token", newMask(markedSecret))
+		var refused *APIError
+		switch {
+		case err == nil:
+			require.NotEmpty(t, value)
+			again, same, err := decodeAnswer([]byte(fmt.Sprintf(`{"access_token":%q,"expires_in":%d}`, value, lifetime/time.Second)), "access_token", newMask(markedSecret))
+			require.NoError(t, err)
+			require.Equal(t, value, again)
+			require.Equal(t, lifetime, same)
+		case errors.As(err, &refused):
+			require.NotZero(t, refused.Code)
+			require.LessOrEqual(t, len(refused.Message), maxMessage)
+			fallthrough
+		default:
+			require.Empty(t, value)
+			require.False(t, strings.Contains(err.Error(), markedSecret), err)
+			require.False(t, strings.Contains(err.Error(), markedToken), err)
+		}
+	})
+}
