@@ -1,0 +1,315 @@
+package wxtoken
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+)
+
+// A flight is one run of the protocol, on behalf of all callers of a Source. A
+// Source has at most one under way.
+type flight struct {
+	src     *Source
+	started time.Time
+	judging bool // it is over when the refused token has been judged
+
+	// Used by the flight's goroutine alone.
+	view     view
+	raw      []byte // what the cache holds; nil: nothing
+	record   record // the same, decoded
+	known    bool   // raw and record are what this process last read or stored
+	failures int    // of the cache, in a row
+	trouble  error  // the last of them
+
+	// Written before done is closed, read after.
+	done  chan struct{}
+	token Token // may be there in spite of an error; empty if only judging
+	err   error
+}
+
+// failed is the error for a caller who wants a token.
+func (f *flight) failed() error {
+	if f.token.Value != "" {
+		return nil
+	}
+	return f.err
+}
+
+// depart starts a flight, which outlives ctx but keeps its values. s.mu is held.
+func (s *Source) depart(ctx context.Context, judging bool) {
+	f := &flight{src: s, started: time.Now(), judging: judging, view: s.view, done: make(chan struct{})}
+	s.flight = f
+	go func() {
+		f.token, f.err = f.run(context.WithoutCancel(ctx))
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.flight = nil
+		s.remember(f.err)
+		close(f.done)
+	}()
+}
+
+// remember keeps a failure for a growing while, up to the watch age, so that a
+// failing cache or platform sees a trickle of calls. s.mu is held.
+func (s *Source) remember(err error) {
+	if s.failure = err; err == nil {
+		s.retryAt, s.backoff = time.Time{}, 0
+		return
+	}
+	s.backoff = min(max(2*s.backoff, s.rules.watch()/40), s.rules.watch())
+	s.retryAt = time.Now().Add(jitter(s.backoff))
+	var cool *CooldownError
+	if errors.As(err, &cool) && cool.Until.Before(s.retryAt) {
+		s.retryAt = cool.Until
+	}
+}
+
+// run does what decide says until there is a token to use, or no way to one.
+func (f *flight) run(ctx context.Context) (Token, error) {
+	rules := f.src.rules
+	poll := 5 * time.Millisecond
+	for time.Since(f.started) < 6*rules.fetch {
+		if f.failures >= 2 {
+			return f.alone(ctx)
+		}
+		if !f.known {
+			f.read(ctx)
+			continue
+		}
+		if judged := f.judge(ctx); judged && f.judging {
+			return Token{}, nil
+		} else if !judged {
+			continue
+		}
+		st := rules.decide(f.record, f.view, rand.Text(), time.Now())
+		switch st.do {
+		case use:
+			held, _ := f.view.held(time.Now())
+			return held.token(), nil
+		case fail:
+			return Token{}, st.err
+		case wait:
+			time.Sleep(jitter(poll))
+			poll = min(poll*3/2, 30*time.Millisecond)
+			f.known, f.failures = false, 0
+		case ask:
+			f.ask(ctx)
+		case take:
+			f.view = st.after // the lease may be there although the swap does not say so
+			f.swap(ctx, st)
+		case swap:
+			f.swap(ctx, st)
+		case drop:
+			f.view = st.after
+			f.commit(st.event)
+		}
+	}
+	return Token{}, fmt.Errorf("wxtoken: no token after %s: other processes take the lease and do not finish", 6*rules.fetch)
+}
+
+// read learns what the cache holds.
+func (f *flight) read(ctx context.Context) {
+	s := f.src
+	readAt := time.Now()
+	raw, err := guard(ctx, "Cache.Get", s.rules.fetch/5, func(ctx context.Context) ([]byte, error) {
+		return s.cache.Get(ctx, s.key)
+	})
+	var r record
+	switch {
+	case errors.Is(err, ErrCacheMiss):
+		raw = nil
+	case err != nil:
+		f.stumble(err)
+		return
+	default:
+		raw = append([]byte{}, raw...) // an empty value is not an absent one
+		r, err = decode(raw, s.seal)
+		if errors.Is(err, errGarbage) {
+			s.emit(Event{Kind: EventCacheError, Err: err})
+		} else if err != nil {
+			f.failures, f.trouble = 2, err
+			s.emit(Event{Kind: EventCacheError, Err: err})
+			return
+		}
+	}
+	f.raw, f.record, f.known = raw, r, true
+	if f.view.observe(r, readAt, time.Now()) {
+		f.commit(EventAdopt)
+	} else {
+		f.commit("")
+	}
+}
+
+// swap stores st.next in place of what was read. Unless the cache says that it
+// did, the outcome is unknown, and the record must be read again.
+func (f *flight) swap(ctx context.Context, st step) bool {
+	s := f.src
+	now := time.Now()
+	raw, err := encode(st.next, s.seal)
+	stored := false
+	if err == nil {
+		stored, err = guard(ctx, "Cache.CompareAndSwap", s.rules.fetch/5, func(ctx context.Context) (bool, error) {
+			return s.cache.CompareAndSwap(ctx, s.key, f.raw, raw, st.next.ttl(now))
+		})
+	}
+	if err != nil {
+		f.stumble(err)
+	}
+	if err != nil || !stored {
+		f.known = false
+		return false
+	}
+	f.failures = 0
+	f.raw, f.record, f.view = raw, st.next, st.after
+	f.view.observe(st.next, now, time.Now())
+	f.commit(st.event)
+	return true
+}
+
+func (f *flight) stumble(err error) {
+	f.failures++
+	f.trouble = fmt.Errorf("%w: %w", ErrCacheUnavailable, err)
+	f.src.emit(Event{Kind: EventCacheError, Err: err})
+}
+
+// commit lets callers see what the flight knows, and then reports kind, if any.
+func (f *flight) commit(kind EventKind) {
+	s := f.src
+	s.mu.Lock()
+	s.view = f.view
+	s.heat(time.Now())
+	s.mu.Unlock()
+	switch kind {
+	case "":
+	case EventAdopt:
+		s.emit(Event{Kind: kind, ExpiresAt: time.UnixMilli(f.view.copy.ExpiresAt)})
+	default:
+		s.emit(Event{Kind: kind})
+	}
+}
+
+// ask fetches under this process's lease, and never for longer than it lasts.
+func (f *flight) ask(ctx context.Context) {
+	c := &f.view.claim
+	c.token, c.err = f.fetch(ctx, c.asked.Add(f.src.rules.lease()))
+	c.outcome = outcomeOf(c.err)
+	f.commit("")
+}
+
+// fetch asks the platform, once, and ends by the deadline.
+func (f *flight) fetch(ctx context.Context, deadline time.Time) (record, error) {
+	s := f.src
+	start := time.Now()
+	limit := min(s.rules.fetch, deadline.Sub(start))
+	if limit <= 0 {
+		return record{}, &notSentError{errors.New("wxtoken: the lease ended before the fetch began; this process was paused")}
+	}
+	t, err := guard(ctx, "Fetcher.Fetch", limit, s.fetcher.Fetch)
+	if err == nil && !t.Valid() {
+		err = errors.New("wxtoken: the Fetcher returned a token that is empty or over; check its Value and ExpiresAt")
+	}
+	e := Event{Kind: EventFetch, Duration: time.Since(start), Err: err}
+	if err != nil {
+		s.emit(e)
+		return record{}, err
+	}
+	e.ExpiresAt = t.ExpiresAt
+	s.emit(e)
+	return record{Token: t.Value, IssuedAt: start.UnixMilli(), ExpiresAt: t.ExpiresAt.UnixMilli()}, nil
+}
+
+// alone makes do without the cache: with the token at hand, or with a fetch if
+// that can harm nobody.
+func (f *flight) alone(ctx context.Context) (Token, error) {
+	rules := f.src.rules
+	now := time.Now()
+	held, usable := f.view.held(now)
+	if rules.repeatable && errors.Is(f.trouble, ErrCacheUnavailable) && rules.due(held, f.view, now) {
+		err := rules.cooling(record{}, f.view, now)
+		if err == nil {
+			held, err = f.fetch(ctx, now.Add(rules.fetch))
+			f.view.fetchedAlone(held, err, now)
+			f.commit("")
+		}
+		if err != nil && !usable {
+			return Token{}, errors.Join(err, f.trouble)
+		}
+		held, usable = f.view.held(time.Now())
+	}
+	if !usable {
+		return Token{}, f.trouble
+	}
+	return held.token(), f.trouble
+}
+
+// judge deals with the token that Invalidate was told is bad. It reports false
+// if the record must be read again first.
+func (f *flight) judge(ctx context.Context) bool {
+	s := f.src
+	s.mu.Lock()
+	token := s.refused
+	s.mu.Unlock()
+	if token == "" {
+		return true
+	}
+	believed, err := s.rules.judge(f.record, f.view, token, time.Now())
+	if believed {
+		next := f.record
+		next.Rejected = true
+		next.Early++
+		if !f.swap(ctx, step{next: next, after: f.view, event: EventReject}) {
+			return false
+		}
+	}
+	if errors.Is(err, errConflict) || believed && f.record.Early > 3 {
+		s.emit(Event{Kind: EventConflict, Err: errors.Join(err, errConflict)})
+	}
+	s.mu.Lock()
+	if s.refused == token {
+		s.refused, s.verdict = "", err
+	}
+	s.mu.Unlock()
+	return true
+}
+
+// guard calls fn and returns by the timeout, whatever fn does: a panic or Goexit
+// is an error, and an fn that does not heed ctx is left behind. The value of a
+// panic may hold a secret, so only its type is told, or what the runtime said.
+func guard[T any](ctx context.Context, name string, timeout time.Duration, fn func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		res := result{err: fmt.Errorf("wxtoken: %s ended its goroutine", name)}
+		defer func() {
+			switch p := recover().(type) {
+			case nil:
+			case runtime.Error:
+				res.err = fmt.Errorf("wxtoken: %s panicked: %w", name, p)
+			default:
+				res.err = fmt.Errorf("wxtoken: %s panicked with a %T", name, p)
+			}
+			done <- res
+		}()
+		res.value, res.err = fn(ctx)
+	}()
+	select {
+	case res := <-done:
+		return res.value, res.err
+	case <-ctx.Done():
+	}
+	select {
+	case res := <-done: // what is there beats a deadline that came with it
+		return res.value, res.err
+	default:
+		var none T
+		return none, fmt.Errorf("wxtoken: %s did not return within %s: %w", name, timeout, ctx.Err())
+	}
+}

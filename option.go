@@ -1,0 +1,98 @@
+package wxtoken
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// An Option changes what New makes. Processes that share a credential must
+// agree on WithKeyPrefix and WithEncryption, and should agree on the durations.
+type Option interface{ apply(*options) }
+
+type options struct {
+	prefix       string
+	fetchTimeout time.Duration
+	refreshAhead time.Duration
+	localAge     time.Duration
+	keys         [][32]byte
+	observer     func(Event)
+	logger       *slog.Logger
+}
+
+type optionFunc func(*options)
+
+func (f optionFunc) apply(o *options) { f(o) }
+
+// WithKeyPrefix puts prefix before the Fetcher's Key to make the record's key
+// in the cache. The default is "wxtoken:". Key and prefix together have at most
+// 250 bytes, without spaces or control bytes.
+func WithKeyPrefix(prefix string) Option {
+	return optionFunc(func(o *options) { o.prefix = prefix })
+}
+
+// WithFetchTimeout bounds one fetch, its retries included. The default, also
+// for zero and less, is 10 seconds. A process that dies while it fetches holds
+// up the others for one and a half times this long.
+func WithFetchTimeout(d time.Duration) Option {
+	return optionFunc(func(o *options) { setPositive(&o.fetchTimeout, d) })
+}
+
+// WithRefreshAhead sets how long before its end a token is replaced. The
+// default, also for zero and less, is 5 minutes. It is never more than a quarter
+// of the token's lifetime, and each Source takes off up to a fifth at random.
+func WithRefreshAhead(d time.Duration) Option {
+	return optionFunc(func(o *options) { setPositive(&o.refreshAhead, d) })
+}
+
+// WithLocalAge sets how long a process trusts its own copy before it must look
+// at the cache again. The default, also for zero and less, is 45 seconds.
+// Superseded tokens live for 5 minutes, so keep it well under 2 minutes.
+func WithLocalAge(d time.Duration) Option {
+	return optionFunc(func(o *options) { setPositive(&o.localAge, d) })
+}
+
+// WithEncryption seals the record in the cache with AES-256-GCM. The first key
+// seals and every key opens, so that keys can be rotated: add the new key last
+// everywhere, then move it to the front. Without keys the record is plain JSON.
+func WithEncryption(keys ...[32]byte) Option {
+	keys = slices.Clone(keys)
+	return optionFunc(func(o *options) { o.keys = keys })
+}
+
+// WithObserver calls fn once for each Event, from the goroutine that refreshes
+// and with no lock held. fn should return soon; it may call Source.Token, must
+// not call Invalidate, and must not panic. Nil means no observer.
+func WithObserver(fn func(Event)) Option {
+	return optionFunc(func(o *options) { o.observer = fn })
+}
+
+// WithLogger logs every Event to l. Nil, the default, means no logging.
+func WithLogger(l *slog.Logger) Option {
+	return optionFunc(func(o *options) { o.logger = l })
+}
+
+func setPositive(dst *time.Duration, d time.Duration) {
+	if d > 0 {
+		*dst = d
+	}
+}
+
+func newOptions(opts []Option) options {
+	o := options{
+		prefix:       "wxtoken:",
+		fetchTimeout: 10 * time.Second,
+		refreshAhead: 5 * time.Minute,
+		localAge:     45 * time.Second,
+	}
+	for _, opt := range opts {
+		opt.apply(&o)
+	}
+	return o
+}
+
+// jitter returns d less up to a fifth, so that processes do not act in step.
+func jitter(d time.Duration) time.Duration {
+	return d - time.Duration(rand.Float64()*float64(d)/5)
+}

@@ -1,0 +1,284 @@
+package wxtoken
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Source hands out the one valid token of a credential, and sees to it that
+// all Sources with the same Fetcher key and cache, in any number of processes,
+// fetch it only once. Make one with New, keep it for the life of the process,
+// and share it: it is safe for concurrent use, holds no goroutine while idle,
+// and need not be closed.
+type Source struct {
+	fetcher Fetcher
+	cache   Cache
+	opts    options
+	rules   rules
+	key     string
+	seal    sealer
+
+	// hot is the held token for as long as it may be given out without a look
+	// at anything else; a timer clears it. It makes the common path one load.
+	hot atomic.Pointer[Token]
+
+	mu      sync.Mutex // guards what follows
+	view    view       // changed only by the flight under way
+	flight  *flight    // nil: none
+	refused string     // a value that Invalidate was given and no flight has judged
+	verdict error      // what the last flight to judge one said of it
+	failure error      // of the last flight; nil after one that succeeded
+	retryAt time.Time  // while it is remembered, no new flight before this
+	backoff time.Duration
+}
+
+// New makes a Source of tokens that f fetches and that c shares between
+// processes. A nil c means a new MemoryCache, good for a single process. New
+// starts nothing and sends nothing. It panics if f is nil.
+func New(f Fetcher, c Cache, opts ...Option) *Source {
+	if f == nil {
+		panic("wxtoken: New: nil Fetcher; pass NewFetcher(appID, secret)")
+	}
+	if c == nil {
+		c = NewMemoryCache()
+	}
+	o := newOptions(opts)
+	s := &Source{fetcher: f, cache: c, opts: o, key: o.prefix + f.Key()}
+	s.seal = sealer{keys: o.keys, cacheKey: s.key}
+	s.rules = rules{fetch: o.fetchTimeout, local: o.localAge, ahead: jitter(o.refreshAhead)}
+	if r, ok := f.(interface{ Repeatable() bool }); ok {
+		s.rules.repeatable = r.Repeatable()
+	}
+	if p, ok := f.(interface{ fingerprint(salt string) string }); ok {
+		s.rules.fingerprint = p.fingerprint(s.key)
+	}
+	return s
+}
+
+// fetcherKey names the credential, for Fetchers that build on this Source.
+func (s *Source) fetcherKey() string { return s.fetcher.Key() }
+
+// Token returns a token that can be used now. Mostly that is a copy in memory;
+// when the copy is about to end, one caller in one process makes the platform
+// replace it, in the background. A caller waits only while there is no usable
+// token, at most until its ctx ends; the work it started goes on for the others.
+//
+// Errors wrap what happened: an *APIError if the platform refused, inside a
+// *CooldownError that says when it is asked again; ErrCacheUnavailable if the
+// cache does not answer and there is no usable copy; ctx's error if it ended.
+func (s *Source) Token(ctx context.Context) (Token, error) {
+	if t := s.hot.Load(); t != nil {
+		return *t, nil
+	}
+	for {
+		t, f, err := s.enter(ctx)
+		if f != nil {
+			t, err = s.await(ctx, f, t)
+		}
+		if err == nil && t.Value != "" {
+			return t, nil
+		}
+		if err != nil && !waitOut(ctx, err) {
+			return Token{}, err
+		}
+	}
+}
+
+// enter returns a token or an error at once, or the flight to wait for. With a
+// flight, the token is what the caller can have if the flight takes long.
+func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	held, usable := s.view.held(now)
+	soft, hard := s.rules.ages(s.view)
+	var t Token
+	if usable {
+		t = held.token()
+		if !passed(now, soft) {
+			s.heat(now)
+			return t, nil, nil
+		}
+	}
+	switch {
+	case s.flight != nil:
+	case now.Before(s.retryAt):
+		if usable {
+			return t, nil, nil
+		}
+		return Token{}, nil, s.failure
+	case !usable && ctx.Err() != nil:
+		return Token{}, nil, fmt.Errorf("wxtoken: no token at hand: %w", context.Cause(ctx))
+	default:
+		s.depart(ctx, false)
+	}
+	failing := s.failure != nil && now.Before(s.retryAt.Add(s.rules.watch()))
+	if usable && (failing || !passed(now, hard)) {
+		return t, nil, nil
+	}
+	return t, s.flight, nil
+}
+
+// await waits for f. A copy that is too old to be given out unseen is still
+// better than nothing when the cache is slow or dead. Without an error and
+// without a token, f did not look for one.
+func (s *Source) await(ctx context.Context, f *flight, copy Token) (Token, error) {
+	var impatient <-chan time.Time
+	if copy.Value != "" {
+		timer := time.NewTimer(time.Until(f.started.Add(s.rules.fetch / 10)))
+		defer timer.Stop()
+		impatient = timer.C
+	}
+	select {
+	case <-f.done:
+		return f.token, f.failed()
+	case <-impatient:
+		return copy, nil
+	case <-ctx.Done():
+	}
+	select {
+	case <-f.done: // what is there beats a cancellation that came with it
+		return f.token, f.failed()
+	default:
+	}
+	if copy.Value != "" {
+		return copy, nil
+	}
+	return Token{}, fmt.Errorf("wxtoken: waiting for a token: %w", context.Cause(ctx))
+}
+
+// waitOut waits for a platform that has only just said that it is busy, if ctx
+// allows. The cooldown doubles, so nobody waits here more than twice.
+func waitOut(ctx context.Context, err error) bool {
+	var cool *CooldownError
+	var refusal *APIError
+	if !errors.As(err, &cool) || !errors.As(err, &refusal) || !refusal.Temporary() {
+		return false
+	}
+	wait := time.Until(cool.Until)
+	end, ends := ctx.Deadline()
+	if wait <= 0 || wait > 2*time.Second || ends && time.Until(end) <= wait {
+		return false
+	}
+	return sleep(ctx, wait)
+}
+
+// sleep waits for d and reports true, or false as soon as ctx ends.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// passed reports whether t is over by either clock: the monotonic one stands
+// still while a machine is suspended, the wall clock may be set back.
+func passed(now, t time.Time) bool {
+	return !now.Before(t) || !now.Round(0).Before(t.Round(0))
+}
+
+// heat lets Token return the held token without a lock until its soft age, and
+// leaves no timer behind for longer. s.mu is held.
+func (s *Source) heat(now time.Time) {
+	held, usable := s.view.held(now)
+	soft, _ := s.rules.ages(s.view)
+	left := min(soft.Sub(now), held.left(now))
+	if !usable || left <= 0 {
+		s.hot.Store(nil)
+		return
+	}
+	t := held.token()
+	s.hot.Store(&t)
+	time.AfterFunc(left, func() { s.hot.CompareAndSwap(&t, nil) })
+}
+
+// Invalidate tells that an API refused a token, by errcode 40001, 40014 or
+// 42001. It makes no fetch: the next Token does, if rejected is still the shared
+// token. An old value kills nothing, and any number of reports of the same one
+// cause one fetch.
+//
+// Nil says that rejected is no longer given out. An error says why it still is:
+// the cache did not answer (ErrCacheUnavailable), ctx ended, or the refusal is
+// not believed, since the token is younger than WithFetchTimeout or since tokens
+// are refused again and again; then another system is likely to fetch for the
+// same app.
+func (s *Source) Invalidate(ctx context.Context, rejected string) error {
+	for rejected != "" {
+		f, err := s.accuse(ctx, rejected)
+		if f == nil {
+			return err
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return fmt.Errorf("wxtoken: invalidating a token: %w", context.Cause(ctx))
+		}
+		s.mu.Lock()
+		judged, verdict := s.refused != rejected, s.verdict
+		s.mu.Unlock()
+		if judged {
+			return verdict
+		}
+		if f.err != nil {
+			return f.err
+		}
+	}
+	return nil
+}
+
+// accuse notes the refused value for a flight to judge, unless it is known not
+// to be given out.
+func (s *Source) accuse(ctx context.Context, rejected string) (*flight, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	held, usable := s.view.held(now)
+	if usable && held.Token != rejected || held.Token == rejected && held.Rejected {
+		return nil, nil
+	}
+	s.refused = rejected
+	if s.flight == nil {
+		if now.Before(s.retryAt) {
+			return nil, s.failure
+		}
+		s.depart(ctx, true)
+	}
+	return s.flight, nil
+}
+
+// Run keeps the token fresh, calls or no calls, until ctx ends, and returns
+// ctx's error. It is for a central server, whose clients should never wait.
+// Failures are retried, and reported as Events.
+func (s *Source) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		s.mu.Lock()
+		if s.flight == nil && !time.Now().Before(s.retryAt) {
+			s.depart(ctx, false)
+		}
+		f := s.flight
+		s.mu.Unlock()
+		if f != nil {
+			select {
+			case <-f.done:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		s.mu.Lock()
+		next, _ := s.rules.ages(s.view)
+		if s.failure != nil {
+			next = s.retryAt
+		}
+		s.mu.Unlock()
+		sleep(ctx, max(time.Until(next), s.rules.watch()/10))
+	}
+	return ctx.Err()
+}

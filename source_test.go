@@ -1,0 +1,330 @@
+package wxtoken_test
+
+import (
+	"context"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken"
+)
+
+func TestThousandColdCallersMakeOneFetch(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		f := &stub{latency: 80 * time.Millisecond}
+		cache := wxtoken.NewMemoryCache()
+		// Four Sources stand for four processes.
+		var srcs []*wxtoken.Source
+		for range 4 {
+			srcs = append(srcs, wxtoken.New(f, cache))
+		}
+		start := time.Now()
+		var worst atomic.Int64
+		together(1000, func(i int) {
+			tok, err := srcs[i%4].Token(t.Context())
+			assert.NoError(t, err)
+			assert.Equal(t, "token-1", tok.Value)
+			worst.Store(max(worst.Load(), int64(time.Since(start))))
+		})
+		assert.EqualValues(t, 1, f.fetches.Load())
+		took := time.Duration(worst.Load())
+		assert.LessOrEqual(t, took, f.latency+20*time.Millisecond)
+		t.Logf("last caller served %s after the platform's answer", took-f.latency)
+	})
+}
+
+func TestWaiterLeavesAtItsDeadline(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		f := &stub{latency: time.Second}
+		src := wxtoken.New(f, nil)
+		go src.Token(context.Background())
+		synctest.Wait()
+
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		_, err := src.Token(ctx)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, 20*time.Millisecond, time.Since(start))
+	})
+}
+
+func TestCancelledFirstCallerTakesNobodyWithIt(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		f := &stub{latency: time.Second}
+		src := wxtoken.New(f, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		first := make(chan error)
+		go func() {
+			_, err := src.Token(ctx)
+			first <- err
+		}()
+		synctest.Wait()
+		cancel()
+		assert.ErrorIs(t, <-first, context.Canceled)
+		assert.Equal(t, "token-1", token(t, src))
+		assert.EqualValues(t, 1, f.fetches.Load())
+	})
+}
+
+func TestEndedContextStillGetsWhatIsThere(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		f := &stub{}
+		src := wxtoken.New(f, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := src.Token(ctx)
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.Zero(t, f.fetches.Load(), "a caller that has left must not start a fetch")
+
+		token(t, src)
+		tok, err := src.Token(ctx)
+		assert.NoError(t, err)
+		assert.Equal(t, "token-1", tok.Value)
+	})
+}
+
+func TestRefreshIsSeamless(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		f := &stub{latency: 300 * time.Millisecond}
+		src := wxtoken.New(f, nil)
+		token(t, src)
+		const lifetimes = 10
+		start := time.Now()
+		for time.Since(start) < lifetimes*2*time.Hour {
+			time.Sleep(time.Second)
+			before := time.Now()
+			token(t, src)
+			require.Zero(t, time.Since(before), "a caller waited")
+		}
+		perDay := float64(f.fetches.Load()-1) / time.Since(start).Hours() * 24
+		assert.InDelta(t, 12.5, perDay, 0.5)
+		t.Logf("%.1f fetches a day", perDay)
+	})
+}
+
+func TestSteadyStateReadsTheCacheTwiceAMinute(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+		src := wxtoken.New(&stub{}, cache)
+		token(t, src)
+		cache.gets.Store(0)
+		for range 60 * 60 {
+			time.Sleep(time.Second)
+			token(t, src)
+		}
+		perMinute := float64(cache.gets.Load()+cache.swaps.Load()) / 60
+		assert.LessOrEqual(t, perMinute, 2.5)
+		t.Logf("%.2f cache commands a minute", perMinute)
+	})
+}
+
+func TestOtherProcessesAdoptARefreshWithinTheLocalAge(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		f, cache := &stub{}, wxtoken.NewMemoryCache()
+		a, b := wxtoken.New(f, cache), wxtoken.New(f, cache)
+		token(t, a)
+		time.Sleep(time.Minute)
+		for range 110 {
+			token(t, b)
+			time.Sleep(time.Minute)
+		}
+		require.Equal(t, "token-1", token(t, b))
+		time.Sleep(46 * time.Second)
+		require.EqualValues(t, 1, f.fetches.Load())
+		require.NoError(t, a.Invalidate(t.Context(), "token-1"))
+		require.Equal(t, "token-2", token(t, a))
+		time.Sleep(46 * time.Second)
+		assert.Equal(t, "token-2", token(t, b))
+		assert.EqualValues(t, 2, f.fetches.Load())
+	})
+}
+
+func TestInvalidate(t *testing.T) {
+	newSource := func() (*wxtoken.Source, *stub, *log) {
+		f, l := &stub{latency: 50 * time.Millisecond}, &log{}
+		return wxtoken.New(f, nil, l.option()), f, l
+	}
+	bubble(t, "an old value kills nothing", func(t *testing.T) {
+		src, f, _ := newSource()
+		token(t, src)
+		time.Sleep(time.Minute)
+		require.NoError(t, src.Invalidate(t.Context(), "another"))
+		require.NoError(t, src.Invalidate(t.Context(), ""))
+		assert.Equal(t, "token-1", token(t, src))
+		assert.EqualValues(t, 1, f.fetches.Load())
+	})
+	bubble(t, "a thousand reports cause one fetch", func(t *testing.T) {
+		src, f, l := newSource()
+		token(t, src)
+		time.Sleep(time.Minute)
+		together(1000, func(int) {
+			assert.NoError(t, src.Invalidate(t.Context(), "token-1"))
+			assert.Equal(t, "token-2", token(t, src))
+		})
+		assert.EqualValues(t, 2, f.fetches.Load())
+		assert.Equal(t, 1, l.count(wxtoken.EventReject))
+	})
+	bubble(t, "a report is no fetch", func(t *testing.T) {
+		src, f, _ := newSource()
+		token(t, src)
+		time.Sleep(time.Minute)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		assert.EqualValues(t, 1, f.fetches.Load())
+	})
+	bubble(t, "a young token is not believed bad", func(t *testing.T) {
+		src, f, _ := newSource()
+		token(t, src)
+		time.Sleep(9 * time.Second)
+		assert.ErrorContains(t, src.Invalidate(t.Context(), "token-1"), "not believed before it is 10s old")
+		assert.Equal(t, "token-1", token(t, src))
+		assert.EqualValues(t, 1, f.fetches.Load())
+	})
+	bubble(t, "a process that has just started is believed", func(t *testing.T) {
+		f, cache := &stub{}, wxtoken.NewMemoryCache()
+		token(t, wxtoken.New(f, cache))
+		time.Sleep(time.Minute)
+		src := wxtoken.New(f, cache)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		assert.Equal(t, "token-2", token(t, src))
+	})
+	bubble(t, "no mix of refusals spends the daily quota", func(t *testing.T) {
+		src, f, l := newSource()
+		start := time.Now()
+		var err error
+		for time.Since(start) < 24*time.Hour {
+			if e := src.Invalidate(t.Context(), token(t, src)); e != nil {
+				err = e
+			}
+			time.Sleep(time.Second)
+		}
+		assert.LessOrEqual(t, f.fetches.Load(), int64(400))
+		assert.Positive(t, l.count(wxtoken.EventConflict))
+		assert.ErrorContains(t, err, "another system probably fetches")
+		t.Logf("%d fetches a day", f.fetches.Load())
+	})
+	bubble(t, "another process's newer token is adopted", func(t *testing.T) {
+		f, cache := &stub{}, wxtoken.NewMemoryCache()
+		a, b := wxtoken.New(f, cache), wxtoken.New(f, cache)
+		token(t, a)
+		token(t, b)
+		time.Sleep(11 * time.Second)
+		require.NoError(t, a.Invalidate(t.Context(), "token-1"))
+		assert.Equal(t, "token-2", token(t, a))
+		assert.Equal(t, "token-1", token(t, b))
+		require.NoError(t, b.Invalidate(t.Context(), "token-1"))
+		assert.Equal(t, "token-2", token(t, b))
+		assert.EqualValues(t, 2, f.fetches.Load())
+	})
+	bubble(t, "the caller's ctx is respected", func(t *testing.T) {
+		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+		src := wxtoken.New(&stub{}, cache)
+		token(t, src)
+		cache.get = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		assert.ErrorIs(t, src.Invalidate(ctx, "token-1"), context.DeadlineExceeded)
+		time.Sleep(time.Minute)
+		assert.ErrorIs(t, src.Invalidate(t.Context(), "token-1"), wxtoken.ErrCacheUnavailable)
+		assert.Equal(t, "token-1", token(t, src), "a copy is better than nothing")
+	})
+}
+
+func TestRunKeepsTheTokenFresh(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		f := &stub{latency: 50 * time.Millisecond, answer: func(n int64) error {
+			if n == 3 {
+				return &wxtoken.APIError{Code: -1, Message: "system error"}
+			}
+			return nil
+		}}
+		src := wxtoken.New(f, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- src.Run(ctx) }()
+		for range 48 {
+			time.Sleep(30 * time.Minute)
+			before := time.Now()
+			token(t, src)
+			require.Zero(t, time.Since(before))
+		}
+		assert.InDelta(t, 13, f.fetches.Load(), 1)
+		cancel()
+		assert.ErrorIs(t, <-ended, context.Canceled)
+	})
+}
+
+func TestAFetcherOrCacheThatMisbehavesStrandsNobody(t *testing.T) {
+	for name, misbehave := range map[string]func(){
+		"panic":         func() { panic("secret") },
+		"runtime panic": func() { var m map[string]int; m["x"] = 1 },
+		"Goexit":        runtime.Goexit,
+	} {
+		bubble(t, name+" in Fetch", func(t *testing.T) {
+			f := &stub{answer: func(n int64) error {
+				if n == 1 {
+					misbehave()
+				}
+				return nil
+			}}
+			src := wxtoken.New(f, nil)
+			together(10, func(int) {
+				_, err := src.Token(t.Context())
+				assert.ErrorContains(t, err, "Fetcher.Fetch")
+				assert.NotContains(t, err.Error(), "secret")
+			})
+			time.Sleep(10 * time.Second) // the cooldown of a fetch without an answer
+			assert.Equal(t, "token-2", token(t, src))
+		})
+		bubble(t, name+" in the cache", func(t *testing.T) {
+			bad := true
+			cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+			cache.get = func(context.Context) error {
+				if bad {
+					misbehave()
+				}
+				return nil
+			}
+			src := wxtoken.New(&stub{}, cache)
+			together(10, func(int) {
+				_, err := src.Token(t.Context())
+				assert.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
+				assert.NotContains(t, err.Error(), "secret")
+			})
+			bad = false
+			time.Sleep(time.Second)
+			token(t, src)
+		})
+	}
+	bubble(t, "Fetch blocks for ever", func(t *testing.T) {
+		f := &stub{block: make(chan struct{})}
+		src := wxtoken.New(f, nil)
+		start := time.Now()
+		_, err := src.Token(t.Context())
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, 10*time.Second, time.Since(start))
+		close(f.block)
+		time.Sleep(10 * time.Second)
+		token(t, src)
+	})
+	bubble(t, "the cache blocks for ever", func(t *testing.T) {
+		block := make(chan struct{})
+		cache := &faultyCache{Cache: wxtoken.NewMemoryCache(), get: func(context.Context) error { <-block; return nil }}
+		src := wxtoken.New(&stub{}, cache)
+		_, err := src.Token(t.Context())
+		assert.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		close(block)
+		time.Sleep(time.Second)
+		token(t, src)
+	})
+}
+
+func TestNewRefusesNilFetcher(t *testing.T) {
+	assert.PanicsWithValue(t, "wxtoken: New: nil Fetcher; pass NewFetcher(appID, secret)", func() { wxtoken.New(nil, nil) })
+}
