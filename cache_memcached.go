@@ -51,66 +51,52 @@ func (m *MemcachedCache) CompareAndSwap(ctx context.Context, key string, old, ne
 	}
 	// A copy, because a write that ctx cut short may still be reading it.
 	item := &memcache.Item{Key: key, Value: bytes.Clone(new), Expiration: expiration(ttl)}
-	err := m.swap(ctx, item, old)
-	// A write may have taken effect before its connection broke, and be the
-	// reason why the same again is refused: only success is an answer then.
-	if m.dropDead(err) && m.swap(ctx, item, old) == nil {
-		err = nil
-	}
-	if errors.Is(err, memcache.ErrNotStored) || errors.Is(err, memcache.ErrCacheMiss) {
-		return false, nil
-	}
-	return err == nil, storeError("memcached", key, err)
-}
-
-// swap compares the bytes itself, and writes on condition that the item still
-// has the cas id of those that it compared.
-func (m *MemcachedCache) swap(ctx context.Context, item *memcache.Item, old []byte) error {
-	if old == nil {
-		return within(ctx, func() error { return m.client.Add(item) })
-	}
 	for {
-		found, err := m.get(ctx, item.Key)
+		err := m.swap(ctx, item, old)
 		switch {
-		case err != nil:
-			return err
-		case found.CasID == 0: // nothing written with it would ever be stored
-			return errors.New("the server has no cas ids: start it without -C, and use no proxy that hides them")
-		case !bytes.Equal(found.Value, old):
-			return memcache.ErrNotStored
+		case errors.Is(err, memcache.ErrCASConflict):
+			continue // somebody wrote, but perhaps the same bytes: compare again
+		case errors.Is(err, memcache.ErrNotStored), errors.Is(err, memcache.ErrCacheMiss):
+			return false, nil
 		}
-		item.CasID = found.CasID
-		err = within(ctx, func() error { return m.client.CompareAndSwap(item) })
-		if !errors.Is(err, memcache.ErrCASConflict) {
-			return err
-		}
-		// Somebody wrote in between, but perhaps the same bytes: compare again.
+		return err == nil, storeError("memcached", key, err)
 	}
 }
 
-// get asks a second time when the connection was dead: that harms nobody.
+// swap compares the bytes itself, then writes on condition that nobody has since.
+// A write is never sent twice: the second could not tell its own first from
+// another's. The read before it is what finds a dead connection.
+func (m *MemcachedCache) swap(ctx context.Context, item *memcache.Item, old []byte) error {
+	found, err := m.get(ctx, item.Key)
+	switch {
+	case old == nil && errors.Is(err, memcache.ErrCacheMiss):
+		return within(ctx, func() error { return m.client.Add(item) })
+	case err != nil:
+		return err
+	case old == nil || !bytes.Equal(found.Value, old):
+		return memcache.ErrNotStored
+	case found.CasID == 0: // no write would ever match it
+		return errors.New("the server has no cas ids: start it without -C, and use no proxy that hides them")
+	}
+	item.CasID = found.CasID
+	return within(ctx, func() error { return m.client.CompareAndSwap(item) })
+}
+
+// get asks again where the connection was dead, as every idle one is after a
+// restart of the server.
 func (m *MemcachedCache) get(ctx context.Context, key string) (*memcache.Item, error) {
 	var item *memcache.Item
 	get := func() (err error) { item, err = m.client.Get(key); return err }
 	err := within(ctx, get)
-	if m.dropDead(err) {
+	var op *net.OpError
+	if errors.Is(err, io.EOF) || errors.As(err, &op) && op.Op != "dial" && !op.Timeout() {
+		_ = m.client.Close() // only what is idle; the client stays usable
 		err = within(ctx, get)
 	}
 	if err != nil {
 		return nil, err // not item: a call that ctx cut short may yet write to it
 	}
 	return item, nil
-}
-
-// dropDead reports whether err says that the connection was dead, as all idle
-// ones are after a restart of the server, and drops those.
-func (m *MemcachedCache) dropDead(err error) bool {
-	var op *net.OpError
-	if !errors.Is(err, io.EOF) && (!errors.As(err, &op) || op.Op == "dial" || op.Timeout()) {
-		return false
-	}
-	_ = m.client.Close() // closes what is idle; the client stays usable
-	return true
 }
 
 // expiration is in seconds. Memcached takes 0 for never, over 30 days for a unix

@@ -15,7 +15,7 @@ func within(ctx context.Context, call func() error) error {
 	go func() {
 		defer func() {
 			if p := recover(); p != nil {
-				done <- fmt.Errorf("wxtoken: panic: %v", p)
+				done <- fmt.Errorf("panicked with a %T", p) // not its value, which may hold anything
 			}
 		}()
 		done <- call()
