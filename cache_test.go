@@ -16,21 +16,43 @@ import (
 )
 
 func TestMemoryCacheKeepsTheContract(t *testing.T) {
+	t.Parallel()
 	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return new(wxtoken.MemoryCache) })
 }
 
 func TestRedisCacheKeepsTheContract(t *testing.T) {
+	t.Parallel()
 	cache := wxtoken.NewRedisCache(redisClient(t, servers.Redis(t).Addr()))
 	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return cache })
 }
 
+func TestRedisCacheOverSentinelKeepsTheContract(t *testing.T) {
+	t.Parallel()
+	group := servers.Sentinel(t)
+	client := redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName:    group.MasterName,
+		SentinelAddrs: group.SentinelAddrs(),
+	})
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return wxtoken.NewRedisCache(client) })
+}
+
+func TestRedisCacheOverClusterKeepsTheContract(t *testing.T) {
+	t.Parallel()
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: servers.Cluster(t).Addrs()})
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return wxtoken.NewRedisCache(client) })
+}
+
 func TestMemcachedCacheKeepsTheContract(t *testing.T) {
+	t.Parallel()
 	cache := wxtoken.NewMemcachedCache(memcachedClient(t, servers.Memcached(t).Addr()))
 	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return cache })
 }
 
 // Several servers, one of them listed twice for twice the weight.
 func TestMemcachedCacheOverSeveralServersKeepsTheContract(t *testing.T) {
+	t.Parallel()
 	one, two := servers.Memcached(t).Addr(), servers.Memcached(t).Addr()
 	cache := wxtoken.NewMemcachedCache(memcachedClient(t, one, two, two))
 	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return cache })
