@@ -3,6 +3,7 @@ module github.com/wxtoken/wxtoken
 go 1.25.0
 
 require (
+	github.com/anishathalye/porcupine v1.0.0
 	github.com/bradfitz/gomemcache v0.0.0-20260422231931-4d751bb6e37c
 	github.com/redis/go-redis/v9 v9.17.3
 	github.com/stretchr/testify v1.12.1
