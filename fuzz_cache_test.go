@@ -1,0 +1,54 @@
+package wxtoken_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/internal/servers"
+)
+
+func FuzzRedisCache(f *testing.F) {
+	fuzzCache(f, wxtoken.NewRedisCache(redisClient(f, servers.Redis(f).Addr())))
+}
+
+func FuzzMemcachedCache(f *testing.F) {
+	fuzzCache(f, wxtoken.NewMemcachedCache(memcachedClient(f, servers.Memcached(f).Addr())))
+}
+
+// fuzzCache expects any value under any good key to come back as it was, and
+// any bad key to be refused before a server that it could confuse hears of it.
+func fuzzCache(f *testing.F, cache wxtoken.Cache) {
+	f.Add("wxtoken:token:wx0123456789abcdef", []byte(`{"v":1}`))
+	f.Add("{slot}", []byte{})
+	f.Add("中文", []byte("\x00\xff"))
+	f.Add(strings.Repeat("k", 250), []byte("\r\nEND\r\n"))
+	f.Add(strings.Repeat("k", 251), []byte("long"))
+	f.Add("", []byte("no key"))
+	f.Add("key 0 0 1\r\nx\r\nflush_all\r\n", []byte("injected"))
+	f.Add("key\x7f", []byte("$-1\r\n"))
+	f.Fuzz(func(t *testing.T, key string, value []byte) {
+		if len(value) > 64<<10 {
+			t.Skip("no record is as large")
+		}
+		old, err := cache.Get(t.Context(), key)
+		if key == "" || len(key) > 250 || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+			require.Error(t, err)
+			require.NotErrorIs(t, err, wxtoken.ErrCacheMiss)
+			_, err = cache.CompareAndSwap(t.Context(), key, nil, value, time.Minute)
+			require.Error(t, err)
+			return
+		}
+		require.True(t, err == nil || errors.Is(err, wxtoken.ErrCacheMiss), "%v", err)
+		mustSwap(t, cache, key, old, value, time.Minute)
+		mustHold(t, cache, key, string(value))
+		stored, err := cache.CompareAndSwap(t.Context(), key, append(value, 'x'), nil, time.Minute)
+		require.NoError(t, err)
+		assert.False(t, stored)
+	})
+}
