@@ -29,8 +29,7 @@ type RedisCache struct {
 }
 
 // NewRedisCache returns a Cache over client, which stays the caller's to close.
-// It panics on nil, and on a *redis.Ring, whose clients can pick different
-// shards for one key and so could not keep processes apart.
+// It panics on nil, and on a *redis.Ring, which could not keep processes apart.
 func NewRedisCache(client RedisClient) *RedisCache {
 	if _, ok := client.(*redis.Ring); ok {
 		panic("wxtoken: NewRedisCache: two clients of a *redis.Ring can pick different shards for one key; use one server, Sentinel or Cluster")
