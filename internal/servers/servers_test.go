@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // TestMain lets the test binary stand in for a program that starts servers and is killed.
@@ -20,7 +22,7 @@ func TestMain(m *testing.M) {
 		fmt.Println(Memcached(p).Addr())
 		select {}
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 func TestKeepsItsPort(t *testing.T) {
