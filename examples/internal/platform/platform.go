@@ -1,0 +1,50 @@
+// Package platform gives the examples a platform to ask: WeChat, or a fake.
+package platform
+
+import (
+	"crypto/rand"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/wxtest"
+)
+
+// A Platform is where an example gets its token from.
+type Platform struct {
+	Name      string // for people
+	Fetcher   wxtoken.Fetcher
+	Transport http.RoundTripper // carries requests for the API's hosts to the platform
+	Fake      *wxtest.Platform  // nil: WeChat itself
+}
+
+// FromEnv takes WECHAT_APPID and WECHAT_SECRET from getenv. Without them it
+// starts wxtest's fake, in this process and with an app of its own.
+//
+// With them it asks stable_token: that leaves alone the token which the app's
+// other systems got from cgi-bin/token, so to try an example does no harm. An
+// application that shares its token through wxtoken may use either.
+func FromEnv(getenv func(string) string) (*Platform, error) {
+	appID, secret := getenv("WECHAT_APPID"), getenv("WECHAT_SECRET")
+	if (appID == "") != (secret == "") {
+		return nil, errors.New("wxtoken example: set both WECHAT_APPID and WECHAT_SECRET, or neither to use the fake platform")
+	}
+	if appID != "" {
+		return &Platform{
+			Name:      "WeChat, app " + appID,
+			Fetcher:   wxtoken.NewStableFetcher(appID, secret),
+			Transport: http.DefaultTransport,
+		}, nil
+	}
+	// A new appID each time: a record that an earlier run left in a store holds
+	// a token that this fake does not know.
+	appID, secret = "wxfake"+strings.ToLower(rand.Text()[:10]), rand.Text()
+	fake := wxtest.NewPlatform(wxtest.WithApp(appID, secret))
+	return &Platform{
+		Name:      "wxtest's fake, app " + appID + " (set WECHAT_APPID and WECHAT_SECRET for WeChat itself)",
+		Fetcher:   wxtoken.NewFetcher(appID, secret, wxtoken.WithHTTPClient(fake.Client())),
+		Transport: fake.Transport(),
+		Fake:      fake,
+	}, nil
+}

@@ -1,0 +1,39 @@
+package platform_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken/examples/internal/platform"
+)
+
+func env(pairs map[string]string) func(string) string {
+	return func(name string) string { return pairs[name] }
+}
+
+func TestWithoutCredentialsItIsTheFake(t *testing.T) {
+	p, err := platform.FromEnv(env(nil))
+	require.NoError(t, err)
+	require.NotNil(t, p.Fake)
+	token, err := p.Fetcher.Fetch(t.Context())
+	require.NoError(t, err)
+	assert.True(t, p.Fake.Honoured(token.Value))
+}
+
+// cgi-bin/token would supersede the token that production uses.
+func TestWithCredentialsItAsksTheEndpointThatHarmsNobody(t *testing.T) {
+	p, err := platform.FromEnv(env(map[string]string{"WECHAT_APPID": "wx1", "WECHAT_SECRET": "hush-hush"}))
+	require.NoError(t, err)
+	assert.Nil(t, p.Fake)
+	assert.Equal(t, "stable:wx1", p.Fetcher.Key())
+	assert.NotContains(t, p.Name, "hush-hush")
+}
+
+func TestHalfACredentialIsAnError(t *testing.T) {
+	for _, name := range []string{"WECHAT_APPID", "WECHAT_SECRET"} {
+		_, err := platform.FromEnv(env(map[string]string{name: "half"}))
+		assert.ErrorContains(t, err, "set both WECHAT_APPID and WECHAT_SECRET")
+	}
+}

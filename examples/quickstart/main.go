@@ -1,0 +1,123 @@
+// Quickstart shows what wxtoken does, in one process and on a fake platform:
+//
+//	go run ./examples/quickstart
+//
+// Set WECHAT_APPID and WECHAT_SECRET to run it against WeChat. It then makes two
+// requests, for a token and for a list of addresses, and forces nothing.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/examples/internal/platform"
+)
+
+func main() {
+	if err := run(context.Background(), os.Stdout, os.Getenv); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, stdout io.Writer, getenv func(string) string) error {
+	say := func(what, format string, args ...any) {
+		fmt.Fprintf(stdout, "%-9s %s\n", what, fmt.Sprintf(format, args...))
+	}
+	p, err := platform.FromEnv(getenv)
+	if err != nil {
+		return err
+	}
+	say("platform", "%s", p.Name)
+
+	// A program of your own needs no more than this, with
+	// wxtoken.NewFetcher(appID, secret) or NewStableFetcher for p.Fetcher:
+	var fetches atomic.Int64
+	opts := []wxtoken.Option{wxtoken.WithObserver(func(e wxtoken.Event) {
+		if e.Kind == wxtoken.EventFetch {
+			fetches.Add(1)
+		}
+	})}
+	if p.Fake != nil {
+		// A token may be refused by mistake: nobody believes it of one younger
+		// than this, by default 10 s. Too long for a demonstration.
+		opts = append(opts, wxtoken.WithFetchTimeout(time.Second))
+	}
+	src := wxtoken.New(p.Fetcher, wxtoken.NewMemoryCache(), opts...)
+
+	// 1,000 callers at once, and nobody has a token yet.
+	start := time.Now()
+	if err := burst(ctx, src, 1000); err != nil {
+		return err
+	}
+	say("burst", "1,000 concurrent callers, %d fetch, %v", fetches.Load(), time.Since(start).Round(time.Millisecond))
+
+	token, err := src.Token(ctx) // token.Value goes into ?access_token=
+	if err != nil {
+		return err
+	}
+	say("token", "%v", token)
+
+	// Transport puts the token into each request by itself.
+	client := &http.Client{Transport: &wxtoken.Transport{Source: src, Base: p.Transport}}
+	body, err := call(ctx, client)
+	if err != nil {
+		return err
+	}
+	say("call", "%s", body)
+
+	// It also replaces a token that the platform refuses, and sends the call again.
+	if p.Fake != nil {
+		time.Sleep(time.Second)
+		p.Fake.Revoke(token.Value)
+		if body, err = call(ctx, client); err != nil {
+			return err
+		}
+		say("refused", "the platform revoked the token; the next call got %s and %d fetches were made in all", body, fetches.Load())
+	}
+
+	say("next", "for several processes, put NewRedisCache(client) in place of NewMemoryCache(): see examples/redis")
+	return nil
+}
+
+// burst has n callers ask for the token at once.
+func burst(ctx context.Context, src *wxtoken.Source, n int) error {
+	var wg sync.WaitGroup
+	errs := make(chan error, n)
+	for range n {
+		wg.Go(func() {
+			_, err := src.Token(ctx)
+			errs <- err
+		})
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// call asks the API for something that needs a token.
+func call(ctx context.Context, client *http.Client) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://api.weixin.qq.com/cgi-bin/get_api_domain_ip", nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 200))
+	return string(body), err
+}
