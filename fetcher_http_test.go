@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -136,19 +137,28 @@ func TestFetchEndsWithContext(t *testing.T) {
 		assert.Equal(t, "not sent", outcome(err))
 	})
 	t.Run("in mid-answer", func(t *testing.T) {
-		base, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.WriteString(w, goodAnswer[:20])
-			w.(http.Flusher).Flush()
-			_, _ = io.Copy(io.Discard, r.Body) // or the server does not see the client leave
-			<-r.Context().Done()
+		synctest.Test(t, func(t *testing.T) {
+			stuck := through(func(r *http.Request) (*http.Response, error) {
+				resp := respond(200, "")
+				resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(goodAnswer[:20]), readerFunc(func([]byte) (int, error) {
+					<-r.Context().Done()
+					return 0, errors.New("stream reset")
+				})))
+				return resp, nil
+			})
+			start := time.Now()
+			_, err := NewStableFetcher("wx1", markedSecret, stuck).Fetch(t.Context())
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.ErrorContains(t, err, "stream reset")
+			assert.Equal(t, "unknown", outcome(err))
+			assert.Equal(t, 10*time.Second, time.Since(start))
 		})
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		_, err := NewStableFetcher("wx1", markedSecret, WithBaseURL(base)).Fetch(ctx)
-		assert.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.Equal(t, "unknown", outcome(err))
 	})
 }
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestFetchFallsBackOnConnectionFailureOnly(t *testing.T) {
 	good, requests := serve(t, answer(200, goodAnswer))
@@ -189,38 +199,77 @@ func TestFetchFallsBackOnConnectionFailureOnly(t *testing.T) {
 	}
 }
 
-// A first host that swallows packets may not use up the deadline; once it has
-// taken the connection, no other host may be asked.
+// dialing makes a client whose connections are pipes, which a synctest bubble
+// can wait on. A host without a handler swallows every packet.
+func dialing(hosts map[string]http.HandlerFunc) FetcherOption {
+	return WithHTTPClient(&http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			handler := hosts[addr]
+			if handler == nil {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			client, server := net.Pipe()
+			go func() {
+				defer server.Close()
+				if r, err := http.ReadRequest(bufio.NewReader(server)); err == nil {
+					w := httptest.NewRecorder()
+					handler(w, r)
+					_ = w.Result().Write(server)
+				}
+			}()
+			return client, nil
+		},
+	}})
+}
+
+// A first host that swallows packets may not use up the deadline; one that took
+// the connection and then sleeps is the last that is asked.
 func TestFetchSlowHost(t *testing.T) {
-	good, requests := serve(t, answer(200, goodAnswer))
-	dialer := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if addr == "black.hole:80" {
-			<-ctx.Done()
-			return nil, &net.OpError{Op: "dial", Net: network, Err: ctx.Err()}
-		}
-		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	var asked int
+	good := func(w http.ResponseWriter, r *http.Request) { asked++; answer(200, goodAnswer)(w, r) }
+	asleep := func(w http.ResponseWriter, r *http.Request) { time.Sleep(time.Minute) }
+	slow := func(w http.ResponseWriter, r *http.Request) { time.Sleep(9 * time.Second); good(w, r) }
+	hosts := map[string]http.HandlerFunc{"good:80": good, "asleep:80": asleep, "slow:80": slow}
+	for name, test := range map[string]struct {
+		urls  []string
+		want  string
+		asked int
+		took  time.Duration
+	}{
+		"black hole first":  {[]string{"http://hole", "http://good"}, "issued", 1, 4 * time.Second},
+		"two black holes":   {[]string{"http://hole", "http://hole2", "http://good"}, "issued", 1, 6 * time.Second},
+		"slow answer":       {[]string{"http://slow", "http://good"}, "issued", 1, 9 * time.Second},
+		"asleep":            {[]string{"http://asleep", "http://good"}, "unknown", 0, 12 * time.Second},
+		"hole, then asleep": {[]string{"http://hole", "http://asleep", "http://good"}, "unknown", 0, 12 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
+				defer cancel()
+				asked = 0
+				defer time.Sleep(time.Minute) // until the last handler is awake
+				start := time.Now()
+				_, err := NewFetcher("wx1", markedSecret, dialing(hosts), WithBaseURL(test.urls...)).Fetch(ctx)
+				assert.Equal(t, test.want, outcome(err), err)
+				assert.Equal(t, test.asked, asked)
+				assert.Equal(t, test.took, time.Since(start).Round(time.Millisecond))
+				assert.Equal(t, test.took == 12*time.Second, errors.Is(err, context.DeadlineExceeded))
+				noLeak(t, err)
+			})
+		})
 	}
-	client := WithHTTPClient(&http.Client{Transport: &http.Transport{DialContext: dialer}})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-
-	start := time.Now()
-	_, err := NewFetcher("wx1", markedSecret, client, WithBaseURL("http://black.hole", good)).Fetch(ctx)
-	require.NoError(t, err)
-	assert.InDelta(t, 333, time.Since(start).Milliseconds(), 150)
-
-	_, err = NewFetcher("wx1", markedSecret, client, WithBaseURL("http://black.hole")).Fetch(ctx)
-	assert.Equal(t, "not sent", outcome(err))
-	assert.ErrorContains(t, err, "black.hole: no connection within")
-
-	requests.Store(0)
-	slow, _ := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	_, err = NewFetcher("wx1", markedSecret, client, WithBaseURL(slow, good)).Fetch(short)
-	assert.Equal(t, "unknown", outcome(err))
-	assert.ErrorIs(t, err, context.DeadlineExceeded)
-	assert.Zero(t, requests.Load())
+	t.Run("none reachable", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			_, err := NewFetcher("wx1", markedSecret, dialing(nil)).Fetch(t.Context())
+			assert.Equal(t, "not sent", outcome(err), err)
+			assert.LessOrEqual(t, time.Since(start), 10*time.Second)
+			for _, host := range []string{"api.", "api2.", "sh.api.", "sz.api.", "hk.api."} {
+				assert.ErrorContains(t, err, "; "+host+"weixin.qq.com: no connection within")
+			}
+		})
+	})
 }
 
 // A keep-alive connection that dies under a GET makes http.Transport send it
