@@ -105,7 +105,7 @@ func (f *HTTPFetcher) ask(ctx context.Context, host, credential string, wait tim
 	defer timer.Stop()
 	req, err := f.request(httptrace.WithClientTrace(attempt, &httptrace.ClientTrace{
 		GetConn: func(string) { wanted.Store(true) },
-		GotConn: func(httptrace.GotConnInfo) { got.Store(true); timer.Stop() },
+		GotConn: func(httptrace.GotConnInfo) { got.Store(true) },
 	}), host, credential)
 	if err != nil {
 		return Token{}, &notSentError{err}
@@ -117,10 +117,8 @@ func (f *HTTPFetcher) ask(ctx context.Context, host, credential string, wait tim
 	if err != nil {
 		unsent := wanted.Load() && !got.Load()
 		err = hideError(err, hide, !unsent)
-		for _, end := range []error{context.Cause(attempt), ctx.Err()} {
-			if end != nil && !errors.Is(err, end) {
-				err = fmt.Errorf("%w: %w", end, err)
-			}
+		if end := ctx.Err(); end != nil && !errors.Is(err, end) {
+			err = fmt.Errorf("%w: %w", end, err)
 		}
 		if unsent {
 			return Token{}, &notSentError{fmt.Errorf("%s: %w", req.URL.Host, err)}

@@ -8,12 +8,21 @@ import (
 
 // accessTokens is the part of a Source that a ticket fetcher uses.
 type accessTokens interface {
-	Token(ctx context.Context) (Token, error)
+	TokenSource
 	Invalidate(ctx context.Context, rejected string) error
-	fetcherKey() string // Key of its Fetcher
 }
 
-func newTicketFetcher(src accessTokens, kind string, opts []FetcherOption) *HTTPFetcher {
+// NewTicketFetcher fetches a ticket of kind "jsapi" or "wx_card" by GET
+// cgi-bin/ticket/getticket, with an access token from src: make a second Source
+// of it, on the same cache if you like. Another kind is an error from Fetch; a
+// nil src panics. Asked again, the platform gives the same ticket.
+//
+// If it refuses the access token, src is told so, and the ticket is asked for
+// once more with what src then has.
+func NewTicketFetcher(src *Source, kind string, opts ...FetcherOption) *HTTPFetcher {
+	if src == nil {
+		panic("wxtoken: NewTicketFetcher: nil Source; pass the one that keeps the app's access token")
+	}
 	f := HTTPFetcher{
 		key:  "ticket:" + kind + ":" + src.fetcherKey(),
 		path: "/cgi-bin/ticket/getticket", field: "ticket", repeatable: true,
@@ -29,8 +38,6 @@ func newTicketFetcher(src accessTokens, kind string, opts []FetcherOption) *HTTP
 	return newHTTPFetcher(f, opts)
 }
 
-// fetchTicket fetches with an access token of its Source. A refused one is
-// reported there, and the ticket asked for once more with the next.
 func (f *HTTPFetcher) fetchTicket(ctx context.Context) (Token, error) {
 	for again := true; ; again = false {
 		access, err := f.tokens.Token(ctx)
@@ -42,9 +49,9 @@ func (f *HTTPFetcher) fetchTicket(ctx context.Context) (Token, error) {
 		if !again || !errors.As(err, &refused) || !IsTokenRejected(refused.Code) {
 			return ticket, err
 		}
-		if failed := f.tokens.Invalidate(ctx, access.Value); failed != nil {
-			return Token{}, fmt.Errorf("%w; and the access token could not be invalidated: %w", err, failed)
-		}
+		// Should src not believe it, the token may be good: the platform is
+		// known to refuse such now and then.
+		_ = f.tokens.Invalidate(ctx, access.Value)
 	}
 }
 

@@ -13,6 +13,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// A ticketFetcher with any other Source than a real one.
+func ticketFetcher(src accessTokens, kind string, opts ...FetcherOption) *HTTPFetcher {
+	f := NewTicketFetcher(New(NewFetcher("wx1", markedSecret), nil), kind, opts...)
+	f.tokens = src
+	return f
+}
+
 // fakeTokens hands out values in order, one more after each Invalidate.
 type fakeTokens struct {
 	values   []string
@@ -20,8 +27,6 @@ type fakeTokens struct {
 	err      error // of Token, once the values are spent
 	broken   error // of Invalidate
 }
-
-func (s *fakeTokens) fetcherKey() string { return "token:wx1" }
 
 func (s *fakeTokens) Token(context.Context) (Token, error) {
 	if len(s.rejected) >= len(s.values) {
@@ -52,7 +57,7 @@ func TestTicketReplacesRefusedToken(t *testing.T) {
 		"refused otherwise":  {&fakeTokens{values: []string{markedToken, "b"}}, "b", `{"errcode":45009}`, nil, 1, "refused"},
 		"no token":           {&fakeTokens{err: down}, "", refusal, nil, 0, "not sent"},
 		"no other token":     {&fakeTokens{values: []string{markedToken}, err: down}, "", refusal, []string{markedToken}, 1, "not sent"},
-		"invalidation fails": {&fakeTokens{values: []string{markedToken, "b"}, broken: down}, "b", refusal, []string{markedToken}, 1, "refused"},
+		"invalidation fails": {&fakeTokens{values: []string{markedToken, "b"}, broken: down}, "b", refusal, []string{markedToken}, 2, "issued"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked []string
@@ -64,7 +69,7 @@ func TestTicketReplacesRefusedToken(t *testing.T) {
 				}
 				answer(200, `{"errcode":0,"errmsg":"ok","ticket":"ticket-1","expires_in":7200}`)(w, r)
 			})
-			tok, err := newTicketFetcher(test.src, "wx_card", []FetcherOption{WithBaseURL(base)}).Fetch(t.Context())
+			tok, err := ticketFetcher(test.src, "wx_card", WithBaseURL(base)).Fetch(t.Context())
 			assert.Equal(t, test.want, outcome(err), err)
 			assert.Len(t, asked, test.asked)
 			assert.Equal(t, test.rejected, test.src.rejected)
@@ -72,11 +77,16 @@ func TestTicketReplacesRefusedToken(t *testing.T) {
 			if err == nil {
 				assert.Equal(t, "ticket-1", tok.Value)
 			}
-			if test.src.broken != nil || test.src.err != nil {
+			if test.src.err != nil {
 				assert.ErrorIs(t, err, down)
 			}
 		})
 	}
+}
+
+func TestTicketNeedsSource(t *testing.T) {
+	assert.PanicsWithValue(t, "wxtoken: NewTicketFetcher: nil Source; pass the one that keeps the app's access token",
+		func() { NewTicketFetcher(nil, "jsapi") })
 }
 
 func TestFingerprint(t *testing.T) {
@@ -86,7 +96,7 @@ func TestFingerprint(t *testing.T) {
 	assert.NotEqual(t, f.fingerprint("salt"), other.fingerprint("salt"))
 	assert.NotEqual(t, f.fingerprint("salt"), f.fingerprint("pepper"))
 	assert.Empty(t, NewFetcher("wx1", "").fingerprint("salt"))
-	assert.Empty(t, newTicketFetcher(&fakeTokens{}, "jsapi", nil).fingerprint("salt"))
+	assert.Empty(t, ticketFetcher(&fakeTokens{}, "jsapi").fingerprint("salt"))
 }
 
 func TestWeComKeys(t *testing.T) {
@@ -125,6 +135,13 @@ func TestAPIError(t *testing.T) {
 	}
 	assert.Equal(t, []int{-1, -1000, 45011}, temporary)
 	assert.Equal(t, []int{40001, 40014, 42001}, rejected)
+}
+
+func TestCooldownError(t *testing.T) {
+	refused := &APIError{Code: 40125, Message: "invalid appsecret"}
+	err := error(&CooldownError{Until: time.Date(2026, 5, 1, 8, 0, 0, 0, time.FixedZone("", 8*3600)), Err: refused})
+	assert.Equal(t, refused.Error()+" (not asked again before 2026-05-01T00:00:00Z)", err.Error())
+	assert.ErrorIs(t, err, refused)
 }
 
 func FuzzDecodeAnswer(f *testing.F) {

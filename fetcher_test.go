@@ -126,7 +126,7 @@ func TestFetchRequests(t *testing.T) {
 			body: `{"appid":"wx1","grant_type":"client_credential","secret":"s3cret"}`,
 		},
 		"ticket": {
-			fetcher: newTicketFetcher(&fakeTokens{values: []string{"a+b"}}, "jsapi", []FetcherOption{WithBaseURL(base)}),
+			fetcher: ticketFetcher(&fakeTokens{values: []string{"a+b"}}, "jsapi", WithBaseURL(base)),
 			key:     "ticket:jsapi:token:wx1", repeatable: true,
 			method: "GET", path: "/cgi-bin/ticket/getticket",
 			query: url.Values{"type": {"jsapi"}, "access_token": {"a+b"}},
@@ -150,6 +150,7 @@ func TestFetchRequests(t *testing.T) {
 			assert.NoError(t, checkKey(test.fetcher.Key()))
 			assert.Equal(t, test.repeatable, test.fetcher.Repeatable())
 			assert.Equal(t, test.method, got.Method)
+			assert.True(t, got.Close, "the connection is kept open for hours")
 			assert.Equal(t, test.path, got.URL.Path)
 			assert.Equal(t, test.query, got.URL.Query())
 			assert.Equal(t, test.body, string(body))
@@ -190,7 +191,7 @@ func TestBadArguments(t *testing.T) {
 		"BOM before secret":    {NewFetcher("wx1", "\ufeff"+markedSecret, ok), "secret holds"},
 		"no corpID":            {NewWeComFetcher("", markedSecret, ok), "corpID is empty"},
 		"no corpsecret":        {NewWeComFetcher("ww1", "", ok), "secret is empty"},
-		"ticket kind":          {newTicketFetcher(&fakeTokens{values: []string{markedToken}}, "js", []FetcherOption{ok}), `"js"`},
+		"ticket kind":          {ticketFetcher(&fakeTokens{values: []string{markedToken}}, "js", ok), `"js"`},
 		"URL without scheme":   {NewFetcher("wx1", markedSecret, WithBaseURL(base, "api.weixin.qq.com")), "URL 2"},
 		"URL of ftp":           {NewFetcher("wx1", markedSecret, WithBaseURL("ftp://host")), "URL 1"},
 		"URL without host":     {NewFetcher("wx1", markedSecret, WithBaseURL("https://:443/")), "URL 1"},
@@ -241,6 +242,7 @@ func TestBadAnswers(t *testing.T) {
 		"errcode 0 alone":       {answer(200, `{"errcode":0,"errmsg":"ok"}`), "access_token is missing"},
 		"unreadable errcode":    {answer(200, `{"errcode":{}}`), "errcode is not"},
 		"fractional errcode":    {answer(200, `{"errcode":1.5}`), "errcode is not"},
+		"huge errcode":          {answer(200, `{"errcode":1e12}`), "errcode is not"},
 		"token not a string":    {answer(200, `{"access_token":1,"expires_in":7200}`), "access_token is missing"},
 		"token with a space":    {answer(200, `{"access_token":"`+markedToken+` x","expires_in":7200}`), "access_token is over 4096 bytes, or holds a space"},
 		"token with a newline":  {answer(200, `{"access_token":"MarkedToken\n0","expires_in":7200}`), "holds a space"},
@@ -257,7 +259,7 @@ func TestBadAnswers(t *testing.T) {
 		"short body":            {raw("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + goodAnswer), "no answer"},
 		"hang-up":               {raw(""), "EOF"},
 		"echo": {func(w http.ResponseWriter, r *http.Request) {
-			_, _ = fmt.Fprintf(w, "cannot parse %s / %s / %q", r.RequestURI, r.FormValue("secret"), r.FormValue("secret"))
+			_, _ = fmt.Fprintf(w, "cannot parse %s / %s / %q", r.RequestURI, r.FormValue("secret"), "secret: "+r.FormValue("secret"))
 		}, "not a JSON object"},
 		"endless": {func(w http.ResponseWriter, r *http.Request) {
 			for err := error(nil); err == nil && r.Context().Err() == nil; {
