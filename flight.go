@@ -259,10 +259,15 @@ func (f *flight) judge(ctx context.Context) bool {
 	if believed {
 		next := f.record
 		next.Rejected = true
+		next.Seq++
 		next.Early++
 		if !f.swap(ctx, step{next: next, after: f.view, event: EventReject}) {
 			return false
 		}
+	}
+	if token == f.view.copy.Token && f.record.Token == "" {
+		f.view.copy.Rejected = true // the store lost the record, and the copy is no good
+		f.commit("")
 	}
 	if errors.Is(err, errConflict) || believed && f.record.Early > 3 {
 		s.emit(Event{Kind: EventConflict, Err: errors.Join(err, errConflict)})

@@ -26,6 +26,7 @@ func (ru rules) sendBy() time.Duration   { return ru.fetch / 2 }             // 
 func (ru rules) verify() time.Duration   { return 2*ru.local + ru.fetch }    // 100 s: when an unknown request has landed
 func (ru rules) ample() time.Duration    { return ru.verify() + 2*ru.fetch } // 120 s: what is left of a token that nobody need hurry to replace
 func (ru rules) announce() time.Duration { return ru.local + ru.watch() }    // 47 s: by then every process keeps close to the record
+func (ru rules) patience() time.Duration { return ru.fetch / 10 }            // 1 s: what a caller with an old copy waits for the cache
 func (ru rules) youngest() time.Duration { return ru.fetch }                 // 10 s: no refusal of a younger token is believed
 
 // A view is what one process knows: its own copy of the token, what it has
@@ -39,8 +40,9 @@ type view struct {
 	calm       bool // the last record read had a token and neither lease nor doubt
 	lease      string
 	leaseSeen  time.Time
-	doubt      doubt
-	doubtSeen  time.Time
+	epoch      string
+	seq        int64
+	seqSeen    time.Time
 	cooldown   cooldown
 	cooledSeen time.Time
 
@@ -52,17 +54,11 @@ type view struct {
 	ownStep   int       // failures in a row that concerned this process
 }
 
-// A doubt is what a process watches for rules.verify before it pays what is owed.
-type doubt struct {
-	epoch string
-	seq   int64
-	owed  int
-}
-
 // A claim is this process's own lease and what came of its fetch.
 type claim struct {
 	nonce   string
 	asked   time.Time // before the lease was asked for
+	settles int64     // a fetch under this lease pays all that is owed at this seq
 	outcome fetchOutcome
 	token   record // Token, IssuedAt and ExpiresAt of what was fetched
 	err     error
@@ -98,8 +94,8 @@ func (v *view) observe(r record, readAt, now time.Time) bool {
 	if r.Lease != v.lease {
 		v.lease, v.leaseSeen = r.Lease, now
 	}
-	if d := (doubt{r.Epoch, r.Seq, r.Owed}); d != v.doubt {
-		v.doubt, v.doubtSeen = d, now
+	if r.Epoch != v.epoch || r.Seq != v.seq {
+		v.epoch, v.seq, v.seqSeen = r.Epoch, r.Seq, now
 	}
 	if r.Cooldown != nil && *r.Cooldown != v.cooldown {
 		v.cooldown, v.cooledSeen = *r.Cooldown, now
@@ -108,7 +104,7 @@ func (v *view) observe(r record, readAt, now time.Time) bool {
 	if r.Token == "" || v.newer(r, now) {
 		return false // the copy outlives a store that lost the record
 	}
-	brought := r.Epoch != v.copy.Epoch || r.Seq != v.copy.Seq
+	brought := r.Token != v.copy.Token
 	if brought {
 		v.copySeen = now
 	}
@@ -119,10 +115,7 @@ func (v *view) observe(r record, readAt, now time.Time) bool {
 // newer reports whether this process knows of a newer state than r: the store
 // went back in time.
 func (v view) newer(r record, now time.Time) bool {
-	if r.Epoch != v.copy.Epoch || v.copy.Token == "" || v.copy.expired(now) {
-		return false
-	}
-	return r.Seq < v.copy.Seq || r.Seq == v.copy.Seq && v.copy.Rejected && !r.Rejected
+	return r.Epoch == v.copy.Epoch && r.Seq < v.copy.Seq && !v.copy.expired(now)
 }
 
 // held is the token that this process can hand out, with or without a cache.
@@ -208,43 +201,42 @@ func (ru rules) decide(r record, v view, nonce string, now time.Time) step {
 	next := r
 	event := EventKind("")
 	if r.Lease != "" {
-		if now.Sub(v.leaseSeen) < ru.patience(r, now) {
+		if now.Sub(v.leaseSeen) < ru.abandoned(r, now) {
 			if usable {
 				return step{do: use}
 			}
 			return step{do: wait}
 		}
 		next.Owed, event = ru.owe(2), EventTakeover
+		next.Seq++
 	}
 	if next.Epoch == "" {
 		next.Epoch = nonce
 	}
 	next.Lease = nonce
-	v.claim = claim{nonce: nonce, asked: now}
+	v.claim = claim{nonce: nonce, asked: now, settles: -1}
+	if r.Lease == "" && now.Sub(v.seqSeen) >= ru.verify() {
+		v.claim.settles = r.Seq
+	}
 	return step{do: take, next: next, after: v, event: event}
 }
 
 // due reports whether r's token must be replaced.
 func (ru rules) due(r record, v view, now time.Time) bool {
-	watched := now.Sub(v.doubtSeen)
 	left := r.left(now)
 	switch {
 	case !r.usable(now):
 		return true
-	case r.Owed > 0 && watched >= ru.verify():
-		return true
-	case left > min(ru.ahead, time.UnixMilli(r.ExpiresAt).Sub(time.UnixMilli(r.IssuedAt))/4):
-		return false
 	case r.Owed > 0 && left > ru.ample():
-		return watched >= ru.announce()
+		return now.Sub(v.seqSeen) >= ru.verify()
 	}
-	return true
+	return left <= min(ru.ahead, time.UnixMilli(r.ExpiresAt).Sub(time.UnixMilli(r.IssuedAt))/4)
 }
 
-// patience is how long a process watches another's lease before it calls it
-// abandoned. Where nobody need hurry, every process is first given the time to
+// abandoned is how long a process watches another's lease before it calls it
+// so. Where nobody need hurry, every process is first given the time to
 // come close to the record.
-func (ru rules) patience(r record, now time.Time) time.Duration {
+func (ru rules) abandoned(r record, now time.Time) time.Duration {
 	if r.usable(now) && r.left(now) > ru.ample() {
 		return ru.lease() + ru.announce()
 	}
@@ -274,16 +266,17 @@ func (ru rules) publish(r record, v view, now time.Time) step {
 		if c.token.Token == r.Token {
 			expires = min(expires, r.ExpiresAt) // a repeat can not live longer than was said first
 		}
-		if r.Epoch == v.copy.Epoch {
-			next.Seq = max(r.Seq, v.copy.Seq)
-		}
 		next.Seq++
 		next.Token, next.IssuedAt, next.ExpiresAt = c.token.Token, c.token.IssuedAt, expires
 		next.Rejected, next.Cooldown = false, nil
 		next.Owed = max(r.Owed-1, 0)
+		if c.settles == r.Seq {
+			next.Owed = 0
+		}
 		v.failure, v.ownUntil, v.ownStep = nil, time.Time{}, 0
 	case unknown:
 		next.Owed = ru.owe(2)
+		next.Seq++
 		fallthrough
 	case denied, unsent:
 		p := penaltyFor(c.err)
@@ -324,9 +317,10 @@ func (ru rules) lost(r record, v view) step {
 		}
 		st.event = EventLeaseLost
 	}
-	if r.Epoch != "" && owed > r.Owed {
+	if r.Epoch != "" && owed > 0 {
 		st.do, st.next = swap, r
-		st.next.Owed = owed
+		st.next.Owed = max(r.Owed, owed)
+		st.next.Seq++
 	}
 	return st
 }
@@ -336,6 +330,7 @@ func (ru rules) restore(r record, v view) step {
 	next := v.copy
 	next.Lease, next.Cooldown = r.Lease, r.Cooldown
 	next.Owed = max(r.Owed, ru.owe(1))
+	next.Seq++
 	return step{do: swap, next: next, after: v, event: EventRestore}
 }
 

@@ -77,7 +77,7 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 	for {
 		t, f, err := s.enter(ctx)
 		if f != nil {
-			t, err = s.await(ctx, f, t)
+			t, err = s.await(ctx, f, t.Value != "")
 		}
 		if err == nil && t.Value != "" {
 			return t, nil
@@ -123,32 +123,41 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	return t, s.flight, nil
 }
 
-// await waits for f. A copy that is too old to be given out unseen is still
-// better than nothing when the cache is slow or dead. Without an error and
-// without a token, f did not look for one.
-func (s *Source) await(ctx context.Context, f *flight, copy Token) (Token, error) {
+// await waits for f. With a copy, which is too old to be given out unseen, it
+// waits only for a moment, as the copy is better than nothing when the cache is
+// slow or dead; unless f has found by then that the copy is no good. Without an
+// error and without a token, f did not look for one.
+func (s *Source) await(ctx context.Context, f *flight, copied bool) (Token, error) {
 	var impatient <-chan time.Time
-	if copy.Value != "" {
-		timer := time.NewTimer(time.Until(f.started.Add(s.rules.fetch / 10)))
+	if copied {
+		timer := time.NewTimer(time.Until(f.started.Add(s.rules.patience())))
 		defer timer.Stop()
 		impatient = timer.C
 	}
-	select {
-	case <-f.done:
-		return f.token, f.failed()
-	case <-impatient:
-		return copy, nil
-	case <-ctx.Done():
+	for {
+		var err error
+		select {
+		case <-f.done:
+			return f.token, f.failed()
+		case <-impatient:
+		case <-ctx.Done():
+			err = fmt.Errorf("wxtoken: waiting for a token: %w", context.Cause(ctx))
+		}
+		select {
+		case <-f.done: // what is there beats a cancellation that came with it
+			return f.token, f.failed()
+		default:
+		}
+		s.mu.Lock()
+		held, usable := s.view.held(time.Now())
+		s.mu.Unlock()
+		if usable && copied {
+			return held.token(), nil
+		}
+		if err != nil {
+			return Token{}, err
+		}
 	}
-	select {
-	case <-f.done: // what is there beats a cancellation that came with it
-		return f.token, f.failed()
-	default:
-	}
-	if copy.Value != "" {
-		return copy, nil
-	}
-	return Token{}, fmt.Errorf("wxtoken: waiting for a token: %w", context.Cause(ctx))
 }
 
 // waitOut waits for a platform that has only just said that it is busy, if ctx
@@ -211,47 +220,52 @@ func (s *Source) heat(now time.Time) {
 // are refused again and again; then another system is likely to fetch for the
 // same app.
 func (s *Source) Invalidate(ctx context.Context, rejected string) error {
+	started := time.Now()
 	for rejected != "" {
-		f, err := s.accuse(ctx, rejected)
-		if f == nil {
+		f, wait, err := s.accuse(ctx, rejected)
+		if f == nil && err == nil {
+			return nil
+		}
+		if f != nil {
+			select {
+			case <-f.done:
+			case <-ctx.Done():
+				return fmt.Errorf("wxtoken: invalidating a token: %w", context.Cause(ctx))
+			}
+			s.mu.Lock()
+			judged, verdict := s.refused != rejected, s.verdict
+			s.mu.Unlock()
+			if judged {
+				return verdict
+			}
+			err = f.err
+		}
+		if err != nil && (time.Since(started)+wait > s.rules.patience() || !sleep(ctx, wait)) {
 			return err
-		}
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-			return fmt.Errorf("wxtoken: invalidating a token: %w", context.Cause(ctx))
-		}
-		s.mu.Lock()
-		judged, verdict := s.refused != rejected, s.verdict
-		s.mu.Unlock()
-		if judged {
-			return verdict
-		}
-		if f.err != nil {
-			return f.err
 		}
 	}
 	return nil
 }
 
 // accuse notes the refused value for a flight to judge, unless it is known not
-// to be given out.
-func (s *Source) accuse(ctx context.Context, rejected string) (*flight, error) {
+// to be given out. Without a flight, it gives the failure that is remembered and
+// for how long.
+func (s *Source) accuse(ctx context.Context, rejected string) (*flight, time.Duration, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
 	held, usable := s.view.held(now)
 	if usable && held.Token != rejected || held.Token == rejected && held.Rejected {
-		return nil, nil
+		return nil, 0, nil
 	}
 	s.refused = rejected
 	if s.flight == nil {
-		if now.Before(s.retryAt) {
-			return nil, s.failure
+		if wait := s.retryAt.Sub(now); wait > 0 {
+			return nil, wait, s.failure
 		}
 		s.depart(ctx, true)
 	}
-	return s.flight, nil
+	return s.flight, 0, nil
 }
 
 // Run keeps the token fresh, calls or no calls, until ctx ends, and returns
