@@ -3,7 +3,6 @@ package wxtoken
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -12,17 +11,14 @@ import (
 	"strings"
 )
 
-// apiHosts are the platform's names for its one API.
-var apiHosts = []string{"api.weixin.qq.com", "api2.weixin.qq.com", "sh.api.weixin.qq.com", "sz.api.weixin.qq.com", "hk.api.weixin.qq.com"}
-
 // A Transport is an http.RoundTripper that gives each request an access_token
 // and replaces one that the platform refuses. It serves one app, that of its
 // Source, and is safe for concurrent use while its fields stay as they are.
 //
 // A request whose query has no access_token, or an empty one, gets the
-// Source's; one that is there is kept. The query's other bytes stay as they are.
-// The caller's request is never changed, and is what Response.Request gives, so
-// that no URL with an added token comes back.
+// Source's; one that is there is kept, and taken to be of the same app. The
+// query's other bytes stay as they are. The caller's request is never changed,
+// and is what Response.Request gives: no URL with an added token comes back.
 //
 // When the platform answers errcode 40001, 40014 or 42001, the Transport
 // invalidates exactly the token that it sent, and sends the request once more
@@ -122,14 +118,10 @@ func (t *Transport) allows(u *url.URL) bool {
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
-	hosts := t.Hosts
-	if hosts == nil {
-		if u.Scheme != "https" || port != "443" {
-			return false
-		}
-		hosts = apiHosts
+	if t.Hosts == nil {
+		return port == "443" && slices.Contains(weChatHosts(), u.Scheme+"://"+strings.ToLower(host))
 	}
-	return slices.ContainsFunc(hosts, func(h string) bool {
+	return slices.ContainsFunc(t.Hosts, func(h string) bool {
 		return strings.EqualFold(h, host) || strings.EqualFold(h, net.JoinHostPort(host, port))
 	})
 }
@@ -144,10 +136,20 @@ func (t *Transport) token(ctx context.Context) (string, error) {
 		err = errors.New("its Token is empty")
 	}
 	if err != nil {
-		return "", fmt.Errorf("wxtoken: request not sent, the Transport's Source gave no token: %w", err)
+		return "", &noTokenError{err}
 	}
 	return url.QueryEscape(token.Value), nil
 }
+
+// A noTokenError is why a request was not sent. Its Timeout is what net/http's
+// own errors are asked by, for which Unwrap does not serve.
+type noTokenError struct{ err error }
+
+func (e *noTokenError) Error() string {
+	return "wxtoken: request not sent, the Transport's Source gave no token: " + e.err.Error()
+}
+func (e *noTokenError) Unwrap() error { return e.err }
+func (e *noTokenError) Timeout() bool { return errors.Is(e.err, context.DeadlineExceeded) }
 
 // send passes on a copy of req with another body and a query made of the three
 // parts. The answer bears no trace of the token that a caller could print, or a
@@ -156,11 +158,11 @@ func (t *Transport) send(req *http.Request, body io.ReadCloser, before, token, a
 	out := req.Clone(req.Context())
 	out.Body, out.URL.RawQuery = body, before+token+after
 	resp, err := t.base().RoundTrip(out)
-	if err != nil && strings.Contains(err.Error(), token) {
-		err = &redactedError{strings.ReplaceAll(err.Error(), token, "REDACTED"), err}
+	if err != nil {
+		return nil, hideError(err, newMask(token), false)
 	}
-	if err != nil || resp == nil {
-		return nil, err
+	if resp == nil {
+		return nil, nil // a broken Base, of which http.Client tells
 	}
 	resp.Request = req
 	if to := resp.Header.Get("Location"); to != "" {
@@ -184,15 +186,6 @@ func (t *Transport) withoutReferer(req *http.Request) *http.Request {
 	out.Header.Del("Referer")
 	return out
 }
-
-// A redactedError is a Base's error without the token that stood in its text.
-type redactedError struct {
-	text string
-	err  error
-}
-
-func (e *redactedError) Error() string { return e.text }
-func (e *redactedError) Unwrap() error { return e.err }
 
 // cutToken cuts a raw query around the value of its access_token: the first one
 // that is not empty, else the first. Without one, before ends in a new one.

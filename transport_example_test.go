@@ -1,59 +1,42 @@
 package wxtoken_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/wxtest"
 )
 
 // A client that adds the token by itself, and replaces one that the platform
-// refuses. Against the real platform, Hosts stays nil.
+// refuses, such as one that other code has kept for too long.
 func ExampleTransport() {
-	good := "second"
-	platform := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.FormValue("access_token") != good {
-			fmt.Println("platform: refused", r.FormValue("access_token"))
-			_, _ = io.WriteString(w, `{"errcode":42001,"errmsg":"access_token expired"}`)
-			return
-		}
-		_, _ = io.WriteString(w, `{"ip_list":["203.0.113.7"]}`)
-	}))
+	platform := wxtest.NewServer(wxtest.WithApp("wx1", "secret")) // in an application, the real one
 	defer platform.Close()
 
-	// In an application: src := wxtoken.New(wxtoken.NewFetcher(appID, secret), cache)
-	src := &exampleSource{tokens: []string{"first", "second"}}
+	src := wxtoken.New(wxtoken.NewFetcher("wx1", "secret", wxtoken.WithBaseURL(platform.URL)), nil)
 	client := &http.Client{Transport: &wxtoken.Transport{
 		Source: src,
-		Hosts:  []string{strings.TrimPrefix(platform.URL, "http://")},
+		Hosts:  []string{strings.TrimPrefix(platform.URL, "http://")}, // nil for the real platform
 	}}
 
-	resp, err := client.Get(platform.URL + "/cgi-bin/get_api_domain_ip")
-	if err != nil {
-		fmt.Println(err)
-		return
+	for _, query := range []string{"", "?access_token=kept-for-too-long"} {
+		resp, err := client.Get(platform.URL + "/cgi-bin/get_api_domain_ip" + query)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		fmt.Println(string(body), err)
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	fmt.Println("caller:", string(body), err)
+	fmt.Println("calls by errcode:", platform.Stats().Calls())
+	fmt.Println("tokens fetched:", platform.Stats().Fetches().Total())
 	// Output:
-	// platform: refused first
-	// caller: {"ip_list":["203.0.113.7"]} <nil>
-}
-
-type exampleSource struct{ tokens []string }
-
-func (s *exampleSource) Token(context.Context) (wxtoken.Token, error) {
-	return wxtoken.Token{Value: s.tokens[0]}, nil
-}
-
-func (s *exampleSource) Invalidate(_ context.Context, rejected string) error {
-	if rejected == s.tokens[0] {
-		s.tokens = s.tokens[1:]
-	}
-	return nil
+	// {"ip_list":["101.226.233.128","58.246.220.31"]} <nil>
+	// {"ip_list":["101.226.233.128","58.246.220.31"]} <nil>
+	// calls by errcode: map[0:2 40014:1]
+	// tokens fetched: 1
 }
