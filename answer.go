@@ -18,67 +18,72 @@ const (
 	maxAnswer   = 64 << 10            // bytes of body that are read
 	maxToken    = 4 << 10             // bytes; the platform says to keep room for 512
 	maxLifetime = 30 * 24 * time.Hour // the platform says at most 2 h
-	maxExcerpt  = 120                 // bytes of body that an error shows
-	maxMessage  = 512                 // bytes of errmsg that are kept
 )
 
 // judgeAnswer gives the token in the field of a response, and its lifetime; an
-// *APIError if the body, whatever the status, has an errcode; else what is wrong.
+// *APIError if the body has an errcode, whatever the status; else what is wrong,
+// with the first characters of the body that cannot be a secret.
 func judgeAnswer(resp *http.Response, body []byte, field string, hide func(string) string) (string, time.Duration, error) {
-	if resp.StatusCode/100 == 3 {
-		to := "nowhere"
-		if u, err := resp.Location(); err == nil {
-			to = hide(u.Host)
-		}
-		return "", 0, fmt.Errorf("HTTP %d, a redirect to %s that is not followed; check WithBaseURL and the network", resp.StatusCode, to)
-	}
-	if len(body) > maxAnswer {
-		return "", 0, fmt.Errorf("HTTP %d with over %d bytes; the answer begins with %s", resp.StatusCode, maxAnswer, excerpt(body, hide))
-	}
-	token, lifetime, err := decodeAnswer(body, field, hide)
+	token, lifetime, err := decodeAnswer(body, field)
 	var refused *APIError
-	if resp.StatusCode != http.StatusOK && !errors.As(err, &refused) {
-		return "", 0, fmt.Errorf("HTTP %d; the answer begins with %s", resp.StatusCode, excerpt(body, hide))
+	switch {
+	case len(body) > maxAnswer:
+		err = fmt.Errorf("an answer of over %d bytes", maxAnswer)
+	case errors.As(err, &refused):
+		words := strings.FieldsFunc(hide(refused.Message), unicode.IsControl)
+		refused.Message = fmt.Sprintf("%.512s", strings.Join(words, " "))
+		return "", 0, refused
+	case resp.StatusCode/100 == 3:
+		err = errors.New("a redirect, which is not followed; check WithBaseURL and the network")
+		if to, bad := resp.Location(); bad == nil {
+			err = fmt.Errorf("a redirect to %s, which is not followed; check WithBaseURL and the network", hide(to.Host))
+		}
+	case resp.StatusCode != http.StatusOK:
+		err = errors.New("no success and no errcode")
+	case err == nil:
+		return token, lifetime, nil
 	}
-	return token, lifetime, err
+	text := string(body)
+	if token != "" {
+		text = strings.ReplaceAll(text, token, "***")
+	}
+	return "", 0, fmt.Errorf("HTTP %d: %w; the answer begins with %.120q", resp.StatusCode, err, hideRuns(hide(text), 16))
 }
 
 // decodeAnswer reads {"access_token":"...","expires_in":7200} or
 // {"errcode":40013,"errmsg":"..."}. It insists on one whole JSON object, and
-// lets a byte order mark and numbers in quotes pass.
-func decodeAnswer(body []byte, field string, hide func(string) string) (token string, lifetime time.Duration, err error) {
+// lets a byte order mark and numbers in quotes pass. With an error it gives the
+// token as it stands in body, for that to be hidden.
+func decodeAnswer(body []byte, field string) (token string, lifetime time.Duration, err error) {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(bytes.TrimPrefix(body, []byte("\ufeff")), &object); err != nil {
-		return "", 0, fmt.Errorf("not a JSON object; the answer begins with %s: %w", excerpt(body, hide), err)
+		return "", 0, fmt.Errorf("not a JSON object: %w", err)
 	}
 	code, badCode := wholeNumber(object["errcode"])
 	if badCode == nil && code != 0 {
-		var message string
-		_ = json.Unmarshal(object["errmsg"], &message) // what is not a string is no message
-		message = strings.Join(strings.FieldsFunc(hide(message), unicode.IsControl), " ")
-		return "", 0, &APIError{Code: int(code), Message: strings.ToValidUTF8(message[:min(len(message), maxMessage)], "")}
+		refused := &APIError{Code: int(code)}
+		_ = json.Unmarshal(object["errmsg"], &refused.Message) // what is not a string is no message
+		return "", 0, refused
 	}
 	_ = json.Unmarshal(object[field], &token)
 	seconds, badSeconds := wholeNumber(object["expires_in"])
 	lifetime = time.Duration(seconds) * time.Second
-	var wrong string
 	switch {
 	case badCode != nil:
-		wrong = "errcode is not a whole number"
+		err = errors.New("errcode is not a whole number")
 	case token == "":
-		wrong = field + " is missing, empty or not a string"
+		err = fmt.Errorf("%s is missing, empty or not a string", field)
 	case len(token) > maxToken || !printable(token):
-		wrong = fmt.Sprintf("%s is over %d bytes, or holds a space, a control byte or a byte that is not ASCII", field, maxToken)
+		err = fmt.Errorf("%s is over %d bytes, or holds a space, a control byte or a byte that is not ASCII", field, maxToken)
 	case badSeconds != nil || lifetime <= 0 || lifetime > maxLifetime:
-		wrong = fmt.Sprintf("expires_in is not a whole number of seconds from 1 to %d", maxLifetime/time.Second)
+		err = fmt.Errorf("expires_in is not a whole number of seconds from 1 to %d", maxLifetime/time.Second)
 	default:
 		return token, lifetime, nil
 	}
 	if token != "" {
-		object[field] = []byte(`"***"`)
+		token = string(object[field])
 	}
-	shown, _ := json.Marshal(object) // was JSON: cannot fail
-	return "", 0, fmt.Errorf("%s; the answer begins with %s", wrong, excerpt(shown, hide))
+	return token, 0, err
 }
 
 // wholeNumber reads 7200, 7200.0 or "7200"; what is missing or null is 0.
@@ -116,27 +121,21 @@ func newMask(secret string) func(string) string {
 func hideRuns(s string, min int) string {
 	const token = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz-"
 	var b strings.Builder
-	for start, i := 0, 0; i <= len(s); i++ {
-		if i < len(s) && strings.IndexByte(token, s[i]) >= 0 {
-			continue
-		}
-		if i-start >= min {
-			b.WriteString("***")
+	for s != "" {
+		rest := strings.TrimLeft(s, token)
+		if run := s[:len(s)-len(rest)]; len(run) < min {
+			b.WriteString(run)
 		} else {
-			b.WriteString(s[start:i])
+			b.WriteString("***")
 		}
-		if i < len(s) {
-			b.WriteByte(s[i])
+		next := strings.IndexAny(rest, token)
+		if next < 0 {
+			next = len(rest)
 		}
-		start = i + 1
+		b.WriteString(rest[:next])
+		s = rest[next:]
 	}
 	return b.String()
-}
-
-// excerpt quotes the first bytes of an answer, without what may be a token.
-func excerpt(body []byte, hide func(string) string) string {
-	s := hideRuns(hide(string(body)), 16)
-	return strconv.Quote(s[:min(len(s), maxExcerpt)])
 }
 
 // hideError gives err without the URL that an *url.Error shows; and if secrets

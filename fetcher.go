@@ -102,8 +102,9 @@ func (o fetcherOption) applyFetcher(f *HTTPFetcher) { o(f) }
 // WithHTTPClient takes Transport and Timeout from c, and nothing else: no
 // redirect is followed. Of an *http.Transport, a copy makes a new connection
 // for each fetch. The default, and nil, is http.DefaultTransport, which honours
-// the proxies of the environment. A Transport that is not an *http.Transport
-// must not repeat a request of NewFetcher by itself.
+// the proxies of the environment. A Transport of another kind must not repeat a
+// request of NewFetcher by itself, and must keep the request's context for
+// another host to be tried.
 func WithHTTPClient(c *http.Client) FetcherOption {
 	return fetcherOption(func(f *HTTPFetcher) { f.client = c })
 }

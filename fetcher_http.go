@@ -18,7 +18,7 @@ import (
 
 const (
 	fetchTries   = 3                      // per fetch, where it is safe to ask again
-	fetchBackoff = 100 * time.Millisecond // to twice that before the second try, doubled before the third
+	fetchBackoff = 100 * time.Millisecond // or up to twice that, before the second try; doubled before the third
 	fetchAlone   = 10 * time.Second       // for a Fetch whose ctx has no deadline
 )
 
@@ -42,25 +42,12 @@ func (f *HTTPFetcher) fetchWith(ctx context.Context, credential string) (Token, 
 		default:
 			again = true
 		}
-		if !again || try == fetchTries || !pause(ctx, fetchBackoff<<(try-1)) {
+		wait := fetchBackoff << (try - 1)
+		wait += rand.N(wait)
+		end, _ := ctx.Deadline()
+		if !again || try == fetchTries || time.Until(end) < wait || !sleep(ctx, wait) {
 			return Token{}, err
 		}
-	}
-}
-
-// pause waits for d to 2d, and not at all where ctx would end first.
-func pause(ctx context.Context, d time.Duration) bool {
-	d += rand.N(d)
-	if end, ok := ctx.Deadline(); ok && time.Until(end) < d {
-		return false
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -126,38 +113,36 @@ func (f *HTTPFetcher) ask(ctx context.Context, host, credential string, wait tim
 		return Token{}, fmt.Errorf("wxtoken: %s at %s: no answer, yet a token may have been issued: %w", f.path, req.URL.Host, err)
 	}
 	value, lifetime, err := judgeAnswer(resp, body, f.field, hide)
-	if err == nil {
-		return Token{Value: value, ExpiresAt: start.Add(lifetime)}, nil
-	}
 	var refused *APIError
-	if !errors.As(err, &refused) {
-		err = fmt.Errorf("wxtoken: %s at %s: %w", f.path, req.URL.Host, err)
+	switch {
+	case err == nil:
+		return Token{Value: value, ExpiresAt: start.Add(lifetime)}, nil
+	case errors.As(err, &refused):
+		return Token{}, refused
 	}
-	return Token{}, err
+	return Token{}, fmt.Errorf("wxtoken: %s at %s: %w", f.path, req.URL.Host, err)
 }
 
 // request puts the parameters into the query, or into a JSON body.
 func (f *HTTPFetcher) request(ctx context.Context, host, credential string) (*http.Request, error) {
-	params := f.params(credential)
-	method, body := http.MethodGet, []byte(nil)
+	params, target := f.params(credential), strings.TrimRight(host, "/")+f.path
 	if f.post {
-		method = http.MethodPost
-		body, _ = json.Marshal(params) // of strings: cannot fail
-	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(host, "/")+f.path, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	if f.post {
-		req.Header.Set("Content-Type", "application/json")
-		return req, nil
+		body, _ := json.Marshal(params) // of strings: cannot fail
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
+		if err == nil {
+			req.Header.Set("Content-Type", "application/json")
+		}
+		return req, err
 	}
 	query := url.Values{}
 	for name, value := range params {
 		query.Set(name, value)
 	}
-	req.URL.RawQuery = query.Encode()
-	return req, nil
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err == nil {
+		req.URL.RawQuery = query.Encode()
+	}
+	return req, err
 }
 
 // exchange sends req once. It does without an http.Client, which would follow
@@ -178,7 +163,6 @@ func (f *HTTPFetcher) exchange(req *http.Request) (*http.Response, []byte, error
 		rt = t
 	} else if !f.repeatable {
 		req.Body = io.NopCloser(strings.NewReader(""))
-		req.GetBody = nil
 	}
 	resp, err := rt.RoundTrip(req)
 	if err != nil {

@@ -375,6 +375,35 @@ func TestFetchSendsOnce(t *testing.T) {
 	}
 }
 
+// Over HTTP/2 too, a request that a connection took is one that may have left.
+func TestFetchHTTP2(t *testing.T) {
+	var requests atomic.Int32
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		assert.Equal(t, 2, r.ProtoMajor)
+		if requests.Add(1) == 1 {
+			answer(200, goodAnswer)(w, r)
+			return
+		}
+		panic(http.ErrAbortHandler)
+	}))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	defer srv.Close()
+	for _, f := range []*HTTPFetcher{
+		NewFetcher("wx1", markedSecret, WithHTTPClient(srv.Client()), WithBaseURL(srv.URL, srv.URL)),
+		NewFetcher("wx1", markedSecret, through(srv.Client().Transport.RoundTrip), WithBaseURL(srv.URL, srv.URL)),
+	} {
+		requests.Store(0)
+		tok, err := f.Fetch(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, markedToken, tok.Value)
+		_, err = f.Fetch(t.Context())
+		assert.Equal(t, "unknown", outcome(err), err)
+		assert.EqualValues(t, 2, requests.Load())
+		noLeak(t, err)
+	}
+}
+
 // Errors of transports that print the URL, or what the platform sent.
 func TestFetchHidesTransportErrors(t *testing.T) {
 	for name, make := range map[string]func(*http.Request) error{

@@ -89,3 +89,24 @@ func TestTicketAndWeComOnSources(t *testing.T) {
 		noLeak(t, err)
 	})
 }
+
+// The platform repeats a ticket with its whole life before it, each time it is
+// asked. None may be held past the end that was told first.
+func TestTicketIsNotHeldTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", markedSecret))
+		client := WithHTTPClient(p.Client())
+		src := New(NewTicketFetcher(New(NewFetcher("wx1", markedSecret, client), nil), "jsapi", client), nil)
+		born := map[string]time.Time{}
+		for range 24 * 60 {
+			ticket, err := src.Token(t.Context())
+			require.NoError(t, err)
+			if _, known := born[ticket.Value]; !known {
+				born[ticket.Value] = time.Now()
+			}
+			require.LessOrEqual(t, time.Since(born[ticket.Value]), 2*time.Hour)
+			time.Sleep(time.Minute)
+		}
+		assert.Len(t, born, 12)
+	})
+}

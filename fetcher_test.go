@@ -243,6 +243,7 @@ func TestBadAnswers(t *testing.T) {
 		"unreadable errcode":    {answer(200, `{"errcode":{}}`), "errcode is not"},
 		"fractional errcode":    {answer(200, `{"errcode":1.5}`), "errcode is not"},
 		"huge errcode":          {answer(200, `{"errcode":1e12}`), "errcode is not"},
+		"token empty":           {answer(200, `{"access_token":"","expires_in":7200}`), `{\"access_token\":\"\",`},
 		"token not a string":    {answer(200, `{"access_token":1,"expires_in":7200}`), "access_token is missing"},
 		"token with a space":    {answer(200, `{"access_token":"`+markedToken+` x","expires_in":7200}`), "access_token is over 4096 bytes, or holds a space"},
 		"token with a newline":  {answer(200, `{"access_token":"MarkedToken\n0","expires_in":7200}`), "holds a space"},
@@ -251,8 +252,8 @@ func TestBadAnswers(t *testing.T) {
 		"no expires_in":         {answer(200, `{"access_token":"`+markedToken+`"}`), "expires_in is not a whole number of seconds from 1 to 2592000"},
 		"server error":          {answer(502, "<html>"), "HTTP 502"},
 		"server error, token":   {answer(500, goodAnswer), "HTTP 500"},
-		"forbidden":             {answer(403, "go away"), `HTTP 403; the answer begins with "go away"`},
-		"redirect":              {redirect("https://evil.example/x"), "redirect to evil.example that is not followed"},
+		"forbidden":             {answer(403, "go away"), `HTTP 403: no success and no errcode; the answer begins with "go away"`},
+		"redirect":              {redirect("https://evil.example/x"), "redirect to evil.example, which is not followed"},
 		"redirect to nonsense":  {redirect("http://%zz"), "redirect"},
 		"broken header":         {raw(goodAnswer + "\n\n"), "no answer"},
 		"broken header, secret": {raw("HTTP/1.1 " + markedSecret + "\r\n\r\n"), "no answer"},
@@ -304,7 +305,7 @@ func TestGoodAnswers(t *testing.T) {
 		"quoted errcode":  {`{"errcode":"0","access_token":"` + markedToken + `","expires_in":1}`, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			value, lifetime, err := decodeAnswer([]byte(test.body), "access_token", newMask(markedSecret))
+			value, lifetime, err := decodeAnswer([]byte(test.body), "access_token")
 			require.NoError(t, err)
 			assert.Equal(t, markedToken, value)
 			assert.Equal(t, test.want, lifetime)
@@ -325,7 +326,7 @@ func TestRefusals(t *testing.T) {
 		"secret, plain":   {200, `{"errcode":40125,"errmsg":"bad MarkedSecret/with+odd&signs%\"0123456789!"}`, APIError{40125, "bad ***!"}},
 		"secret, URL":     {200, `{"errcode":40125,"errmsg":"bad ` + url.QueryEscape(markedSecret) + `!"}`, APIError{40125, "bad ***!"}},
 		"control bytes":   {200, `{"errcode":40125,"errmsg":"bad\r\n\u001b[31m level=ERROR"}`, APIError{40125, "bad [31m level=ERROR"}},
-		"long":            {200, `{"errcode":40125,"errmsg":"` + strings.Repeat("字", 1000) + `"}`, APIError{40125, strings.Repeat("字", 170)}},
+		"long":            {200, `{"errcode":40125,"errmsg":"` + strings.Repeat("字", 1000) + `"}`, APIError{40125, strings.Repeat("字", 512)}},
 		"with a token":    {200, `{"errcode":40125,"access_token":"` + markedToken + `","expires_in":7200}`, APIError{40125, ""}},
 		"errmsg a number": {200, `{"errcode":40125,"errmsg":7}`, APIError{40125, ""}},
 	} {
