@@ -70,7 +70,7 @@ func (m *MemcachedCache) swap(ctx context.Context, item *memcache.Item, old []by
 	found, err := m.get(ctx, item.Key)
 	switch {
 	case old == nil && errors.Is(err, memcache.ErrCacheMiss):
-		return within(ctx, func() error { return m.client.Add(item) })
+		return m.write(ctx, m.client.Add, item)
 	case err != nil:
 		return err
 	case old == nil || !bytes.Equal(found.Value, old):
@@ -79,24 +79,25 @@ func (m *MemcachedCache) swap(ctx context.Context, item *memcache.Item, old []by
 		return errors.New("the server has no cas ids: start it without -C, and use no proxy that hides them")
 	}
 	item.CasID = found.CasID
-	return within(ctx, func() error { return m.client.CompareAndSwap(item) })
+	return m.write(ctx, m.client.CompareAndSwap, item)
+}
+
+func (m *MemcachedCache) write(ctx context.Context, op func(*memcache.Item) error, item *memcache.Item) error {
+	_, err := guard(ctx, "a write to Memcached", func(context.Context) (struct{}, error) { return struct{}{}, op(item) })
+	return err
 }
 
 // get asks again where the connection was dead, as every idle one is after a
 // restart of the server.
 func (m *MemcachedCache) get(ctx context.Context, key string) (*memcache.Item, error) {
-	var item *memcache.Item
-	get := func() (err error) { item, err = m.client.Get(key); return err }
-	err := within(ctx, get)
+	get := func(context.Context) (*memcache.Item, error) { return m.client.Get(key) }
+	item, err := guard(ctx, "a read from Memcached", get)
 	var op *net.OpError
 	if errors.Is(err, io.EOF) || errors.As(err, &op) && op.Op != "dial" && !op.Timeout() {
 		_ = m.client.Close() // only what is idle; the client stays usable
-		err = within(ctx, get)
+		return guard(ctx, "a read from Memcached", get)
 	}
-	if err != nil {
-		return nil, err // not item: a call that ctx cut short may yet write to it
-	}
-	return item, nil
+	return item, err
 }
 
 // expiration is in seconds. Memcached takes 0 for never, over 30 days for a unix

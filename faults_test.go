@@ -195,12 +195,17 @@ func TestDeadProcess(t *testing.T) {
 	// The first process takes the lease and dies.
 	dies := func(t *testing.T, cache wxtoken.Cache) {
 		f := &stub{block: make(chan struct{})}
-		dead := &faultyCache{Cache: cache}
-		src := wxtoken.New(f, dead)
+		var dead atomic.Bool
+		fail := func(context.Context) error {
+			if dead.Load() {
+				return errDown
+			}
+			return nil
+		}
+		src := wxtoken.New(f, &faultyCache{Cache: cache, get: fail, swap: fail})
 		go src.Token(context.Background())
 		synctest.Wait()
-		dead.get = func(context.Context) error { return errDown }
-		dead.swap = dead.get
+		dead.Store(true)
 		time.AfterFunc(time.Hour, func() { close(f.block) })
 	}
 	bubble(t, "its lease is taken over, and the doubt is resolved", func(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
 )
 
@@ -114,7 +113,9 @@ func (f *flight) run(ctx context.Context) (Token, error) {
 func (f *flight) read(ctx context.Context) {
 	s := f.src
 	readAt := time.Now()
-	raw, err := guard(ctx, "Cache.Get", s.rules.fetch/5, func(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.rules.cacheCall())
+	defer cancel()
+	raw, err := guard(ctx, "Cache.Get", func(ctx context.Context) ([]byte, error) {
 		return s.cache.Get(ctx, s.key)
 	})
 	var r record
@@ -151,7 +152,9 @@ func (f *flight) swap(ctx context.Context, st step) bool {
 	raw, err := encode(st.next, s.seal)
 	stored := false
 	if err == nil {
-		stored, err = guard(ctx, "Cache.CompareAndSwap", s.rules.fetch/5, func(ctx context.Context) (bool, error) {
+		ctx, cancel := context.WithTimeout(ctx, s.rules.cacheCall())
+		defer cancel()
+		stored, err = guard(ctx, "Cache.CompareAndSwap", func(ctx context.Context) (bool, error) {
 			return s.cache.CompareAndSwap(ctx, s.key, f.raw, raw, st.next.ttl(now))
 		})
 	}
@@ -203,11 +206,9 @@ func (f *flight) ask(ctx context.Context) {
 func (f *flight) fetch(ctx context.Context, deadline time.Time) (record, error) {
 	s := f.src
 	start := time.Now()
-	limit := min(s.rules.fetch, deadline.Sub(start))
-	if limit <= 0 {
-		return record{}, &notSentError{errors.New("wxtoken: the lease ended before the fetch began; this process was paused")}
-	}
-	t, err := guard(ctx, "Fetcher.Fetch", limit, s.fetcher.Fetch)
+	ctx, cancel := context.WithTimeout(ctx, min(s.rules.fetch, deadline.Sub(start)))
+	defer cancel()
+	t, err := guard(ctx, "Fetcher.Fetch", s.fetcher.Fetch)
 	if err == nil && !t.Valid() {
 		err = errors.New("wxtoken: the Fetcher returned a token that is empty or over; check its Value and ExpiresAt")
 	}
@@ -278,43 +279,4 @@ func (f *flight) judge(ctx context.Context) bool {
 	}
 	s.mu.Unlock()
 	return true
-}
-
-// guard calls fn and returns by the timeout, whatever fn does: a panic or Goexit
-// is an error, and an fn that does not heed ctx is left behind. The value of a
-// panic may hold a secret, so only its type is told, or what the runtime said.
-func guard[T any](ctx context.Context, name string, timeout time.Duration, fn func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		res := result{err: fmt.Errorf("wxtoken: %s ended its goroutine", name)}
-		defer func() {
-			switch p := recover().(type) {
-			case nil:
-			case runtime.Error:
-				res.err = fmt.Errorf("wxtoken: %s panicked: %w", name, p)
-			default:
-				res.err = fmt.Errorf("wxtoken: %s panicked with a %T", name, p)
-			}
-			done <- res
-		}()
-		res.value, res.err = fn(ctx)
-	}()
-	select {
-	case res := <-done:
-		return res.value, res.err
-	case <-ctx.Done():
-	}
-	select {
-	case res := <-done: // what is there beats a deadline that came with it
-		return res.value, res.err
-	default:
-		var none T
-		return none, fmt.Errorf("wxtoken: %s did not return within %s: %w", name, timeout, ctx.Err())
-	}
 }

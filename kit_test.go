@@ -144,3 +144,9 @@ func together(n int, fn func(i int)) {
 	}
 	wg.Wait()
 }
+
+// age makes tokens old enough for a refusal of them to be believed.
+func age(t *testing.T) {
+	t.Helper()
+	time.Sleep(11 * time.Second)
+}

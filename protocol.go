@@ -19,15 +19,16 @@ type rules struct {
 	fingerprint string        // of this process's secret, for the scope of cooldowns
 }
 
-func (ru rules) soft() time.Duration     { return ru.local * 2 / 3 }         // 30 s: copies older are read again
-func (ru rules) watch() time.Duration    { return ru.local / 22 }            // 2 s: M while something is going on
-func (ru rules) lease() time.Duration    { return ru.fetch * 3 / 2 }         // 15 s: a lease older is abandoned
-func (ru rules) sendBy() time.Duration   { return ru.fetch / 2 }             // 5 s: the lease's age at which a fetch may still start
-func (ru rules) verify() time.Duration   { return 2*ru.local + ru.fetch }    // 100 s: when an unknown request has landed
-func (ru rules) ample() time.Duration    { return ru.verify() + 2*ru.fetch } // 120 s: what is left of a token that nobody need hurry to replace
-func (ru rules) announce() time.Duration { return ru.local + ru.watch() }    // 47 s: by then every process keeps close to the record
-func (ru rules) patience() time.Duration { return ru.fetch / 10 }            // 1 s: what a caller with an old copy waits for the cache
-func (ru rules) youngest() time.Duration { return ru.fetch }                 // 10 s: no refusal of a younger token is believed
+func (ru rules) soft() time.Duration      { return ru.local * 2 / 3 }         // 30 s: copies older are read again
+func (ru rules) watch() time.Duration     { return ru.local / 22 }            // 2 s: M while something is going on
+func (ru rules) lease() time.Duration     { return ru.fetch * 3 / 2 }         // 15 s: a lease older is abandoned
+func (ru rules) sendBy() time.Duration    { return ru.fetch / 2 }             // 5 s: the lease's age at which a fetch may still start
+func (ru rules) verify() time.Duration    { return 2*ru.local + ru.fetch }    // 100 s: when an unknown request has landed
+func (ru rules) ample() time.Duration     { return ru.verify() + 2*ru.fetch } // 120 s: what is left of a token that nobody need hurry to replace
+func (ru rules) announce() time.Duration  { return ru.local + ru.watch() }    // 47 s: by then every process keeps close to the record
+func (ru rules) patience() time.Duration  { return ru.fetch / 10 }            // 1 s: what a caller with an old copy waits for the cache
+func (ru rules) cacheCall() time.Duration { return ru.fetch / 5 }             // 2 s: one call of the cache
+func (ru rules) youngest() time.Duration  { return ru.fetch }                 // 10 s: no refusal of a younger token is believed
 
 // A view is what one process knows: its own copy of the token, what it has
 // watched in the record and since when, and the lease that it asked for. Times

@@ -59,6 +59,10 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 	return s
 }
 
+// Format prints the key of the record, for every verb of package fmt, and neither
+// the token nor the keys of WithEncryption.
+func (s *Source) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "wxtoken.Source(%s)", s.key) }
+
 // fetcherKey names the credential, for Fetchers that build on this Source.
 func (s *Source) fetcherKey() string { return s.fetcher.Key() }
 

@@ -262,7 +262,7 @@ func TestRunKeepsTheTokenFresh(t *testing.T) {
 func TestAFetcherOrCacheThatMisbehavesStrandsNobody(t *testing.T) {
 	for name, misbehave := range map[string]func(){
 		"panic":         func() { panic("secret") },
-		"runtime panic": func() { var m map[string]int; m["x"] = 1 },
+		"runtime panic": func() { var list []int; list[len(list)]++ },
 		"Goexit":        runtime.Goexit,
 	} {
 		bubble(t, name+" in Fetch", func(t *testing.T) {

@@ -1,0 +1,48 @@
+package wxtoken
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+)
+
+// guard calls fn, and returns when ctx ends, whatever fn does: a panic or Goexit
+// is an error, and an fn that does not heed ctx is left behind. It does
+// not call fn if ctx has ended. The value of a panic may hold a secret, so only
+// its type is told, or what the runtime said.
+func guard[T any](ctx context.Context, name string, fn func(context.Context) (T, error)) (T, error) {
+	var none T
+	if err := ctx.Err(); err != nil {
+		return none, &notSentError{fmt.Errorf("wxtoken: %s not called: %w", name, err)}
+	}
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		res := result{err: fmt.Errorf("wxtoken: %s ended its goroutine", name)}
+		defer func() {
+			switch p := recover().(type) {
+			case nil:
+			case runtime.Error:
+				res.err = fmt.Errorf("wxtoken: %s panicked: %w", name, p)
+			default:
+				res.err = fmt.Errorf("wxtoken: %s panicked with a %T", name, p)
+			}
+			done <- res
+		}()
+		res.value, res.err = fn(ctx)
+	}()
+	select {
+	case res := <-done:
+		return res.value, res.err
+	case <-ctx.Done():
+	}
+	select {
+	case res := <-done: // what is there beats a ctx that ended with it
+		return res.value, res.err
+	default:
+		return none, fmt.Errorf("wxtoken: %s did not return in time: %w", name, ctx.Err())
+	}
+}
