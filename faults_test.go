@@ -223,6 +223,25 @@ func TestDeadProcess(t *testing.T) {
 		assert.EqualValues(t, 2, f.fetches.Load(), "one more fetch settles which token is the latest")
 		assert.NotContains(t, recordOf(t, cache), "owed")
 	})
+	bubble(t, "while the token is usable, nobody hurries", func(t *testing.T) {
+		f, l, cache := &stub{}, &log{}, wxtoken.NewMemoryCache()
+		src := wxtoken.New(f, cache, l.option())
+		token(t, src)
+		r := recordOf(t, cache)
+		r["lease"] = "of a process that died"
+		raw, err := json.Marshal(r)
+		require.NoError(t, err)
+		time.Sleep(115 * time.Minute)
+		put(t, cache, raw)
+		start := time.Now()
+		for l.count(wxtoken.EventTakeover) == 0 {
+			before := time.Now()
+			require.Equal(t, "token-1", token(t, src))
+			require.Zero(t, time.Since(before))
+			time.Sleep(100 * time.Millisecond)
+		}
+		assert.InDelta(t, 62*time.Second, time.Since(start), float64(4*time.Second))
+	})
 	bubble(t, "a record with another nonce each time is watched anew", func(t *testing.T) {
 		f, cache := &stub{}, wxtoken.NewMemoryCache()
 		dies(t, cache)

@@ -22,6 +22,7 @@ type flight struct {
 	known    bool   // raw and record are what this process last read or stored
 	failures int    // of the cache, in a row
 	trouble  error  // the last of them
+	events   []Event
 
 	// Written before done is closed, read after.
 	done  chan struct{}
@@ -44,10 +45,13 @@ func (s *Source) depart(ctx context.Context, judging bool) {
 	go func() {
 		f.token, f.err = f.run(context.WithoutCancel(ctx))
 		s.mu.Lock()
-		defer s.mu.Unlock()
 		s.flight = nil
 		s.remember(f.err)
+		s.mu.Unlock()
 		close(f.done)
+		for _, e := range f.events { // not before, as an observer may ask for the token
+			s.emit(e)
+		}
 	}()
 }
 
@@ -129,10 +133,10 @@ func (f *flight) read(ctx context.Context) {
 		raw = append([]byte{}, raw...) // an empty value is not an absent one
 		r, err = decode(raw, s.seal)
 		if errors.Is(err, errGarbage) {
-			s.emit(Event{Kind: EventCacheError, Err: err})
+			f.report(Event{Kind: EventCacheError, Err: err})
 		} else if err != nil {
 			f.failures, f.trouble = 2, err
-			s.emit(Event{Kind: EventCacheError, Err: err})
+			f.report(Event{Kind: EventCacheError, Err: err})
 			return
 		}
 	}
@@ -175,8 +179,10 @@ func (f *flight) swap(ctx context.Context, st step) bool {
 func (f *flight) stumble(err error) {
 	f.failures++
 	f.trouble = fmt.Errorf("%w: %w", ErrCacheUnavailable, err)
-	f.src.emit(Event{Kind: EventCacheError, Err: err})
+	f.report(Event{Kind: EventCacheError, Err: err})
 }
+
+func (f *flight) report(e Event) { f.events = append(f.events, e) }
 
 // commit lets callers see what the flight knows, and then reports kind, if any.
 func (f *flight) commit(kind EventKind) {
@@ -188,9 +194,9 @@ func (f *flight) commit(kind EventKind) {
 	switch kind {
 	case "":
 	case EventAdopt:
-		s.emit(Event{Kind: kind, ExpiresAt: time.UnixMilli(f.view.copy.ExpiresAt)})
+		f.report(Event{Kind: kind, ExpiresAt: time.UnixMilli(f.view.copy.ExpiresAt)})
 	default:
-		s.emit(Event{Kind: kind})
+		f.report(Event{Kind: kind})
 	}
 }
 
@@ -214,11 +220,11 @@ func (f *flight) fetch(ctx context.Context, deadline time.Time) (record, error) 
 	}
 	e := Event{Kind: EventFetch, Duration: time.Since(start), Err: err}
 	if err != nil {
-		s.emit(e)
+		f.report(e)
 		return record{}, err
 	}
 	e.ExpiresAt = t.ExpiresAt
-	s.emit(e)
+	f.report(e)
 	return record{Token: t.Value, IssuedAt: start.UnixMilli(), ExpiresAt: t.ExpiresAt.UnixMilli()}, nil
 }
 
@@ -271,7 +277,7 @@ func (f *flight) judge(ctx context.Context) bool {
 		f.commit("")
 	}
 	if errors.Is(err, errConflict) || believed && f.record.Early > 3 {
-		s.emit(Event{Kind: EventConflict, Err: errors.Join(err, errConflict)})
+		f.report(Event{Kind: EventConflict, Err: errors.Join(err, errConflict)})
 	}
 	s.mu.Lock()
 	if s.refused == token {

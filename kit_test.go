@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -115,11 +117,17 @@ func (l *log) option() wxtoken.Option {
 	})
 }
 
-func (l *log) count(kind wxtoken.EventKind) int {
+// all gives the Events so far, in a bubble, once all that is under way is done.
+func (l *log) all() []wxtoken.Event {
+	synctest.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return slices.Clone(l.events)
+}
+
+func (l *log) count(kind wxtoken.EventKind) int {
 	n := 0
-	for _, e := range l.events {
+	for _, e := range l.all() {
 		if e.Kind == kind {
 			n++
 		}

@@ -61,9 +61,9 @@ func WithEncryption(keys ...[32]byte) Option {
 	return optionFunc(func(o *options) { o.keys = keys })
 }
 
-// WithObserver calls fn once for each Event, from the goroutine that refreshes
-// and with no lock held. fn should return soon; it may call Source.Token, must
-// not call Invalidate, and must not panic. Nil means no observer.
+// WithObserver calls fn once for each Event, as soon as the work that it is part
+// of is done: nobody waits for fn, and it may use the Source. It must be safe for
+// concurrent use and must not panic. Nil means no observer.
 func WithObserver(fn func(Event)) Option {
 	return optionFunc(func(o *options) { o.observer = fn })
 }

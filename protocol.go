@@ -146,7 +146,11 @@ func (ru rules) ages(v view) (soft, hard time.Time) {
 		return until, until
 	}
 	if v.calm {
-		return v.copyRead.Add(ru.soft()), v.copyRead.Add(ru.local)
+		soft, hard = v.copyRead.Add(ru.soft()), v.copyRead.Add(ru.local)
+		if refresh := ru.refreshAt(v.copy); v.copyRead.Before(refresh) && refresh.Before(soft) {
+			soft = refresh
+		}
+		return soft, hard
 	}
 	return v.copyRead.Add(ru.watch() * 2 / 3), v.copyRead.Add(ru.watch())
 }
@@ -224,14 +228,19 @@ func (ru rules) decide(r record, v view, nonce string, now time.Time) step {
 
 // due reports whether r's token must be replaced.
 func (ru rules) due(r record, v view, now time.Time) bool {
-	left := r.left(now)
 	switch {
 	case !r.usable(now):
 		return true
-	case r.Owed > 0 && left > ru.ample():
+	case r.Owed > 0 && r.left(now) > ru.ample():
 		return now.Sub(v.seqSeen) >= ru.verify()
 	}
-	return left <= min(ru.ahead, time.UnixMilli(r.ExpiresAt).Sub(time.UnixMilli(r.IssuedAt))/4)
+	return !now.Before(ru.refreshAt(r))
+}
+
+// refreshAt is when r's token is to be replaced, if nothing is the matter.
+func (ru rules) refreshAt(r record) time.Time {
+	life := time.Duration(r.ExpiresAt-r.IssuedAt) * time.Millisecond
+	return time.UnixMilli(r.ExpiresAt).Add(-min(ru.ahead, life/4))
 }
 
 // abandoned is how long a process watches another's lease before it calls it

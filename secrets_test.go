@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -22,6 +24,7 @@ const markedSecret = "markedsecret0123456789markedsecr"
 
 // A witness sees all that a program could print, and looks for secrets in it.
 type witness struct {
+	mu     sync.Mutex
 	t      *testing.T
 	p      *wxtest.Platform
 	seen   int
@@ -30,6 +33,8 @@ type witness struct {
 
 func (w *witness) look(what string, values ...any) {
 	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.tokens = append(w.tokens, w.p.Latest("wx1"))
 	for _, v := range values {
 		var text bytes.Buffer
@@ -126,6 +131,7 @@ func TestNothingShowsTheSecretOrAToken(t *testing.T) {
 				raw, err := cache.Cache.Get(t.Context(), "wxtoken:"+f.Key())
 				assert.NotContains(t, string(raw), markedSecret)
 				w.look("key", f.Key(), err)
+				synctest.Wait()
 				w.search("log", logs.String())
 				assert.Greater(t, w.seen, 10_000)
 			})

@@ -1,0 +1,44 @@
+package wxtoken
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func FuzzDecodeRecord(f *testing.F) {
+	for _, seed := range []string{
+		"", "null", "{}", "[1]", `"t"`, `{"v":1}`, `{"v":2}`, `{"v":1,"sealed":""}`, `{"v":1,"sealed":"AAAA"}`,
+		`{"v":1,"epoch":"E","seq":7,"token":"T","issued_at":1,"expires_at":2,"lease":"L","owed":2,"rejected":true,"early":3}`,
+		`{"v":1,"epoch":"E","seq":0,"cooldown":{"until":5,"code":40125,"message":"m","scope":"s","step":1}}`,
+		`{"v":1,"epoch":"E","seq":9223372036854775807,"expires_at":-9223372036854775808}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	plain, sealed := sealer{}, sealer{keys: [][32]byte{{1}}, cacheKey: "k"}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		for _, seal := range []sealer{plain, sealed} {
+			r, err := decode(raw, seal)
+			if err != nil {
+				require.True(t, errors.Is(err, errGarbage) || errors.Is(err, errNewer) || errors.Is(err, errNoKey), "%v", err)
+				continue
+			}
+			again, err := encode(r, seal)
+			require.NoError(t, err)
+			same, err := decode(again, seal)
+			require.NoError(t, err)
+			require.Equal(t, r, same)
+
+			// What can be decoded can be decided on.
+			now := time.UnixMilli(1_800_000_000_000)
+			var v view
+			v.observe(r, now, now)
+			ru := rules{fetch: 10 * time.Second, local: 45 * time.Second, ahead: 5 * time.Minute}
+			require.NotPanics(t, func() { ru.decide(r, v, "nonce", now) })
+			assert.Positive(t, r.ttl(now))
+		}
+	})
+}
