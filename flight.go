@@ -276,8 +276,11 @@ func (f *flight) judge(ctx context.Context) bool {
 		f.view.copy.Rejected = true // the store lost the record, and the copy is no good
 		f.commit("")
 	}
-	if errors.Is(err, errConflict) || believed && f.record.Early > 3 {
-		f.report(Event{Kind: EventConflict, Err: errors.Join(err, errConflict)})
+	switch {
+	case errors.Is(err, errConflict):
+		f.report(Event{Kind: EventConflict, Err: err})
+	case believed && f.record.Early > 3:
+		f.report(Event{Kind: EventConflict, Err: errConflict})
 	}
 	s.mu.Lock()
 	if s.refused == token {

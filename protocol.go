@@ -90,7 +90,7 @@ func outcomeOf(err error) fetchOutcome {
 }
 
 // observe notes a record whose read began at readAt and ended at now. It reports
-// whether it brought another token.
+// whether it brought another process's token.
 func (v *view) observe(r record, readAt, now time.Time) bool {
 	if r.Lease != v.lease {
 		v.lease, v.leaseSeen = r.Lease, now
@@ -110,7 +110,7 @@ func (v *view) observe(r record, readAt, now time.Time) bool {
 		v.copySeen = now
 	}
 	v.copy, v.copyRead = r, readAt
-	return brought
+	return brought && r.Token != v.claim.token.Token
 }
 
 // newer reports whether this process knows of a newer state than r: the store
@@ -365,7 +365,7 @@ func (ru rules) cooling(r record, v view, now time.Time) error {
 
 // errConflict is in the error of Invalidate, and in the Event, when tokens are
 // refused more often than can be put right by fetching.
-var errConflict = errors.New("another system probably fetches tokens for the same app: let it use this cache or a token server, or change to NewStableFetcher")
+var errConflict = errors.New("wxtoken: tokens are refused again and again soon after their issue; another system probably fetches for the same app: let it use this cache or a token server, or change to NewStableFetcher")
 
 // judge decides on an API's refusal of a token. believed: mark the record.
 // Otherwise nothing is to be done, or err says why the refusal is not believed.
@@ -387,7 +387,7 @@ func (ru rules) judge(r record, v view, token string, now time.Time) (believed b
 	if believe := ru.youngest() << min(r.Early, 5); age < believe {
 		err := fmt.Errorf("wxtoken: an API refused the token, which is not believed before it is %s old", believe)
 		if r.Early > 0 {
-			err = fmt.Errorf("%w, as it is refused for the %dth time in a row; %w", err, r.Early+1, errConflict)
+			err = fmt.Errorf("%w: %w", err, errConflict)
 		}
 		return false, err
 	}
