@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/wxtoken/wxtoken"
@@ -39,12 +38,7 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 
 	// A program of your own needs no more than this, with
 	// wxtoken.NewFetcher(appID, secret) or NewStableFetcher for p.Fetcher:
-	var fetches atomic.Int64
-	opts := []wxtoken.Option{wxtoken.WithObserver(func(e wxtoken.Event) {
-		if e.Kind == wxtoken.EventFetch {
-			fetches.Add(1)
-		}
-	})}
+	var opts []wxtoken.Option
 	if p.Fake != nil {
 		// A token may be refused by mistake: nobody believes it of one younger
 		// than this, by default 10 s. Too long for a demonstration.
@@ -57,7 +51,7 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 	if err := burst(ctx, src, 1000); err != nil {
 		return err
 	}
-	say("burst", "1,000 concurrent callers, %d fetch, %v", fetches.Load(), time.Since(start).Round(time.Millisecond))
+	say("burst", "1,000 concurrent callers, %d fetch, %v", p.Fetcher.Fetches(), time.Since(start).Round(time.Millisecond))
 
 	token, err := src.Token(ctx) // token.Value goes into ?access_token=
 	if err != nil {
@@ -80,7 +74,7 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 		if body, err = call(ctx, client); err != nil {
 			return err
 		}
-		say("refused", "the platform revoked the token; the next call got %s and %d fetches were made in all", body, fetches.Load())
+		say("refused", "the platform revoked the token; the next call got %s and %d fetches were made in all", body, p.Fetcher.Fetches())
 	}
 
 	say("next", "for several processes, put NewRedisCache(client) in place of NewMemoryCache(): see examples/redis")

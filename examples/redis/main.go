@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -81,15 +80,9 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 
 	// Each process makes one Source per app, and keeps it. Two of them in one
 	// program stand for two processes here.
-	var fetches atomic.Int64
-	count := wxtoken.WithObserver(func(e wxtoken.Event) {
-		if e.Kind == wxtoken.EventFetch {
-			fetches.Add(1)
-		}
-	})
 	cache := wxtoken.NewRedisCache(client)
-	one := wxtoken.New(p.Fetcher, cache, count)
-	two := wxtoken.New(p.Fetcher, cache, count)
+	one := wxtoken.New(p.Fetcher, cache)
+	two := wxtoken.New(p.Fetcher, cache)
 
 	first, err := one.Token(ctx)
 	if err != nil {
@@ -100,7 +93,7 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 		return err
 	}
 	say("token", "%v", first) // first.Value goes into ?access_token=
-	say("shared", "two Sources have the same token: %v; fetches: %d", first.Value == second.Value, fetches.Load())
+	say("shared", "two Sources have the same token: %v; fetches: %d", first.Value == second.Value, p.Fetcher.Fetches())
 
 	key := "wxtoken:" + p.Fetcher.Key() // WithKeyPrefix changes the first part
 	ttl, err := client.TTL(ctx, key).Result()

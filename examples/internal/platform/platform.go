@@ -2,10 +2,12 @@
 package platform
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/wxtest"
@@ -14,7 +16,7 @@ import (
 // A Platform is where an example gets its token from.
 type Platform struct {
 	Name      string // for people
-	Fetcher   wxtoken.Fetcher
+	Fetcher   *Fetcher
 	Transport http.RoundTripper // carries requests for the API's hosts to the platform
 	Fake      *wxtest.Platform  // nil: WeChat itself
 }
@@ -33,7 +35,7 @@ func FromEnv(getenv func(string) string) (*Platform, error) {
 	if appID != "" {
 		return &Platform{
 			Name:      "WeChat, app " + appID,
-			Fetcher:   wxtoken.NewStableFetcher(appID, secret),
+			Fetcher:   &Fetcher{HTTPFetcher: wxtoken.NewStableFetcher(appID, secret)},
 			Transport: http.DefaultTransport,
 		}, nil
 	}
@@ -43,8 +45,23 @@ func FromEnv(getenv func(string) string) (*Platform, error) {
 	fake := wxtest.NewPlatform(wxtest.WithApp(appID, secret))
 	return &Platform{
 		Name:      "wxtest's fake, app " + appID + " (set WECHAT_APPID and WECHAT_SECRET for WeChat itself)",
-		Fetcher:   wxtoken.NewFetcher(appID, secret, wxtoken.WithHTTPClient(fake.Client())),
+		Fetcher:   &Fetcher{HTTPFetcher: wxtoken.NewFetcher(appID, secret, wxtoken.WithHTTPClient(fake.Client()))},
 		Transport: fake.Transport(),
 		Fake:      fake,
 	}, nil
 }
+
+// A Fetcher counts what an HTTPFetcher does.
+type Fetcher struct {
+	*wxtoken.HTTPFetcher
+	fetches atomic.Int64
+}
+
+// Fetch implements wxtoken.Fetcher.
+func (f *Fetcher) Fetch(ctx context.Context) (wxtoken.Token, error) {
+	f.fetches.Add(1)
+	return f.HTTPFetcher.Fetch(ctx)
+}
+
+// Fetches is how often a token was fetched.
+func (f *Fetcher) Fetches() int64 { return f.fetches.Load() }
