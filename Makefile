@@ -41,6 +41,14 @@ fuzz: ## run each fuzz target for FUZZTIME (1m)
 		(cd "$$(dirname "$$file")" && go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) .) || exit 1; \
 	done
 
+.PHONY: soak
+soak: ## simulate 50 processes for a virtual year with 10 seeds (about an hour); FLAGS adds to it
+	@go test ./internal/sim -run TestPlay -v -timeout 0 -sim.run protocol -sim.days 365 -sim.seeds 10 -sim.trace $(FLAGS)
+
+.PHONY: figures
+figures: ## simulate the table of docs/protocol.md (about five minutes)
+	@go test ./internal/sim -run TestFigures -v -timeout 0 -sim.table -sim.trace
+
 .PHONY: cross
 cross: ## build and vet the root module for every platform, without cgo
 	@for platform in $(PLATFORMS); do \

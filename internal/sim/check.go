@@ -73,11 +73,17 @@ func (w *world) called(p *process) *request {
 
 // explained reports whether a fault allows a second fetch beside q.
 func (w *world) explained(q *request) bool {
-	return q.disturbed || q.p.dead || !w.watch.storeFault.Before(q.called) || w.watch.rec == nil
+	return q.disturbed || q.p.dead || !w.watch.storeFault.Before(q.called)
+}
+
+// A grant is the platform's good answer.
+type grant struct {
+	token     string
+	expiresIn int // seconds
 }
 
 // land is the platform's answer to q.
-func (w *world) land(q *request, busy bool) (wxtoken.Token, error) {
+func (w *world) land(q *request, busy bool) (grant, error) {
 	now := time.Now()
 	q.landed = now
 	if q.p.dead {
@@ -89,14 +95,15 @@ func (w *world) land(q *request, busy bool) (wxtoken.Token, error) {
 		}
 		w.platform.refused++
 		w.trace(q.p.n, fmt.Sprintf("platform answers %d", refusal.Code), nil, "")
-		return wxtoken.Token{}, refusal
+		return grant{}, refusal
 	}
 	token, expiresIn := w.platform.issue(now, false)
 	q.token = token
+	q.p.fetched[token] = q.lease
 	w.watch.owner[token] = q
 	w.trace(q.p.n, "platform issues", nil, token)
 	w.check()
-	return wxtoken.Token{Value: token, ExpiresAt: q.called.Add(time.Duration(expiresIn) * time.Second)}, nil
+	return grant{token, expiresIn}, nil
 }
 
 // answered notes that q's process knows its outcome.
@@ -158,13 +165,12 @@ func (w *world) tokenWritten(p *process, old, rec *record) {
 		return
 	}
 	h.published[rec.Token] = true
-	q := h.owner[rec.Token]
+	w.failOver()
+	lease, fetched := p.fetched[rec.Token]
 	switch {
-	case q == nil:
-		w.violation("I1", fmt.Sprintf("node %d wrote a token that no node fetched", p.n.id))
-	case q.p != p:
-		w.violation("I1", fmt.Sprintf("node %d wrote a token that node %d fetched", p.n.id, q.p.n.id))
-	case old.Lease == "" || old.Lease != q.lease:
+	case !fetched:
+		w.violation("I1", fmt.Sprintf("node %d wrote a token that it did not fetch", p.n.id))
+	case old.Lease == "" || old.Lease != lease:
 		w.violation("I1", fmt.Sprintf("node %d wrote its token without the lease", p.n.id))
 	case bytes.Equal(old.Epoch, rec.Epoch) && rec.Seq <= old.Seq:
 		w.violation("seq", fmt.Sprintf("node %d wrote a new token with seq %d after %d", p.n.id, rec.Seq, old.Seq))

@@ -23,8 +23,10 @@ func (w *world) startEvents(wg *sync.WaitGroup) {
 	}
 	f := w.cfg.Faults
 	every(f.FlushEvery, func(*rand.Rand) { w.locked(w.flush) })
-	every(f.FallBackEvery, func(*rand.Rand) { w.locked(func() { w.fallBack(0) }) })
-	every(f.LagEvery, func(r *rand.Rand) { w.locked(func() { w.fallBack(between(r, time.Second, time.Minute)) }) })
+	every(f.FallBackEvery, func(*rand.Rand) { w.locked(func() { w.fallBack(1) }) })
+	every(f.LagEvery, func(r *rand.Rand) {
+		w.locked(func() { w.lag, w.lagWrites = between(r, time.Millisecond, time.Minute), 1+r.IntN(3) })
+	})
 	every(f.PartitionEvery, w.partition)
 	every(f.ForeignEvery, func(*rand.Rand) { w.locked(func() { w.foreignFetch() }) })
 	every(f.RotateEvery, w.rotateSecret)
@@ -59,8 +61,8 @@ func (w *world) flush() {
 	w.check()
 }
 
-func (w *world) fallBack(lag time.Duration) {
-	if !w.store.fallBack(time.Now(), lag) {
+func (w *world) fallBack(writes int) {
+	if !w.store.fallBack(writes) {
 		return
 	}
 	w.watch.storeFault = time.Now()
@@ -69,6 +71,21 @@ func (w *world) fallBack(lag time.Duration) {
 	w.trace(nil, "store went back", w.watch.rec, "")
 	w.report.FallBacks++
 	w.check()
+}
+
+// failOver makes the store go back soon after the token was published, if that
+// is to happen: only then does a replica's lag show.
+func (w *world) failOver() {
+	if w.lag == 0 {
+		return
+	}
+	lag, writes := w.lag, w.lagWrites
+	w.lag = 0
+	go func() {
+		if w.sleep(lag) {
+			w.locked(func() { w.fallBack(writes) })
+		}
+	}()
 }
 
 // partition cuts half of the nodes off from the store for a while.
@@ -118,6 +135,7 @@ func (w *world) rotateSecret(r *rand.Rand) {
 	for i := range delays {
 		delays[i] = between(r, time.Minute, 3*time.Hour)
 	}
+	delays[0] = time.Minute // from then on somebody can fetch
 	w.mu.Unlock()
 	for i, n := range w.nodes {
 		go func() {

@@ -38,20 +38,18 @@ type process struct {
 	secret int
 	dead   bool
 	lease  string // the nonce it stored last
+
+	fetched map[string]string // the lease under which it fetched a token
 }
 
 var errDead = errors.New("sim: the process is dead")
 
 func (n *node) boot() {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &process{n: n, ctx: ctx, cancel: cancel, secret: n.secret}
+	p := &process{n: n, ctx: ctx, cancel: cancel, secret: n.secret, fetched: map[string]string{}}
 	n.born++
-	var f wxtoken.Fetcher = nodeFetcher{p}
-	if n.w.cfg.Grace == Stable {
-		f = repeatable{nodeFetcher{p}}
-	}
 	id := n.w.cfg.Seed<<32 ^ uint64(n.id)<<20 ^ uint64(n.born)
-	p.source = n.w.cfg.New(f, nodeCache{p}, id)
+	p.source = n.w.cfg.New(line{p}.fetcher(), nodeCache{p}, id)
 	n.proc = p
 }
 
@@ -186,6 +184,7 @@ func (n *node) token() (string, bool) {
 
 		asked := time.Now()
 		token, err := p.source.Token(p.ctx)
+		got := time.Now()
 		if w.cfg.Faults.UseAfterPause {
 			n.wait()
 		}
@@ -195,7 +194,7 @@ func (n *node) token() (string, bool) {
 			w.mu.Unlock()
 			continue
 		}
-		w.countToken(n, token, err, time.Since(asked)-(n.paused-pausedBefore))
+		w.countToken(n, token, err, got, time.Since(asked)-(n.paused-pausedBefore))
 		w.mu.Unlock()
 		return token.Value, err == nil
 	}
@@ -220,7 +219,7 @@ func (n *node) wait() {
 // cut reports whether the node cannot reach the store.
 func (n *node) cut() bool { return n.cutUntil.After(time.Now()) }
 
-func (w *world) countToken(n *node, t wxtoken.Token, err error, wait time.Duration) {
+func (w *world) countToken(n *node, t wxtoken.Token, err error, got time.Time, wait time.Duration) {
 	if wait > w.report.LongestWait {
 		w.report.LongestWait = wait
 		w.trace(n, "longest wait", nil, wait.String())
@@ -230,7 +229,7 @@ func (w *world) countToken(n *node, t wxtoken.Token, err error, wait time.Durati
 		w.countError(n, "", err)
 		return
 	}
-	if w.cfg.Faults.Skew == 0 && !time.Now().Before(t.ExpiresAt) {
+	if w.cfg.Faults.Skew == 0 && !got.Before(t.ExpiresAt) {
 		w.violation("expired", fmt.Sprintf("node %d was given a token that expired at %s", n.id, t.ExpiresAt))
 	}
 	if t.Value == "" {

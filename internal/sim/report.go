@@ -68,7 +68,8 @@ func (r *Report) FetchesADay() float64 { return float64(r.Fetches) / (r.Length.H
 // Add makes r the sum of runs of the same kind, so that its figures are means.
 func (r *Report) Add(o Report) {
 	if r.Errors == nil {
-		*r = Report{Seed: o.Seed, Grace: o.Grace, Errors: map[string]int{}, StaleTimes: map[string]int{}, StaleFor: map[string]time.Duration{}}
+		*r = newReport()
+		r.Seed, r.Grace = o.Seed, o.Grace
 	}
 	r.Length += o.Length
 	for _, f := range []struct{ to, from *int }{

@@ -30,6 +30,7 @@ type Config struct {
 	CallEvery time.Duration // mean time between the calls of one node
 	Grace     Grace
 	Faults    Faults
+	HTTP      bool // through the library's own fetchers, over a transport of the model
 
 	// New makes the Source of a process that starts. id names the process, so
 	// that a Source can draw its randomness from the seed.
@@ -49,7 +50,7 @@ type Faults struct {
 
 	FlushEvery    time.Duration // the store loses everything
 	FallBackEvery time.Duration // the store goes back by one write
-	LagEvery      time.Duration // the store goes back by 1–60 s
+	LagEvery      time.Duration // the store goes back by 1 to 3 writes within a minute of a new token
 
 	// UseAfterPause lets a caller use the token that it held when its process
 	// was paused: no library can prevent that refusal. Otherwise it asks again.
@@ -89,6 +90,9 @@ type world struct {
 	watch    watch
 	report   Report
 	blackout bool // during a partition: no answer, in place of a quick error
+
+	lag       time.Duration // from the next token published until the store goes back; 0: it does not
+	lagWrites int
 }
 
 // Run plays cfg and returns what came of it.
@@ -100,21 +104,30 @@ func Run(cfg Config) Report {
 	}
 	w.startEvents(&events)
 	callers.Wait()
+	w.mu.Lock()
+	w.finish()
+	report := w.report
+	w.report = newReport() // what is still under way changes nothing any more
+	w.mu.Unlock()
 	close(w.over)
 	events.Wait()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, n := range w.nodes {
-		n.proc.cancel()
-	}
-	w.finish()
-	return w.report
+	w.locked(func() {
+		for _, n := range w.nodes {
+			n.proc.cancel()
+		}
+	})
+	time.Sleep(24 * time.Hour) // the bubble's time ends with Run, and all its goroutines must by then
+	return report
+}
+
+func newReport() Report {
+	return Report{Errors: map[string]int{}, StaleFor: map[string]time.Duration{}, StaleTimes: map[string]int{}}
 }
 
 func newWorld(cfg Config) *world {
 	w := &world{cfg: cfg, start: time.Now(), over: make(chan struct{})}
 	w.platform = platform{grace: cfg.Grace, lifetime: 2 * time.Hour}
-	w.report = Report{Errors: map[string]int{}, StaleFor: map[string]time.Duration{}, StaleTimes: map[string]int{}}
+	w.report = newReport()
 	w.watch = watch{published: map[string]bool{}, active: map[*request]bool{}, owner: map[string]*request{}}
 	for i := range cfg.Nodes {
 		n := &node{w: w, id: i, calls: w.rand(i, 1), ops: w.rand(i, 2), fetches: w.rand(i, 3)}

@@ -54,10 +54,10 @@ func rules(r Report) map[string]int {
 
 // What the model is there for: it finds the faults of a naive Source.
 func TestTheModelCatchesANaiveSource(t *testing.T) {
-	cfg := config(*seedFlag, 20, 0.25)
-	cfg.New, cfg.CallEvery = newNaive, 5*time.Second
+	cfg := config(*seedFlag, 50, 0.001)
+	cfg.New, cfg.CallEvery = newNaive, time.Second/5 // so that some come at the same time
 	r := play(t, cfg)
-	assert.Greater(t, r.Issued, 3, "several nodes fetch in each lifetime")
+	assert.Greater(t, r.Issued, 1, "several nodes fetch in one lifetime")
 	assert.NotZero(t, rules(r)["I4"], "they fetch at the same time")
 	assert.NotZero(t, rules(r)["I1"], "they write without a lease")
 }

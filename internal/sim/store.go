@@ -14,7 +14,6 @@ type store struct {
 }
 
 type version struct {
-	since   time.Time
 	value   []byte // nil: absent
 	expires time.Time
 }
@@ -36,24 +35,20 @@ func (s *store) cas(now time.Time, old, value []byte, ttl time.Duration) bool {
 		s.history = append(s.history[:0], s.history[1:]...)
 	}
 	s.history = append(s.history, s.now)
-	s.now = version{now, bytes.Clone(value), now.Add(ttl)}
+	s.now = version{bytes.Clone(value), now.Add(ttl)}
 	return true
 }
 
 func (s *store) flush() { *s = store{} }
 
-// fallBack makes the store what it was before its last write, or lag ago.
-func (s *store) fallBack(now time.Time, lag time.Duration) bool {
-	for i := len(s.history) - 1; i >= 0; i-- {
-		if v := s.history[i]; lag == 0 || !v.since.After(now.Add(-lag)) {
-			if lag > 0 && !s.now.since.After(now.Add(-lag)) {
-				return false // nothing was written since
-			}
-			s.now, s.history = v, s.history[:i]
-			return true
-		}
+// fallBack makes the store what it was before its last writes.
+func (s *store) fallBack(writes int) bool {
+	i := len(s.history) - writes
+	if i < 0 {
+		return false
 	}
-	return false
+	s.now, s.history = s.history[i], s.history[:i]
+	return true
 }
 
 // shift moves the wall-clock times in a record by d, byte for byte otherwise,
