@@ -34,6 +34,18 @@ cover: servers ## fail if the root package's tests cover less than 90 % of its s
 	@go tool cover -func=coverage.out | awk '/^total:/ { sub("%", "", $$3); covered = $$3 } \
 		END { printf "%s %% covered, at least $(COVERAGE) %% wanted\n", covered; exit covered + 0 < $(COVERAGE) }'
 
+.PHONY: docs-check
+docs-check: ## check commands, Go code and links in the documentation (part of test)
+	@go test -count=1 -skip TestAPI ./internal/docscheck
+
+.PHONY: api-check
+api-check: ## compare the exported names with docs/api.txt (part of test)
+	@go test -count=1 -run TestAPI ./internal/docscheck
+
+.PHONY: api
+api: ## write docs/api.txt, if CHANGELOG.md names what changed under Unreleased
+	@go test -count=1 -run TestAPI ./internal/docscheck -update
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (1m)
 	@grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | while IFS=: read -r file func; do \
