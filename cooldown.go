@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/wxtoken/wxtoken/internal/endpoint"
 )
 
 // scope says who must wait after a fetch failed.
@@ -26,7 +28,7 @@ type penalty struct {
 // documentation of cgi-bin/token and cgi-bin/stable_token.
 func penaltyFor(err error) penalty {
 	var refusal *APIError
-	var unsent *notSentError
+	var unsent *endpoint.Unsent
 	switch {
 	case errors.As(err, &unsent):
 		return penalty{oneself, time.Second, 30 * time.Second}

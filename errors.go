@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/wxtoken/wxtoken/internal/endpoint"
 )
 
 // ErrCacheUnavailable is wrapped, together with the cause, by the error of
@@ -74,9 +76,7 @@ func (e *APIError) advice() string {
 
 // Temporary reports whether the same request is worth sending again soon: the
 // platform was busy (-1, -1000) or the limit per minute was reached (45011).
-func (e *APIError) Temporary() bool { return e.busy() || e.Code == 45011 }
-
-func (e *APIError) busy() bool { return e.Code == -1 || e.Code == -1000 }
+func (e *APIError) Temporary() bool { return endpoint.Busy(e.Code) || e.Code == 45011 }
 
 // A CooldownError says that the platform refused a fetch and is not asked again
 // before Until. Unwrap gives the refusal, mostly an *APIError.
@@ -98,11 +98,3 @@ func (e *CooldownError) Unwrap() error { return e.Err }
 func IsTokenRejected(code int) bool {
 	return code == 40001 || code == 40014 || code == 42001
 }
-
-// A notSentError wraps a fetch's failure that certainly issued no token,
-// because no request left the process. Every other failure that is not an
-// *APIError leaves open whether the platform issued one.
-type notSentError struct{ err error }
-
-func (e *notSentError) Error() string { return e.err.Error() }
-func (e *notSentError) Unwrap() error { return e.err }

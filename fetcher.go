@@ -5,11 +5,15 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/wxtoken/wxtoken/internal/endpoint"
 )
 
 // A Fetcher asks the platform for a token. It must be safe for concurrent use.
@@ -47,17 +51,17 @@ func (f *funcFetcher) Key() string                              { return f.key }
 // a token may have been issued, except where no request could be sent, as the
 // error then says. No error shows the secret or a token.
 type HTTPFetcher struct {
-	key        string
-	path       string                                    // of the endpoint, with a leading slash
-	params     func(credential string) map[string]string // query, or JSON body if post
-	post       bool
-	field      string        // of the answer, with the token
-	repeatable bool          // a second request does no harm
-	secret     func() string // a func: no way of printing the fetcher shows it; nil for tickets
-	tokens     accessTokens  // for tickets: where the credential comes from
-	client     *http.Client  // nil: http.DefaultTransport
-	hosts      []string      // base URLs
-	fault      error         // why nothing can be sent
+	key      string
+	endpoint endpoint.Endpoint
+	secret   func() string // a func: no way of printing the fetcher shows it; nil for tickets
+	tokens   accessTokens  // for tickets: where the credential comes from
+	fault    error         // why nothing can be sent
+}
+
+// accessTokens is the part of a Source that a ticket fetcher uses.
+type accessTokens interface {
+	TokenSource
+	Invalidate(ctx context.Context, rejected string) error
 }
 
 // NewFetcher fetches by GET cgi-bin/token, which supersedes the token before.
@@ -65,14 +69,15 @@ type HTTPFetcher struct {
 // and sends nothing.
 func NewFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 	return newHTTPFetcher(HTTPFetcher{
-		key:  "token:" + appID,
-		path: "/cgi-bin/token", field: "access_token",
-		params: func(s string) map[string]string {
-			return map[string]string{"grant_type": "client_credential", "appid": appID, "secret": s}
+		key: "token:" + appID,
+		endpoint: endpoint.Endpoint{
+			Path: "/cgi-bin/token", Field: "access_token", Hosts: weChatHosts(),
+			Params: func(s string) map[string]string {
+				return map[string]string{"grant_type": "client_credential", "appid": appID, "secret": s}
+			},
 		},
 		secret: func() string { return secret },
-		hosts:  weChatHosts(),
-		fault:  checkCredential("appID", appID, "secret", secret),
+		fault:  checkCredential("appID", appID, secret),
 	}, opts)
 }
 
@@ -81,8 +86,57 @@ func NewFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 // until that is under five minutes. Its tokens are apart from NewFetcher's.
 func NewStableFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 	f := NewFetcher(appID, secret, opts...)
-	f.key, f.path, f.post, f.repeatable = "stable:"+appID, "/cgi-bin/stable_token", true, true
+	f.key, f.endpoint.Path = "stable:"+appID, "/cgi-bin/stable_token"
+	f.endpoint.Post, f.endpoint.Repeatable = true, true
 	return f
+}
+
+// NewTicketFetcher fetches a ticket of kind "jsapi" or "wx_card" by GET
+// cgi-bin/ticket/getticket, with an access token from src: make a second Source
+// of it, on the same cache if you like. Another kind is an error from Fetch; a
+// nil src panics. Asked again, the platform gives the same ticket.
+//
+// If it refuses the access token, src is told so, and the ticket is asked for
+// once more with what src then has.
+func NewTicketFetcher(src *Source, kind string, opts ...FetcherOption) *HTTPFetcher {
+	if src == nil {
+		panic("wxtoken: NewTicketFetcher: nil Source; pass the one that keeps the app's access token")
+	}
+	f := HTTPFetcher{
+		key: "ticket:" + kind + ":" + src.fetcherKey(),
+		endpoint: endpoint.Endpoint{
+			Path: "/cgi-bin/ticket/getticket", Field: "ticket", Repeatable: true, Hosts: weChatHosts(),
+			Params: func(accessToken string) map[string]string {
+				return map[string]string{"type": kind, "access_token": accessToken}
+			},
+		},
+		tokens: src,
+	}
+	if kind != "jsapi" && kind != "wx_card" {
+		f.fault = fmt.Errorf("wxtoken: no ticket of kind %q; use jsapi or wx_card; nothing was sent", kind)
+	}
+	return newHTTPFetcher(f, opts)
+}
+
+// NewWeComFetcher fetches the access token of one app of a WeCom corporation by
+// GET cgi-bin/gettoken at qyapi.weixin.qq.com, which gives the same token until
+// it ends or is revoked. Each app of a corporation has a secret of its own, and a
+// token of its own: so the Key ends in a fingerprint of the secret, 64 bits of a
+// hash keyed by it, which tells the apps apart and gives nothing away.
+func NewWeComFetcher(corpID, secret string, opts ...FetcherOption) *HTTPFetcher {
+	f := HTTPFetcher{
+		endpoint: endpoint.Endpoint{
+			Path: "/cgi-bin/gettoken", Field: "access_token", Repeatable: true,
+			Hosts: []string{"https://qyapi.weixin.qq.com"},
+			Params: func(s string) map[string]string {
+				return map[string]string{"corpid": corpID, "corpsecret": s}
+			},
+		},
+		secret: func() string { return secret },
+		fault:  checkCredential("corpID", corpID, secret),
+	}
+	f.key = "wecom:" + corpID + ":" + f.fingerprint("wecom key")
+	return newHTTPFetcher(f, opts)
 }
 
 func newHTTPFetcher(f HTTPFetcher, opts []FetcherOption) *HTTPFetcher {
@@ -106,7 +160,7 @@ func (o fetcherOption) applyFetcher(f *HTTPFetcher) { o(f) }
 // request of NewFetcher by itself, and must keep the request's context for
 // another host to be tried.
 func WithHTTPClient(c *http.Client) FetcherOption {
-	return fetcherOption(func(f *HTTPFetcher) { f.client = c })
+	return fetcherOption(func(f *HTTPFetcher) { f.endpoint.Client = c })
 }
 
 // WithBaseURL sets the hosts to ask, as http or https URLs in order. The next
@@ -124,7 +178,7 @@ func WithBaseURL(urls ...string) FetcherOption {
 			}
 		}
 		if len(urls) > 0 {
-			f.hosts = slices.Clone(urls)
+			f.endpoint.Hosts = slices.Clone(urls)
 		}
 	})
 }
@@ -134,16 +188,15 @@ func weChatHosts() []string {
 		"https://sh.api.weixin.qq.com", "https://sz.api.weixin.qq.com", "https://hk.api.weixin.qq.com"}
 }
 
-// checkCredential takes names and values. Spaces and the like come from files
-// and environment variables; the platform would only say "invalid".
-func checkCredential(pairs ...string) error {
-	for i := 0; i < len(pairs); i += 2 {
-		name, value := pairs[i], pairs[i+1]
-		if value == "" {
-			return fmt.Errorf("wxtoken: %s is empty; nothing was sent", name)
+// checkCredential looks for spaces and the like, which come from files and
+// environment variables; the platform would only say "invalid".
+func checkCredential(idName, id, secret string) error {
+	for _, c := range []struct{ name, value string }{{idName, id}, {"secret", secret}} {
+		if c.value == "" {
+			return fmt.Errorf("wxtoken: %s is empty; nothing was sent", c.name)
 		}
-		if !printable(value) {
-			return fmt.Errorf("wxtoken: %s holds a space, a control byte or a byte that is not ASCII; nothing was sent", name)
+		if !endpoint.Printable(c.value) {
+			return fmt.Errorf("wxtoken: %s holds a space, a control byte or a byte that is not ASCII; nothing was sent", c.name)
 		}
 	}
 	return nil
@@ -154,7 +207,7 @@ func (f *HTTPFetcher) Key() string { return f.key }
 
 // Repeatable reports whether a second fetch gives the same token and harms no
 // holder of the first. It does not for NewFetcher, and does for its sisters.
-func (f *HTTPFetcher) Repeatable() bool { return f.repeatable }
+func (f *HTTPFetcher) Repeatable() bool { return f.endpoint.Repeatable }
 
 // fingerprint tells secrets apart without showing them: 64 bits of an HMAC over
 // salt, keyed by the secret. It is "" where there is no secret.
@@ -172,15 +225,41 @@ func (f *HTTPFetcher) fingerprint(salt string) string {
 // was busy, where nothing was sent, and where a second request does no harm.
 func (f *HTTPFetcher) Fetch(ctx context.Context) (Token, error) {
 	if f.fault != nil {
-		return Token{}, &notSentError{f.fault}
+		return Token{}, &endpoint.Unsent{Err: f.fault}
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, fetchAlone)
+		ctx, cancel = context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 	}
 	if f.tokens != nil {
 		return f.fetchTicket(ctx)
 	}
 	return f.fetchWith(ctx, f.secret())
+}
+
+func (f *HTTPFetcher) fetchTicket(ctx context.Context) (Token, error) {
+	for again := true; ; again = false {
+		access, err := f.tokens.Token(ctx)
+		if err != nil {
+			return Token{}, &endpoint.Unsent{Err: fmt.Errorf("wxtoken: %s: no access token to ask with: %w", f.endpoint.Path, err)}
+		}
+		ticket, err := f.fetchWith(ctx, access.Value)
+		var refused *APIError
+		if !again || !errors.As(err, &refused) || !IsTokenRejected(refused.Code) {
+			return ticket, err
+		}
+		// Should src not believe it, the token may be good: the platform is
+		// known to refuse such now and then.
+		_ = f.tokens.Invalidate(ctx, access.Value)
+	}
+}
+
+func (f *HTTPFetcher) fetchWith(ctx context.Context, credential string) (Token, error) {
+	value, expiresAt, err := f.endpoint.Fetch(ctx, credential)
+	var refused *endpoint.Refusal
+	if errors.As(err, &refused) {
+		return Token{}, &APIError{refused.Code, refused.Message}
+	}
+	return Token{value, expiresAt}, err
 }

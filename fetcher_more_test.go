@@ -3,19 +3,18 @@ package wxtoken
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken/internal/fetchtest"
 )
 
 // A ticketFetcher with any other Source than a real one.
 func ticketFetcher(src accessTokens, kind string, opts ...FetcherOption) *HTTPFetcher {
-	f := NewTicketFetcher(New(NewFetcher("wx1", markedSecret), nil), kind, opts...)
+	f := NewTicketFetcher(New(NewFetcher("wx1", fetchtest.Secret), nil), kind, opts...)
 	f.tokens = src
 	return f
 }
@@ -52,28 +51,28 @@ func TestTicketReplacesRefusedToken(t *testing.T) {
 		want     string
 	}{
 		"good at once":       {&fakeTokens{values: []string{"a"}}, "a", refusal, nil, 1, "issued"},
-		"refused once":       {&fakeTokens{values: []string{markedToken, "b"}}, "b", refusal, []string{markedToken}, 2, "issued"},
-		"refused twice":      {&fakeTokens{values: []string{markedToken, "b", "c"}}, "c", refusal, []string{markedToken}, 2, "refused"},
-		"refused otherwise":  {&fakeTokens{values: []string{markedToken, "b"}}, "b", `{"errcode":45009}`, nil, 1, "refused"},
+		"refused once":       {&fakeTokens{values: []string{fetchtest.Token, "b"}}, "b", refusal, []string{fetchtest.Token}, 2, "issued"},
+		"refused twice":      {&fakeTokens{values: []string{fetchtest.Token, "b", "c"}}, "c", refusal, []string{fetchtest.Token}, 2, "refused"},
+		"refused otherwise":  {&fakeTokens{values: []string{fetchtest.Token, "b"}}, "b", `{"errcode":45009}`, nil, 1, "refused"},
 		"no token":           {&fakeTokens{err: down}, "", refusal, nil, 0, "not sent"},
-		"no other token":     {&fakeTokens{values: []string{markedToken}, err: down}, "", refusal, []string{markedToken}, 1, "not sent"},
-		"invalidation fails": {&fakeTokens{values: []string{markedToken, "b"}, broken: down}, "b", refusal, []string{markedToken}, 2, "issued"},
+		"no other token":     {&fakeTokens{values: []string{fetchtest.Token}, err: down}, "", refusal, []string{fetchtest.Token}, 1, "not sent"},
+		"invalidation fails": {&fakeTokens{values: []string{fetchtest.Token, "b"}, broken: down}, "b", refusal, []string{fetchtest.Token}, 2, "issued"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked []string
-			base, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			base, _ := fetchtest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 				asked = append(asked, r.FormValue("access_token"))
 				if r.FormValue("access_token") != test.good {
-					answer(200, test.refusal)(w, r)
+					fetchtest.Answer(200, test.refusal)(w, r)
 					return
 				}
-				answer(200, `{"errcode":0,"errmsg":"ok","ticket":"ticket-1","expires_in":7200}`)(w, r)
+				fetchtest.Answer(200, `{"errcode":0,"errmsg":"ok","ticket":"ticket-1","expires_in":7200}`)(w, r)
 			})
 			tok, err := ticketFetcher(test.src, "wx_card", WithBaseURL(base)).Fetch(t.Context())
 			assert.Equal(t, test.want, outcome(err), err)
 			assert.Len(t, asked, test.asked)
 			assert.Equal(t, test.rejected, test.src.rejected)
-			noLeak(t, err)
+			fetchtest.NoLeak(t, err)
 			if err == nil {
 				assert.Equal(t, "ticket-1", tok.Value)
 			}
@@ -100,9 +99,9 @@ func TestFingerprint(t *testing.T) {
 }
 
 func TestWeComKeys(t *testing.T) {
-	a, b := NewWeComFetcher("ww1", markedSecret), NewWeComFetcher("ww1", "secret of another app")
+	a, b := NewWeComFetcher("ww1", fetchtest.Secret), NewWeComFetcher("ww1", "secret of another app")
 	assert.NotEqual(t, a.Key(), b.Key(), "two apps of a corporation share a key")
-	assert.Equal(t, a.Key(), NewWeComFetcher("ww1", markedSecret).Key())
+	assert.Equal(t, a.Key(), NewWeComFetcher("ww1", fetchtest.Secret).Key())
 	assert.NotContains(t, a.Key(), "Marked")
 }
 
@@ -142,36 +141,4 @@ func TestCooldownError(t *testing.T) {
 	err := error(&CooldownError{Until: time.Date(2026, 5, 1, 8, 0, 0, 0, time.FixedZone("", 8*3600)), Err: refused})
 	assert.Equal(t, refused.Error()+" (not asked again before 2026-05-01T00:00:00Z)", err.Error())
 	assert.ErrorIs(t, err, refused)
-}
-
-func FuzzDecodeAnswer(f *testing.F) {
-	f.Add([]byte(goodAnswer))
-	f.Add([]byte("\ufeff" + goodAnswer))
-	f.Add([]byte(`{"errcode":40013,"errmsg":"invalid appid rid: 6aac005a-01bfdbee-79769285"}`))
-	f.Add([]byte(`{"access_token":"x","expires_in":"7200.0","errcode":"0"}`))
-	f.Add([]byte(`{"access_token":"a b","expires_in":1e99}`))
-	f.Add([]byte("<html>" + markedSecret + "</html>"))
-	f.Add([]byte("null"))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		judge := func(body []byte) (string, time.Duration, error) {
-			return judgeAnswer(respond(200, ""), body, "access_token", newMask(markedSecret))
-		}
-		value, lifetime, err := judge(body)
-		if err == nil {
-			again, same, err := judge(fmt.Appendf(nil, `{"access_token":%q,"expires_in":%d}`, value, lifetime/time.Second))
-			require.NoError(t, err)
-			require.Equal(t, value, again)
-			require.Equal(t, lifetime, same)
-			return
-		}
-		require.Empty(t, value)
-		require.NotContains(t, err.Error(), markedSecret)
-		var refused *APIError
-		if errors.As(err, &refused) {
-			require.NotZero(t, refused.Code)
-			require.LessOrEqual(t, utf8.RuneCountInString(refused.Message), 512)
-		} else {
-			require.NotContains(t, err.Error(), markedToken)
-		}
-	})
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/wxtoken/wxtoken/internal/fetchtest"
+
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
@@ -34,11 +36,11 @@ func TestFetchThroughFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := wxtest.NewPlatform(wxtest.WithApp("wx1", markedSecret))
+				p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
 				client := WithHTTPClient(p.Client())
 				for f, want := range map[Fetcher]string{
-					NewFetcher("wx1", markedSecret, client):       test.plain,
-					NewStableFetcher("wx1", markedSecret, client): test.stable,
+					NewFetcher("wx1", fetchtest.Secret, client):       test.plain,
+					NewStableFetcher("wx1", fetchtest.Secret, client): test.stable,
 				} {
 					lift := p.Inject(test.fault)
 					start := time.Now()
@@ -46,7 +48,7 @@ func TestFetchThroughFaults(t *testing.T) {
 					assert.Equal(t, want, outcome(err), "%s: %v", f.Key(), err)
 					assert.LessOrEqual(t, time.Since(start), 10*time.Second)
 					assert.Equal(t, err == nil, p.Honoured(tok.Value))
-					noLeak(t, err)
+					fetchtest.NoLeak(t, err)
 					lift()
 				}
 				time.Sleep(5 * time.Minute) // late requests land
@@ -59,13 +61,13 @@ func TestFetchThroughFaults(t *testing.T) {
 // Over a Source each, on one cache, a ticket survives its access token.
 func TestTicketAndWeComOnSources(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := wxtest.NewPlatform(wxtest.WithApp("wx1", markedSecret))
-		p.AddCorp("ww1", markedSecret)
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
+		p.AddCorp("ww1", fetchtest.Secret)
 		cache, client := NewMemoryCache(), WithHTTPClient(p.Client())
-		access := New(NewFetcher("wx1", markedSecret, client), cache)
+		access := New(NewFetcher("wx1", fetchtest.Secret, client), cache)
 		jsapi := New(NewTicketFetcher(access, "jsapi", client), cache)
 		card := New(NewTicketFetcher(access, "wx_card", client), cache)
-		wecom := New(NewWeComFetcher("ww1", markedSecret, client), cache)
+		wecom := New(NewWeComFetcher("ww1", fetchtest.Secret, client), cache)
 
 		first, err := access.Token(t.Context())
 		require.NoError(t, err)
@@ -83,10 +85,10 @@ func TestTicketAndWeComOnSources(t *testing.T) {
 
 		corp, err := wecom.Token(t.Context())
 		require.NoError(t, err)
-		assert.Equal(t, p.LatestCorp("ww1", markedSecret), corp.Value)
-		_, err = New(NewWeComFetcher("ww1", url.QueryEscape(markedSecret)+"x", client), cache).Token(t.Context())
+		assert.Equal(t, p.LatestCorp("ww1", fetchtest.Secret), corp.Value)
+		_, err = New(NewWeComFetcher("ww1", url.QueryEscape(fetchtest.Secret)+"x", client), cache).Token(t.Context())
 		assert.Equal(t, "refused", outcome(err), err)
-		noLeak(t, err)
+		fetchtest.NoLeak(t, err)
 	})
 }
 
@@ -94,9 +96,9 @@ func TestTicketAndWeComOnSources(t *testing.T) {
 // asked. None may be held past the end that was told first.
 func TestTicketIsNotHeldTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := wxtest.NewPlatform(wxtest.WithApp("wx1", markedSecret))
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
 		client := WithHTTPClient(p.Client())
-		src := New(NewTicketFetcher(New(NewFetcher("wx1", markedSecret, client), nil), "jsapi", client), nil)
+		src := New(NewTicketFetcher(New(NewFetcher("wx1", fetchtest.Secret, client), nil), "jsapi", client), nil)
 		born := map[string]time.Time{}
 		for range 24 * 60 {
 			ticket, err := src.Token(t.Context())

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+
+	"github.com/wxtoken/wxtoken/internal/endpoint"
 )
 
 // guard calls fn, and returns when ctx ends, whatever fn does: a panic or Goexit
@@ -13,7 +15,7 @@ import (
 func guard[T any](ctx context.Context, name string, fn func(context.Context) (T, error)) (T, error) {
 	var none T
 	if err := ctx.Err(); err != nil {
-		return none, &notSentError{fmt.Errorf("wxtoken: %s not called: %w", name, err)}
+		return none, &endpoint.Unsent{Err: fmt.Errorf("wxtoken: %s not called: %w", name, err)}
 	}
 	type result struct {
 		value T

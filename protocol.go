@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/wxtoken/wxtoken/internal/endpoint"
 )
 
 // This file decides. It does no I/O and reads no clock: what to do next follows
@@ -77,7 +79,7 @@ const (
 
 func outcomeOf(err error) fetchOutcome {
 	var refusal *APIError
-	var notSent *notSentError
+	var notSent *endpoint.Unsent
 	switch {
 	case err == nil:
 		return issued

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/wxtoken/wxtoken/internal/endpoint"
 )
 
 // A Transport is an http.RoundTripper that gives each request an access_token
@@ -69,7 +71,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	source, ok := t.Source.(interface {
 		Invalidate(ctx context.Context, rejected string) error
 	})
-	if err != nil || !ok || !refused(resp) {
+	if err != nil || !ok || !IsTokenRejected(endpoint.Errcode(resp)) {
 		return resp, err
 	}
 
@@ -92,7 +94,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, nil
 		}
 	}
-	_, _ = io.CopyN(io.Discard, resp.Body, lookLimit) // the connection can then be used again
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // the connection can then be used again
 	_ = resp.Body.Close()
 	return t.send(req, body, before, token, after)
 }
@@ -159,7 +161,7 @@ func (t *Transport) send(req *http.Request, body io.ReadCloser, before, token, a
 	out.Body, out.URL.RawQuery = body, before+token+after
 	resp, err := t.base().RoundTrip(out)
 	if err != nil {
-		return nil, hideError(err, newMask(token), false)
+		return nil, endpoint.HideError(err, endpoint.Mask(token), false)
 	}
 	if resp == nil {
 		return nil, nil // a broken Base, of which http.Client tells

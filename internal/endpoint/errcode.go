@@ -1,4 +1,4 @@
-package wxtoken
+package endpoint
 
 import (
 	"bufio"
@@ -10,23 +10,20 @@ import (
 	"strings"
 )
 
-// lookLimit is how much of a response is searched for an errcode.
-const lookLimit = 64 << 10
-
-// refused looks into resp for an errcode that says that the token is not good,
-// and leaves the body to be read as if it had not.
-func refused(resp *http.Response) bool {
+// Errcode gives the errcode of a response of any of the platform's APIs, or 0 if
+// its first 64 KiB have none, and leaves the body to be read as if it had not.
+func Errcode(resp *http.Response) int {
 	if resp == nil || resp.Body == nil || resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
-		return false
+		return 0
 	}
 	type body struct {
 		io.Reader
 		io.Closer
 	}
 	var seen bytes.Buffer
-	code := findErrcode(io.TeeReader(io.LimitReader(resp.Body, lookLimit), &seen))
+	code := findErrcode(io.TeeReader(io.LimitReader(resp.Body, maxAnswer), &seen))
 	resp.Body = body{io.MultiReader(&seen, resp.Body), resp.Body}
-	return IsTokenRejected(code)
+	return code
 }
 
 // findErrcode gives the errcode at the top level of the JSON object in r, or 0

@@ -1,4 +1,4 @@
-package wxtoken
+package endpoint
 
 import (
 	"bytes"
@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -20,12 +18,12 @@ const (
 	maxLifetime = 30 * 24 * time.Hour // the platform says at most 2 h
 )
 
-// judgeAnswer gives the token in the field of a response, and its lifetime; an
-// *APIError if the body has an errcode, whatever the status; else what is wrong,
-// with the first characters of the body that cannot be a secret.
-func judgeAnswer(resp *http.Response, body []byte, field string, hide func(string) string) (string, time.Duration, error) {
-	token, lifetime, err := decodeAnswer(body, field)
-	var refused *APIError
+// judge gives the token in the field of a response, and its lifetime; a *Refusal
+// if the body has an errcode, whatever the status; else what is wrong, with the
+// first characters of the body that cannot be a secret.
+func judge(resp *http.Response, body []byte, field string, hide func(string) string) (string, time.Duration, error) {
+	token, lifetime, err := decode(body, field)
+	var refused *Refusal
 	switch {
 	case len(body) > maxAnswer:
 		err = fmt.Errorf("an answer of over %d bytes", maxAnswer)
@@ -50,18 +48,18 @@ func judgeAnswer(resp *http.Response, body []byte, field string, hide func(strin
 	return "", 0, fmt.Errorf("HTTP %d: %w; the answer begins with %.120q", resp.StatusCode, err, hideRuns(hide(text), 16))
 }
 
-// decodeAnswer reads {"access_token":"...","expires_in":7200} or
+// decode reads {"access_token":"...","expires_in":7200} or
 // {"errcode":40013,"errmsg":"..."}. It insists on one whole JSON object, and
 // lets a byte order mark and numbers in quotes pass. With an error it gives the
 // token as it stands in body, for that to be hidden.
-func decodeAnswer(body []byte, field string) (token string, lifetime time.Duration, err error) {
+func decode(body []byte, field string) (token string, lifetime time.Duration, err error) {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(bytes.TrimPrefix(body, []byte("\ufeff")), &object); err != nil {
 		return "", 0, fmt.Errorf("not a JSON object: %w", err)
 	}
 	code, badCode := wholeNumber(object["errcode"])
 	if badCode == nil && code != 0 {
-		refused := &APIError{Code: int(code)}
+		refused := &Refusal{Code: int(code)}
 		_ = json.Unmarshal(object["errmsg"], &refused.Message) // what is not a string is no message
 		return "", 0, refused
 	}
@@ -73,7 +71,7 @@ func decodeAnswer(body []byte, field string) (token string, lifetime time.Durati
 		err = errors.New("errcode is not a whole number")
 	case token == "":
 		err = fmt.Errorf("%s is missing, empty or not a string", field)
-	case len(token) > maxToken || !printable(token):
+	case len(token) > maxToken || !Printable(token):
 		err = fmt.Errorf("%s is over %d bytes, or holds a space, a control byte or a byte that is not ASCII", field, maxToken)
 	case badSeconds != nil || lifetime <= 0 || lifetime > maxLifetime:
 		err = fmt.Errorf("expires_in is not a whole number of seconds from 1 to %d", maxLifetime/time.Second)
@@ -101,56 +99,8 @@ func wholeNumber(raw json.RawMessage) (n float64, err error) {
 	return n, err
 }
 
-// printable reports whether s is free of what has no place in a credential:
+// Printable reports whether s is free of what has no place in a credential:
 // spaces, control bytes and bytes that are not ASCII.
-func printable(s string) bool {
+func Printable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
-}
-
-// newMask gives a function that puts *** for secret, plain, URL-escaped or quoted.
-func newMask(secret string) func(string) string {
-	if secret == "" {
-		return func(s string) string { return s }
-	}
-	quoted := strconv.Quote(secret)
-	return strings.NewReplacer(secret, "***", url.QueryEscape(secret), "***",
-		url.PathEscape(secret), "***", quoted[1:len(quoted)-1], "***").Replace
-}
-
-// hideRuns puts *** for each run of at least min characters that tokens are made of.
-func hideRuns(s string, min int) string {
-	const token = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz-"
-	var b strings.Builder
-	for s != "" {
-		rest := strings.TrimLeft(s, token)
-		if run := s[:len(s)-len(rest)]; len(run) < min {
-			b.WriteString(run)
-		} else {
-			b.WriteString("***")
-		}
-		next := strings.IndexAny(rest, token)
-		if next < 0 {
-			next = len(rest)
-		}
-		b.WriteString(rest[:next])
-		s = rest[next:]
-	}
-	return b.String()
-}
-
-// hideError gives err without the URL that an *url.Error shows; and if secrets
-// still show, or with runs what may be a token, only its text without them.
-func hideError(err error, hide func(string) string, runs bool) error {
-	var withURL *url.Error
-	if errors.As(err, &withURL) && withURL.Err != nil {
-		err = withURL.Err
-	}
-	text := hide(err.Error())
-	if runs {
-		text = hideRuns(text, 32) // a transport quotes from a broken answer
-	}
-	if text == err.Error() {
-		return err
-	}
-	return errors.New(text)
 }

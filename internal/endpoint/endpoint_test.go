@@ -1,4 +1,4 @@
-package wxtoken
+package endpoint
 
 import (
 	"bufio"
@@ -22,7 +22,62 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken/internal/fetchtest"
 )
+
+// plain makes an Endpoint like cgi-bin/token, asked through rt or, if that is
+// nil, as by default.
+func plain(rt http.RoundTripper, hosts ...string) *Endpoint {
+	if hosts == nil {
+		hosts = []string{"http://wx.example"}
+	}
+	params := func(secret string) map[string]string { return map[string]string{"appid": "wx1", "secret": secret} }
+	return &Endpoint{Path: "/cgi-bin/token", Field: "access_token", Params: params, Hosts: hosts, Client: &http.Client{Transport: rt}}
+}
+
+// stable makes one like cgi-bin/stable_token.
+func stable(rt http.RoundTripper) *Endpoint {
+	e := plain(rt)
+	e.Post, e.Repeatable = true, true
+	return e
+}
+
+type token struct {
+	Value     string
+	ExpiresAt time.Time
+}
+
+// fetch asks e until ctx ends or, if that has no deadline, for ten seconds.
+func fetch(ctx context.Context, e *Endpoint) (token, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+	}
+	value, expiresAt, err := e.Fetch(ctx, fetchtest.Secret)
+	return token{value, expiresAt}, err
+}
+
+// outcome names what the error of a fetch says.
+func outcome(err error) string {
+	var refused *Refusal
+	var unsent *Unsent
+	switch {
+	case err == nil:
+		return "issued"
+	case errors.As(err, &refused):
+		return "refused"
+	case errors.As(err, &unsent):
+		return "not sent"
+	}
+	return "unknown"
+}
+
+// A roundTripper is a transport that tells nothing to httptrace.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestFetchTriesAgain(t *testing.T) {
 	const (
@@ -37,7 +92,7 @@ func TestFetchTriesAgain(t *testing.T) {
 		httptrace.ContextClientTrace(r.Context()).GetConn(r.URL.Host)
 		return nil, syscall.ECONNREFUSED
 	})
-	good, html := reply(200, goodAnswer), reply(502, "<html>")
+	good, html := reply(200, fetchtest.Good), reply(502, "<html>")
 	tests := map[string]struct {
 		stable  bool
 		replies []roundTripper
@@ -64,16 +119,16 @@ func TestFetchTriesAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var at []time.Time
-				opt := through(func(r *http.Request) (*http.Response, error) {
+				opt := roundTripper(func(r *http.Request) (*http.Response, error) {
 					at = append(at, time.Now())
 					time.Sleep(time.Second)
 					return test.replies[len(at)-1](r)
 				})
-				f := NewFetcher("wx1", markedSecret, opt, WithBaseURL("http://wx.example"))
+				f := plain(opt)
 				if test.stable {
-					f = NewStableFetcher("wx1", markedSecret, opt, WithBaseURL("http://wx.example"))
+					f = stable(opt)
 				}
-				tok, err := f.Fetch(t.Context())
+				tok, err := fetch(t.Context(), f)
 				assert.Equal(t, test.want, outcome(err), err)
 				require.Len(t, at, test.asked)
 				if err == nil {
@@ -86,34 +141,34 @@ func TestFetchTriesAgain(t *testing.T) {
 						assert.Less(t, waited, 2*least)
 					}
 				}
-				noLeak(t, err)
+				fetchtest.NoLeak(t, err)
 			})
 		})
 	}
 }
 
 func TestFetchEndsWithContext(t *testing.T) {
-	hang := through(func(r *http.Request) (*http.Response, error) {
+	hang := roundTripper(func(r *http.Request) (*http.Response, error) {
 		<-r.Context().Done()
 		return nil, &url.Error{Op: "Get", URL: r.URL.String(), Err: r.Context().Err()}
 	})
-	busy := through(func(*http.Request) (*http.Response, error) { return respond(200, `{"errcode":-1}`), nil })
-	t.Run("no deadline", func(t *testing.T) {
+	busy := roundTripper(func(*http.Request) (*http.Response, error) { return respond(200, `{"errcode":-1}`), nil })
+	t.Run("deadline", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			start := time.Now()
-			_, err := NewFetcher("wx1", markedSecret, hang).Fetch(context.Background())
+			_, err := fetch(context.Background(), plain(hang))
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
 			assert.Equal(t, "unknown", outcome(err))
 			assert.Equal(t, 10*time.Second, time.Since(start))
-			noLeak(t, err)
+			fetchtest.NoLeak(t, err)
 		})
 	})
 	t.Run("client's timeout", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			start := time.Now()
-			f := NewFetcher("wx1", markedSecret, hang)
-			f.client.Timeout = 3 * time.Second
-			_, err := f.Fetch(t.Context())
+			f := plain(hang)
+			f.Client.Timeout = 3 * time.Second
+			_, err := fetch(t.Context(), f)
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
 			assert.Equal(t, 3*time.Second, time.Since(start))
 		})
@@ -123,7 +178,7 @@ func TestFetchEndsWithContext(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 99*time.Millisecond)
 			defer cancel()
 			start := time.Now()
-			_, err := NewFetcher("wx1", markedSecret, busy).Fetch(ctx)
+			_, err := fetch(ctx, plain(busy))
 			assert.Equal(t, "refused", outcome(err))
 			assert.Zero(t, time.Since(start), "waited for nothing")
 		})
@@ -133,7 +188,7 @@ func TestFetchEndsWithContext(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(50*time.Millisecond, cancel)
 			start := time.Now()
-			_, err := NewFetcher("wx1", markedSecret, busy).Fetch(ctx)
+			_, err := fetch(ctx, plain(busy))
 			assert.Equal(t, "refused", outcome(err))
 			assert.Equal(t, 50*time.Millisecond, time.Since(start))
 		})
@@ -143,10 +198,10 @@ func TestFetchEndsWithContext(t *testing.T) {
 			late := errors.New("too late")
 			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, late)
 			defer cancel()
-			_, err := NewFetcher("wx1", markedSecret, through(func(r *http.Request) (*http.Response, error) {
+			_, err := fetch(ctx, plain(roundTripper(func(r *http.Request) (*http.Response, error) {
 				<-r.Context().Done()
 				return nil, context.Cause(r.Context())
-			})).Fetch(ctx)
+			})))
 			assert.ErrorIs(t, err, late)
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
 		})
@@ -154,22 +209,22 @@ func TestFetchEndsWithContext(t *testing.T) {
 	t.Run("ended before", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := NewFetcher("wx1", markedSecret, hang).Fetch(ctx)
+		_, err := fetch(ctx, plain(hang))
 		assert.ErrorIs(t, err, context.Canceled)
 		assert.Equal(t, "not sent", outcome(err))
 	})
 	t.Run("in mid-answer", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			stuck := through(func(r *http.Request) (*http.Response, error) {
+			stuck := roundTripper(func(r *http.Request) (*http.Response, error) {
 				resp := respond(200, "")
-				resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(goodAnswer[:20]), readerFunc(func([]byte) (int, error) {
+				resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(fetchtest.Good[:20]), readerFunc(func([]byte) (int, error) {
 					<-r.Context().Done()
 					return 0, errors.New("stream reset")
 				})))
 				return resp, nil
 			})
 			start := time.Now()
-			_, err := NewStableFetcher("wx1", markedSecret, stuck).Fetch(t.Context())
+			_, err := fetch(t.Context(), stable(stuck))
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
 			assert.ErrorContains(t, err, "stream reset")
 			assert.Equal(t, "unknown", outcome(err))
@@ -183,14 +238,14 @@ type readerFunc func([]byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestFetchFallsBackOnConnectionFailureOnly(t *testing.T) {
-	good, requests := serve(t, answer(200, goodAnswer))
+	good, requests := fetchtest.Serve(t, fetchtest.Answer(200, fetchtest.Good))
 	dead := refusing(t)
 	notTLS := "https" + good[len("http"):] // speaks plain HTTP: the handshake fails
-	tls := httptest.NewUnstartedServer(answer(200, goodAnswer))
+	tls := httptest.NewUnstartedServer(fetchtest.Answer(200, fetchtest.Good))
 	tls.Config.ErrorLog = log.New(io.Discard, "", 0)
 	tls.StartTLS()
 	defer tls.Close()
-	hangsUp, _ := serve(t, func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
+	hangsUp, _ := fetchtest.Serve(t, func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
 
 	for name, test := range map[string]struct {
 		hosts []string
@@ -206,10 +261,10 @@ func TestFetchFallsBackOnConnectionFailureOnly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			requests.Store(0)
-			_, err := NewFetcher("wx1", markedSecret, WithBaseURL(test.hosts...)).Fetch(t.Context())
+			_, err := fetch(t.Context(), plain(nil, test.hosts...))
 			assert.Equal(t, test.want, outcome(err), err)
 			assert.Equal(t, test.asked, requests.Load())
-			noLeak(t, err)
+			fetchtest.NoLeak(t, err)
 			if test.want == "not sent" {
 				var dial *net.OpError
 				assert.ErrorAs(t, err, &dial)
@@ -221,10 +276,10 @@ func TestFetchFallsBackOnConnectionFailureOnly(t *testing.T) {
 	}
 }
 
-// dialing makes a client whose connections are pipes, which a synctest bubble
+// dialing makes a transport whose connections are pipes, which a synctest bubble
 // can wait on. A host without a handler swallows every packet.
-func dialing(hosts map[string]http.HandlerFunc) FetcherOption {
-	return WithHTTPClient(&http.Client{Transport: &http.Transport{
+func dialing(hosts map[string]http.HandlerFunc) http.RoundTripper {
+	return &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			handler := hosts[addr]
 			if handler == nil {
@@ -242,14 +297,14 @@ func dialing(hosts map[string]http.HandlerFunc) FetcherOption {
 			}()
 			return client, nil
 		},
-	}})
+	}
 }
 
 // A first host that swallows packets may not use up the deadline; one that took
 // the connection and then sleeps is the last that is asked.
 func TestFetchSlowHost(t *testing.T) {
 	var asked int
-	good := func(w http.ResponseWriter, r *http.Request) { asked++; answer(200, goodAnswer)(w, r) }
+	good := func(w http.ResponseWriter, r *http.Request) { asked++; fetchtest.Answer(200, fetchtest.Good)(w, r) }
 	asleep := func(w http.ResponseWriter, r *http.Request) { time.Sleep(time.Minute) }
 	slow := func(w http.ResponseWriter, r *http.Request) { time.Sleep(9 * time.Second); good(w, r) }
 	hosts := map[string]http.HandlerFunc{"good:80": good, "asleep:80": asleep, "slow:80": slow}
@@ -272,23 +327,23 @@ func TestFetchSlowHost(t *testing.T) {
 				asked = 0
 				defer time.Sleep(time.Minute) // until the last handler is awake
 				start := time.Now()
-				_, err := NewFetcher("wx1", markedSecret, dialing(hosts), WithBaseURL(test.urls...)).Fetch(ctx)
+				_, err := fetch(ctx, plain(dialing(hosts), test.urls...))
 				assert.Equal(t, test.want, outcome(err), err)
 				assert.Equal(t, test.asked, asked)
 				assert.Equal(t, test.took, time.Since(start).Round(time.Millisecond))
 				assert.Equal(t, test.took == 12*time.Second, errors.Is(err, context.DeadlineExceeded))
-				noLeak(t, err)
+				fetchtest.NoLeak(t, err)
 			})
 		})
 	}
 	t.Run("none reachable", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			start := time.Now()
-			_, err := NewFetcher("wx1", markedSecret, dialing(nil)).Fetch(t.Context())
+			_, err := fetch(t.Context(), plain(dialing(nil), "http://a", "http://b", "http://c", "http://d", "http://e"))
 			assert.Equal(t, "not sent", outcome(err), err)
 			assert.LessOrEqual(t, time.Since(start), 10*time.Second)
-			for _, host := range []string{"api.", "api2.", "sh.api.", "sz.api.", "hk.api."} {
-				assert.ErrorContains(t, err, "; "+host+"weixin.qq.com: no connection within")
+			for _, host := range []string{"a", "b", "c", "d", "e"} {
+				assert.ErrorContains(t, err, "; "+host+": no connection within")
 			}
 		})
 	})
@@ -322,7 +377,7 @@ func TestFetchSendsOnce(t *testing.T) {
 							return
 						}
 					}
-					_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(goodAnswer), goodAnswer)
+					_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(fetchtest.Good), fetchtest.Good)
 				}
 			}()
 		}
@@ -362,7 +417,7 @@ func TestFetchSendsOnce(t *testing.T) {
 			warm()
 			reused = false
 			tokenRequests.Store(0)
-			_, err = NewFetcher("wx1", markedSecret, WithHTTPClient(client), WithBaseURL(base)).Fetch(ctx)
+			_, err = fetch(ctx, plain(client.Transport, base))
 			assert.EqualValues(t, 1, tokenRequests.Load())
 			if reused {
 				assert.Equal(t, "unknown", outcome(err), err)
@@ -370,7 +425,7 @@ func TestFetchSendsOnce(t *testing.T) {
 				assert.NoError(t, err)
 			}
 			assert.Equal(t, name == "a wrapper", reused)
-			noLeak(t, err)
+			fetchtest.NoLeak(t, err)
 		})
 	}
 }
@@ -381,7 +436,7 @@ func TestFetchHTTP2(t *testing.T) {
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, 2, r.ProtoMajor)
 		if requests.Add(1) == 1 {
-			answer(200, goodAnswer)(w, r)
+			fetchtest.Answer(200, fetchtest.Good)(w, r)
 			return
 		}
 		panic(http.ErrAbortHandler)
@@ -389,18 +444,18 @@ func TestFetchHTTP2(t *testing.T) {
 	srv.EnableHTTP2 = true
 	srv.StartTLS()
 	defer srv.Close()
-	for _, f := range []*HTTPFetcher{
-		NewFetcher("wx1", markedSecret, WithHTTPClient(srv.Client()), WithBaseURL(srv.URL, srv.URL)),
-		NewFetcher("wx1", markedSecret, through(srv.Client().Transport.RoundTrip), WithBaseURL(srv.URL, srv.URL)),
+	for _, f := range []*Endpoint{
+		plain(srv.Client().Transport, srv.URL, srv.URL),
+		plain(roundTripper(srv.Client().Transport.RoundTrip), srv.URL, srv.URL),
 	} {
 		requests.Store(0)
-		tok, err := f.Fetch(t.Context())
+		tok, err := fetch(t.Context(), f)
 		require.NoError(t, err)
-		assert.Equal(t, markedToken, tok.Value)
-		_, err = f.Fetch(t.Context())
+		assert.Equal(t, fetchtest.Token, tok.Value)
+		_, err = fetch(t.Context(), f)
 		assert.Equal(t, "unknown", outcome(err), err)
 		assert.EqualValues(t, 2, requests.Load())
-		noLeak(t, err)
+		fetchtest.NoLeak(t, err)
 	}
 }
 
@@ -417,18 +472,18 @@ func TestFetchHidesTransportErrors(t *testing.T) {
 		"nested": func(r *http.Request) error {
 			return &url.Error{Err: fmt.Errorf("GET %v: %w", r.URL.Query(), syscall.ECONNRESET)}
 		},
-		"token": func(r *http.Request) error { return fmt.Errorf("malformed HTTP response %q", goodAnswer) },
+		"token": func(r *http.Request) error { return fmt.Errorf("malformed HTTP response %q", fetchtest.Good) },
 		"no cause": func(r *http.Request) error {
 			return fmt.Errorf("%w", &url.Error{Op: "Get", URL: r.URL.Host, Err: errors.New("")})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := NewFetcher("wx1", markedSecret, through(func(r *http.Request) (*http.Response, error) {
+			_, err := fetch(t.Context(), plain(roundTripper(func(r *http.Request) (*http.Response, error) {
 				return nil, make(r)
-			})).Fetch(t.Context())
+			})))
 			require.Error(t, err)
 			assert.Equal(t, "unknown", outcome(err), err)
-			noLeak(t, err)
+			fetchtest.NoLeak(t, err)
 			if name == "url.Error" || name == "wrapped" {
 				assert.ErrorIs(t, err, syscall.ECONNRESET)
 			}
@@ -437,40 +492,53 @@ func TestFetchHidesTransportErrors(t *testing.T) {
 }
 
 func TestFetchThroughProxy(t *testing.T) {
-	proxy, requests := serve(t, func(w http.ResponseWriter, r *http.Request) {
+	proxy, requests := fetchtest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodConnect {
-			http.Error(w, "no "+markedSecret, http.StatusForbidden)
+			http.Error(w, "no "+fetchtest.Secret, http.StatusForbidden)
 			return
 		}
 		http.Error(w, "cannot reach "+r.RequestURI, http.StatusBadGateway)
 	})
 	u, err := url.Parse(proxy)
 	require.NoError(t, err)
-	client := WithHTTPClient(&http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(u)}})
+	client := &http.Transport{Proxy: http.ProxyURL(u)}
 
-	_, err = NewFetcher("wx1", markedSecret, client, WithBaseURL("http://wx.example")).Fetch(t.Context())
+	_, err = fetch(t.Context(), plain(client, "http://wx.example"))
 	assert.Equal(t, "unknown", outcome(err))
 	assert.ErrorContains(t, err, "HTTP 502")
-	noLeak(t, err)
+	fetchtest.NoLeak(t, err)
 
 	requests.Store(0)
-	_, err = NewFetcher("wx1", markedSecret, client, WithBaseURL("https://wx.example")).Fetch(t.Context())
+	_, err = fetch(t.Context(), plain(client, "https://wx.example"))
 	assert.Equal(t, "not sent", outcome(err), err)
 	assert.ErrorContains(t, err, "Forbidden")
 	assert.EqualValues(t, 3, requests.Load())
-	noLeak(t, err)
+	fetchtest.NoLeak(t, err)
 }
 
 func TestFetchConcurrently(t *testing.T) {
-	base, requests := serve(t, answer(200, goodAnswer))
-	f := NewFetcher("wx1", markedSecret, WithBaseURL(base))
+	base, requests := fetchtest.Serve(t, fetchtest.Answer(200, fetchtest.Good))
+	f := plain(nil, base)
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
-			_, err := f.Fetch(t.Context())
+			_, err := fetch(t.Context(), f)
 			assert.NoError(t, err)
 		})
 	}
 	all.Wait()
 	assert.EqualValues(t, 20, requests.Load())
+}
+
+// refusing returns a base URL on which nothing listens.
+func refusing(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return "http://" + l.Addr().String()
+}
+
+func respond(status int, body string) *http.Response {
+	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
 }
