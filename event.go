@@ -51,10 +51,10 @@ type Event struct {
 
 func (s *Source) emit(e Event) {
 	e.Key = s.key
-	if s.opts.observer != nil {
-		s.opts.observer(e)
+	if s.observer != nil {
+		s.observer(e)
 	}
-	if s.opts.logger == nil {
+	if s.logger == nil {
 		return
 	}
 	level := slog.LevelWarn
@@ -76,5 +76,5 @@ func (s *Source) emit(e Event) {
 	if e.Err != nil {
 		attrs = append(attrs, slog.String("error", e.Err.Error()))
 	}
-	s.opts.logger.LogAttrs(context.Background(), level, "wxtoken: "+string(e.Kind), attrs...)
+	s.logger.LogAttrs(context.Background(), level, "wxtoken: "+string(e.Kind), attrs...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,10 +18,12 @@ import (
 type Source struct {
 	fetcher Fetcher
 	cache   Cache
-	opts    options
 	rules   rules
 	key     string
 	seal    sealer
+
+	observer func(Event)  // nil: none
+	logger   *slog.Logger // nil: none
 
 	// hot is the held token for as long as it may be given out without a look
 	// at anything else; a timer clears it. It makes the common path one load.
@@ -47,7 +50,7 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 		c = NewMemoryCache()
 	}
 	o := newOptions(opts)
-	s := &Source{fetcher: f, cache: c, opts: o, key: o.prefix + f.Key()}
+	s := &Source{fetcher: f, cache: c, key: o.prefix + f.Key(), observer: o.observer, logger: o.logger}
 	s.seal = sealer{keys: o.keys, cacheKey: s.key}
 	s.rules = rules{fetch: o.fetchTimeout, local: o.localAge, ahead: jitter(o.refreshAhead)}
 	if r, ok := f.(interface{ Repeatable() bool }); ok {
