@@ -17,6 +17,11 @@ help: ## list the targets
 .PHONY: test
 test: servers ## vet and run all tests with the race detector, against real servers
 	@$(call each,(cd $$dir && go vet ./... && go test -race ./...))
+	go test -run '^TestGuard' . # again, without the race detector, which leaves them out
+
+.PHONY: bench
+bench: servers ## measure wxtoken and its peers, some ten minutes, and write docs/benchmarks.md
+	cd bench && go run .
 
 .PHONY: servers
 servers: ## install redis-server and memcached where they are missing (Debian, as root or with sudo)
