@@ -17,11 +17,12 @@ type flight struct {
 
 	// Used by the flight's goroutine alone.
 	view     view
-	raw      []byte // what the cache holds; nil: nothing
-	record   record // the same, decoded
-	known    bool   // raw and record are what this process last read or stored
-	failures int    // of the cache, in a row
-	trouble  error  // the last of them
+	raw      []byte        // what the cache holds; nil: nothing
+	record   record        // the same, decoded
+	known    bool          // raw and record are what this process last read or stored
+	pause    time.Duration // before the next read
+	failures int           // of the cache, in a row
+	trouble  error         // the last of them
 	events   []Event
 
 	// Written before done is closed, read after.
@@ -73,7 +74,6 @@ func (s *Source) remember(err error) {
 // run does what decide says until there is a token to use, or no way to one.
 func (f *flight) run(ctx context.Context) (Token, error) {
 	rules := f.src.rules
-	poll := 5 * time.Millisecond
 	for time.Since(f.started) < 6*rules.fetch {
 		if f.failures >= 2 {
 			return f.alone(ctx)
@@ -95,8 +95,6 @@ func (f *flight) run(ctx context.Context) (Token, error) {
 		case fail:
 			return Token{}, st.err
 		case wait:
-			time.Sleep(jitter(poll))
-			poll = min(poll*3/2, 30*time.Millisecond)
 			f.known, f.failures = false, 0
 		case ask:
 			f.ask(ctx)
@@ -113,9 +111,12 @@ func (f *flight) run(ctx context.Context) (Token, error) {
 	return Token{}, fmt.Errorf("wxtoken: no token after %s: other processes take the lease and do not finish", 6*rules.fetch)
 }
 
-// read learns what the cache holds.
+// read learns what the cache holds: the first time at once, and then at a pace
+// that spares a cache which others write to, or whose swaps do nothing.
 func (f *flight) read(ctx context.Context) {
 	s := f.src
+	time.Sleep(jitter(f.pause))
+	f.pause = min(max(f.pause*3/2, 5*time.Millisecond), 30*time.Millisecond)
 	readAt := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.rules.cacheCall())
 	defer cancel()
