@@ -2,6 +2,8 @@ package wxtoken_test
 
 import (
 	"context"
+	"math"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,4 +37,31 @@ func TestStoreThatNeverSwaps(t *testing.T) {
 			token(t, src)
 		}
 	})
+}
+
+func TestTokenWithoutEnd(t *testing.T) {
+	for _, end := range []time.Time{time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), time.UnixMilli(math.MaxInt64)} {
+		bubble(t, end.UTC().Format("year 2006"), func(t *testing.T) {
+			f, cache := &constant{value: "endless", expires: end}, wxtoken.NewMemoryCache()
+			for range 3 {
+				assert.Equal(t, "endless", token(t, wxtoken.New(f, cache)))
+			}
+			assert.Equal(t, "endless", recordOf(t, cache)["token"])
+			assert.EqualValues(t, 1, f.fetches.Load())
+		})
+	}
+}
+
+// A constant has one token, as a platform that repeats it until it ends.
+type constant struct {
+	value   string
+	expires time.Time
+	fetches atomic.Int64
+}
+
+func (c *constant) Key() string      { return "stub" }
+func (c *constant) Repeatable() bool { return true }
+func (c *constant) Fetch(context.Context) (wxtoken.Token, error) {
+	c.fetches.Add(1)
+	return wxtoken.Token{Value: c.value, ExpiresAt: c.expires}, nil
 }

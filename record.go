@@ -55,13 +55,14 @@ func (r record) left(now time.Time) time.Duration {
 }
 
 // ttl keeps the record for an hour past all that it speaks of, since a doubt or
-// a growing cooldown outlives the token.
+// a growing cooldown outlives the token. Losing one that speaks of more than a
+// year does no harm.
 func (r record) ttl(now time.Time) time.Duration {
 	last := max(r.ExpiresAt, now.UnixMilli())
 	if r.Cooldown != nil {
 		last = max(last, r.Cooldown.Until)
 	}
-	return time.UnixMilli(last).Sub(now) + time.Hour
+	return min(time.UnixMilli(last).Sub(now), 365*24*time.Hour) + time.Hour
 }
 
 var (
