@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken"
 )
@@ -64,4 +65,19 @@ func (c *constant) Repeatable() bool { return true }
 func (c *constant) Fetch(context.Context) (wxtoken.Token, error) {
 	c.fetches.Add(1)
 	return wxtoken.Token{Value: c.value, ExpiresAt: c.expires}, nil
+}
+
+func TestTokenThatNoRecordCanHold(t *testing.T) {
+	for _, value := range []string{"from-a-file\n", "a b", "t\xff", "密"} {
+		bubble(t, value, func(t *testing.T) {
+			f, cache := &constant{value: value, expires: time.Now().Add(24 * time.Hour)}, wxtoken.NewMemoryCache()
+			src := wxtoken.New(f, cache)
+			for start := time.Now(); time.Since(start) < time.Hour; time.Sleep(10 * time.Second) {
+				_, err := src.Token(t.Context())
+				require.ErrorContains(t, err, "check its Value")
+				require.NotContains(t, recordOf(t, cache), "token")
+			}
+			assert.Less(t, f.fetches.Load(), int64(150), "as many as without an answer")
+		})
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/wxtoken/wxtoken/internal/endpoint"
 )
 
 // A flight is one run of the protocol, on behalf of all callers of a Source. A
@@ -216,8 +218,8 @@ func (f *flight) fetch(ctx context.Context, deadline time.Time) (record, error) 
 	ctx, cancel := context.WithTimeout(ctx, min(s.rules.fetch, deadline.Sub(start)))
 	defer cancel()
 	t, err := guard(ctx, "Fetcher.Fetch", s.fetcher.Fetch)
-	if err == nil && !t.Valid() {
-		err = errors.New("wxtoken: the Fetcher returned a token that is empty or over; check its Value and ExpiresAt")
+	if err == nil && (!t.Valid() || !endpoint.Printable(t.Value)) {
+		err = errors.New("wxtoken: the Fetcher returned a token that is empty or over, or has a space, control or non-ASCII byte; check its Value and ExpiresAt")
 	}
 	e := Event{Kind: EventFetch, Duration: time.Since(start), Err: err}
 	if err != nil {

@@ -3,8 +3,9 @@ package wxtoken
 import (
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
+
+	"github.com/wxtoken/wxtoken/internal/endpoint"
 )
 
 // recordVersion goes up when a reader of the version before would misread.
@@ -121,8 +122,6 @@ func decode(raw []byte, seal sealer) (record, error) {
 // sane refuses what this protocol cannot have written.
 func (r record) sane() bool {
 	return r.Version == recordVersion && r.Epoch != "" && r.Seq >= 0 && r.Early >= 0 &&
-		0 <= r.Owed && r.Owed <= mostOwed && !strings.ContainsFunc(r.Token, unprintable) &&
+		0 <= r.Owed && r.Owed <= mostOwed && endpoint.Printable(r.Token) &&
 		(r.Cooldown == nil || r.Cooldown.Step >= 0)
 }
-
-func unprintable(c rune) bool { return c <= ' ' || c > '~' }
