@@ -81,3 +81,14 @@ func TestTokenThatNoRecordCanHold(t *testing.T) {
 		})
 	}
 }
+
+func TestRefusalsOfATokenThatIsIssuedAgain(t *testing.T) {
+	bubble(t, "spend no quota", func(t *testing.T) {
+		f := &constant{value: "same", expires: time.Now().Add(48 * time.Hour)}
+		src := wxtoken.New(f, nil)
+		for start := time.Now(); time.Since(start) < 24*time.Hour; time.Sleep(5 * time.Second) {
+			_ = src.Invalidate(t.Context(), token(t, src))
+		}
+		assert.LessOrEqual(t, f.fetches.Load(), int64(400))
+	})
+}

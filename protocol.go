@@ -38,7 +38,7 @@ func (ru rules) youngest() time.Duration  { return ru.fetch }                 //
 type view struct {
 	copy     record    // the newest record with a token that this process has read or published
 	copyRead time.Time // before the last read that confirmed copy
-	copySeen time.Time // when copy's token was first seen
+	copySeen time.Time // when this issue of copy's token was first seen
 
 	calm       bool // the last record read had a token and neither lease nor doubt
 	lease      string
@@ -107,7 +107,7 @@ func (v *view) observe(r record, readAt, now time.Time) bool {
 	if r.Token == "" || v.newer(r, now) {
 		return false // the copy outlives a store that lost the record
 	}
-	brought := r.Token != v.copy.Token
+	brought := r.Token != v.copy.Token || r.IssuedAt != v.copy.IssuedAt
 	if brought {
 		v.copySeen = now
 	}
