@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/wxtoken/wxtoken/internal/endpoint"
 )
 
 // A flight is one run of the protocol, on behalf of all callers of a Source. A
@@ -17,11 +19,12 @@ type flight struct {
 
 	// Used by the flight's goroutine alone.
 	view     view
-	raw      []byte // what the cache holds; nil: nothing
-	record   record // the same, decoded
-	known    bool   // raw and record are what this process last read or stored
-	failures int    // of the cache, in a row
-	trouble  error  // the last of them
+	raw      []byte        // what the cache holds; nil: nothing
+	record   record        // the same, decoded
+	known    bool          // raw and record are what this process last read or stored
+	pause    time.Duration // before the next read
+	failures int           // of the cache, in a row
+	trouble  error         // the last of them
 	events   []Event
 
 	// Written before done is closed, read after.
@@ -73,7 +76,6 @@ func (s *Source) remember(err error) {
 // run does what decide says until there is a token to use, or no way to one.
 func (f *flight) run(ctx context.Context) (Token, error) {
 	rules := f.src.rules
-	poll := 5 * time.Millisecond
 	// A pause of the process counts as no more than one fetch: a flight that was
 	// paused has not waited in vain, and must look around before it ends.
 	last, spent := f.started, time.Duration(0)
@@ -98,8 +100,6 @@ func (f *flight) run(ctx context.Context) (Token, error) {
 		case fail:
 			return Token{}, st.err
 		case wait:
-			time.Sleep(jitter(poll))
-			poll = min(poll*3/2, 30*time.Millisecond)
 			f.known, f.failures = false, 0
 		case ask:
 			f.ask(ctx)
@@ -116,9 +116,12 @@ func (f *flight) run(ctx context.Context) (Token, error) {
 	return Token{}, fmt.Errorf("wxtoken: no token after %s: other processes take the lease and do not finish", 6*rules.fetch)
 }
 
-// read learns what the cache holds.
+// read learns what the cache holds: the first time at once, and then at a pace
+// that spares a cache which others write to, or whose swaps do nothing.
 func (f *flight) read(ctx context.Context) {
 	s := f.src
+	time.Sleep(jitter(f.pause))
+	f.pause = min(max(f.pause*3/2, 5*time.Millisecond), 30*time.Millisecond)
 	readAt := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.rules.cacheCall())
 	defer cancel()
@@ -218,8 +221,8 @@ func (f *flight) fetch(ctx context.Context, deadline time.Time) (record, error) 
 	ctx, cancel := context.WithTimeout(ctx, min(s.rules.fetch, deadline.Sub(start)))
 	defer cancel()
 	t, err := guard(ctx, "Fetcher.Fetch", s.fetcher.Fetch)
-	if err == nil && !t.Valid() {
-		err = errors.New("wxtoken: the Fetcher returned a token that is empty or over; check its Value and ExpiresAt")
+	if err == nil && (!t.Valid() || !endpoint.Printable(t.Value)) {
+		err = errors.New("wxtoken: the Fetcher returned a token that is empty or over, or has a space, control or non-ASCII byte; check its Value and ExpiresAt")
 	}
 	e := Event{Kind: EventFetch, Duration: time.Since(start), Err: err}
 	if err != nil {
