@@ -92,3 +92,34 @@ func TestRefusalsOfATokenThatIsIssuedAgain(t *testing.T) {
 		assert.LessOrEqual(t, f.fetches.Load(), int64(400))
 	})
 }
+
+func TestLeaseThatTheCacheDidNotConfirm(t *testing.T) {
+	bubble(t, "is known again when the cache is back", func(t *testing.T) {
+		f, l := &stub{}, &log{}
+		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+		down := false
+		cache.get = func(context.Context) error {
+			if down {
+				return errDown
+			}
+			return nil
+		}
+		cache.after = func(stored bool, err error) (bool, error) {
+			if down = cache.swaps.Load() == 1; down {
+				return false, errDown
+			}
+			return stored, err
+		}
+		src := wxtoken.New(f, cache, l.option())
+		_, err := src.Token(t.Context())
+		require.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
+		require.Contains(t, recordOf(t, cache.Cache), "lease")
+		down = false
+		time.Sleep(time.Second)
+		start := time.Now()
+		token(t, src)
+		assert.Less(t, time.Since(start), time.Second)
+		assert.Zero(t, l.count(wxtoken.EventTakeover))
+		assert.NotContains(t, recordOf(t, cache), "owed")
+	})
+}

@@ -48,7 +48,7 @@ func (s *Source) depart(ctx context.Context, judging bool) {
 	go func() {
 		f.token, f.err = f.run(context.WithoutCancel(ctx))
 		s.mu.Lock()
-		s.flight = nil
+		s.flight, s.view = nil, f.view
 		s.remember(f.err)
 		s.mu.Unlock()
 		close(f.done)
