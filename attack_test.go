@@ -2,6 +2,7 @@ package wxtoken_test
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"sync/atomic"
 	"testing"
@@ -121,5 +122,20 @@ func TestLeaseThatTheCacheDidNotConfirm(t *testing.T) {
 		assert.Less(t, time.Since(start), time.Second)
 		assert.Zero(t, l.count(wxtoken.EventTakeover))
 		assert.NotContains(t, recordOf(t, cache), "owed")
+	})
+}
+
+func TestInvalidateOfTwoTokensAtOnce(t *testing.T) {
+	bubble(t, "each is judged", func(t *testing.T) {
+		f, cache := &stub{}, wxtoken.NewMemoryCache()
+		token(t, wxtoken.New(f, cache))
+		age(t)
+		slow := &faultyCache{Cache: cache, get: func(context.Context) error { time.Sleep(50 * time.Millisecond); return nil }}
+		src := wxtoken.New(f, slow) // holds no token yet
+		together(3, func(i int) {
+			time.Sleep(time.Duration(i) * time.Millisecond)
+			assert.NoError(t, src.Invalidate(t.Context(), fmt.Sprint("token-", i)))
+		})
+		assert.Equal(t, "token-2", token(t, src))
 	})
 }

@@ -28,9 +28,11 @@ type flight struct {
 	events   []Event
 
 	// Written before done is closed, read after.
-	done  chan struct{}
-	token Token // may be there in spite of an error; empty if only judging
-	err   error
+	done    chan struct{}
+	token   Token // may be there in spite of an error; empty if only judging
+	err     error
+	judged  string // the last refused token that it dealt with
+	verdict error  // why that is still given out; nil if it is not
 }
 
 // failed is the error for a caller who wants a token.
@@ -288,10 +290,9 @@ func (f *flight) judge(ctx context.Context) bool {
 	case believed && f.record.Early > 3:
 		f.report(Event{Kind: EventConflict, Err: errConflict})
 	}
+	f.judged, f.verdict = token, err
 	s.mu.Lock()
-	if s.refused == token {
-		s.refused, s.verdict = "", err
-	}
+	s.refused = ""
 	s.mu.Unlock()
 	return true
 }

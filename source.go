@@ -33,7 +33,6 @@ type Source struct {
 	view    view       // changed only by the flight under way
 	flight  *flight    // nil: none
 	refused string     // a value that Invalidate was given and no flight has judged
-	verdict error      // what the last flight to judge one said of it
 	failure error      // of the last flight; nil after one that succeeded
 	retryAt time.Time  // while it is remembered, no new flight before this
 	backoff time.Duration
@@ -239,11 +238,8 @@ func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 			case <-ctx.Done():
 				return fmt.Errorf("wxtoken: invalidating a token: %w", context.Cause(ctx))
 			}
-			s.mu.Lock()
-			judged, verdict := s.refused != rejected, s.verdict
-			s.mu.Unlock()
-			if judged {
-				return verdict
+			if f.judged == rejected {
+				return f.verdict
 			}
 			err = f.err
 		}
@@ -265,7 +261,9 @@ func (s *Source) accuse(ctx context.Context, rejected string) (*flight, time.Dur
 	if usable && held.Token != rejected || held.Token == rejected && held.Rejected {
 		return nil, 0, nil
 	}
-	s.refused = rejected
+	if s.refused == "" {
+		s.refused = rejected // else this one's turn comes after that of another
+	}
 	if s.flight == nil {
 		if wait := s.retryAt.Sub(now); wait > 0 {
 			return nil, wait, s.failure
