@@ -9,6 +9,8 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 PLATFORMS   := linux/amd64 linux/arm64 linux/386 linux/arm darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 COVERAGE    := 90
 FUZZTIME    ?= 1m
+CHAOS_TIME  ?= 1m
+CHAOS_SEED  ?= 0
 
 .PHONY: help
 help: ## list the targets
@@ -65,6 +67,11 @@ soak: ## simulate 50 processes for a virtual year with 10 seeds (about an hour);
 .PHONY: figures
 figures: ## simulate the table of docs/protocol.md (about five minutes)
 	@go test ./internal/sim -run TestFigures -v -timeout 0 -sim.table -sim.trace
+
+.PHONY: chaos
+chaos: servers ## kill, stop and cut off processes and servers for CHAOS_TIME (1m) per backend, by CHAOS_SEED (0: any)
+	@go test ./internal/chaos -run '^(TestNoFaults|TestChaos)$$' -v -count 1 -timeout 0 \
+		-chaos.time $(CHAOS_TIME) -chaos.seed $(CHAOS_SEED)
 
 .PHONY: cross
 cross: ## build and vet the root module for every platform, without cgo
