@@ -32,7 +32,7 @@ func TestSeries(t *testing.T) {
 func TestInterleave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sleeper := func(d time.Duration) func(int) { return func(n int) { time.Sleep(time.Duration(n) * d) } }
-		measured := interleave([]subject{{"fast", sleeper(10)}, {"slow", sleeper(1000)}}, 3, 2, time.Millisecond)
+		measured := method{rounds: 3, tries: 2, each: time.Millisecond, goroutines: 2}.interleave([]subject{{"fast", sleeper(10)}, {"slow", sleeper(1000)}})
 		assert.Equal(t, []series{{5, 5, 5}, {500, 500, 500}}, measured, "two goroutines at once")
 	})
 }

@@ -37,8 +37,9 @@ func (b *bench) growGoroutines(s *section) {
 	var first, last float64
 	rows := make([][]string, len(subjects))
 	for _, count := range counts {
-		d := time.Duration(b.scale(40, 4))*time.Millisecond + time.Duration(count)*20*time.Microsecond // to start them is nothing beside it
-		measured := interleave(subjects, b.scale(7, 1), count, d)
+		m := method{rounds: b.scale(7, 1), tries: 3, goroutines: count,
+			each: 4*time.Millisecond + time.Duration(count)*20*time.Microsecond} // to start them is nothing beside it
+		measured := m.interleave(subjects)
 		for i, subject := range subjects {
 			lines[i].name = plain(subject.name)
 			lines[i].add(count, measured[i].median())
@@ -105,7 +106,7 @@ func (b *bench) growSources(s *section) {
 	lines := [4]curve{{name: "hot Token of one"}, {name: "hot Token, all in turn"}, {name: "first Token"}, {name: "New"}}
 	var first, last float64
 	for _, n := range counts {
-		made, began, one, each := manySources(n, b.scale(7, 1), time.Duration(b.scale(40, 4))*time.Millisecond)
+		made, began, one, each := manySources(n, method{rounds: b.scale(7, 1), tries: 10, each: 4 * time.Millisecond, goroutines: 1})
 		rows = append(rows, []string{thousands(n), digits(made), digits(began), digits(one.median()), digits(each.median())})
 		for i, y := range []float64{one.median(), each.median(), began, made} {
 			lines[i].add(n, y)
@@ -122,7 +123,7 @@ func (b *bench) growSources(s *section) {
 }
 
 // manySources makes n Sources, fetches a token for each, and calls them.
-func manySources(n, rounds int, d time.Duration) (made, began float64, one, each series) {
+func manySources(n int, m method) (made, began float64, one, each series) {
 	fetchers := make([]wxtoken.Fetcher, n)
 	for i := range fetchers {
 		fetchers[i] = wxtoken.FetcherFunc(fmt.Sprint("app", i), freshToken)
@@ -144,7 +145,7 @@ func manySources(n, rounds int, d time.Duration) (made, began float64, one, each
 	}
 	began = float64(time.Since(start)) / float64(n)
 	next := 0
-	measured := interleave([]subject{
+	measured := m.interleave([]subject{
 		{"one", func(calls int) {
 			for range calls {
 				call(sources[0])
@@ -158,6 +159,6 @@ func manySources(n, rounds int, d time.Duration) (made, began float64, one, each
 				call(sources[next])
 			}
 		}},
-	}, rounds, 1, d)
+	})
 	return made, began, measured[0], measured[1]
 }

@@ -16,18 +16,18 @@ func (b *bench) hot() *section {
 	s := &section{title: "The hot path: a token that is at hand", command: b.commandFor("hot")}
 	redis := servers.Redis(b.servers)
 	subjects := cached(redis.Addr(), filepath.Join(b.servers.TempDir(), "fastwego"))
-	rounds, d := b.scale(11, 3), time.Duration(b.scale(60, 5))*time.Millisecond
-	procs := runtime.GOMAXPROCS(0)
-	serial := interleave(subjects, rounds, 1, d)
-	parallel := interleave(subjects, rounds, procs, d)
+	m := method{rounds: b.scale(11, 3), tries: b.scale(10, 2), each: 4 * time.Millisecond, goroutines: 1}
+	serial := m.interleave(subjects)
+	m.goroutines = runtime.GOMAXPROCS(0)
+	parallel := m.interleave(subjects)
 	at := func(name string) int {
 		return slices.IndexFunc(subjects, func(s subject) bool { return s.name == name })
 	}
 	load, clock, reference, ours := at(nameLoad), at(nameClock), at(nameOAuth2), at(nameOurs)
 
-	s.text("%d rounds, each subject for %v in each round, in turn; parallel is %d goroutines on %d processors. "+
+	s.text("%d rounds; in each, every subject in turn, the fastest of %d tries of %v. Parallel is %d goroutines on as many processors. "+
 		"A ratio is taken within its round; both its smallest and its middle value are given. "+
-		"ns is the middle value on this machine, and tells nothing about yours.", rounds, d, procs, procs)
+		"ns is the middle value on this machine, and tells nothing about yours.", m.rounds, m.tries, m.each, m.goroutines)
 	var rows [][]string
 	for i, subject := range subjects {
 		allocs := testing.AllocsPerRun(100, func() { subject.run(1) })

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -39,35 +41,55 @@ func median(values []float64) float64 {
 	return (sorted[mid-1] + sorted[mid]) / 2
 }
 
+// A method is how subjects are measured.
+type method struct {
+	rounds     int
+	tries      int           // in a round, of which the fastest counts: the others were disturbed
+	each       time.Duration // about, for a try; short, so that some are not
+	goroutines int
+}
+
 // interleave measures all subjects in each round, beginning with another one each
-// time, so that a machine whose speed changes is the same to all. Every
-// measurement takes about d, on the given number of goroutines.
-func interleave(subjects []subject, rounds, goroutines int, d time.Duration) []series {
+// time, so that a machine whose speed changes is the same to all.
+func (m method) interleave(subjects []subject) []series {
 	calls := make([]int, len(subjects))
 	for i, s := range subjects {
-		calls[i] = calibrate(s, goroutines, d)
+		calls[i] = m.calibrate(s)
 	}
 	measured := make([]series, len(subjects))
 	for i := range measured {
-		measured[i] = make(series, rounds)
+		measured[i] = make(series, m.rounds)
 	}
-	for round := range rounds {
+	for round := range m.rounds {
 		for i := range subjects {
 			i = (i + round) % len(subjects)
-			measured[i][round] = spread(subjects[i], calls[i], goroutines)
+			measured[i][round] = m.best(subjects[i], calls[i])
 		}
 	}
 	return measured
 }
 
-// calibrate finds how many calls per goroutine take about d.
-func calibrate(s subject, goroutines int, d time.Duration) int {
+// calibrate finds how many calls of each goroutine make a try, from calls on
+// one, so that it does not take the start of goroutines for calls.
+func (m method) calibrate(s subject) int {
+	s.run(1)
+	alone := m
+	alone.goroutines = 1
 	for n := 1; ; n *= 4 {
-		took := spread(s, n, goroutines) * float64(n*goroutines)
-		if took > float64(d)/8 {
-			return max(1, int(float64(n)*float64(d)/took))
+		took := alone.best(s, n) * float64(n)
+		if took > float64(m.each)/8 {
+			atOnce := min(m.goroutines, runtime.GOMAXPROCS(0))
+			return max(1, int(float64(n*atOnce)/float64(m.goroutines)*float64(m.each)/took))
 		}
 	}
+}
+
+func (m method) best(s subject, n int) float64 {
+	least := math.Inf(1)
+	for range m.tries {
+		least = min(least, spread(s, n, m.goroutines))
+	}
+	return least
 }
 
 // spread has each goroutine make n calls, and gives the time that passed for
