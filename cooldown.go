@@ -88,9 +88,6 @@ func (c *cooldown) err() error {
 // machine's clock can shorten the wait, and never make it longer than it was
 // meant to be.
 func (c *cooldown) ends(seen time.Time) time.Time {
-	ends := seen.Add(penaltyFor(c.err()).delay(c.Step))
-	if until := time.UnixMilli(c.Until); until.Before(ends) {
-		return until
-	}
-	return ends
+	meant := penaltyFor(c.err()).delay(c.Step)
+	return seen.Add(min(meant, time.UnixMilli(c.Until).Sub(seen)))
 }

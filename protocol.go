@@ -348,7 +348,7 @@ func (ru rules) restore(r record, v view) step {
 
 // cooling says why the platform must not be asked now, or nil if it may be.
 func (ru rules) cooling(r record, v view, now time.Time) error {
-	if now.Before(v.ownUntil) {
+	if !passed(now, v.ownUntil) {
 		return &CooldownError{v.ownUntil, v.failure}
 	}
 	c := r.Cooldown
@@ -356,7 +356,7 @@ func (ru rules) cooling(r record, v view, now time.Time) error {
 		return nil
 	}
 	until := c.ends(v.cooledSeen)
-	if !now.Before(until) {
+	if passed(now, until) {
 		return nil
 	}
 	if v.failure != nil && v.failedTag == c.Until {

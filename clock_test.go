@@ -1,0 +1,40 @@
+package wxtoken
+
+import (
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// stepped is t as a wall clock that was set by d would have shown it: the
+// monotonic reading stays. A time.Time begins with a bit for "has a monotonic
+// reading", 33 bits of seconds and 30 of nanoseconds.
+func stepped(t time.Time, d time.Duration) time.Time {
+	*(*uint64)(unsafe.Pointer(&t)) += uint64(d/time.Second) << 30
+	return t
+}
+
+// A machine may start with its clock in another zone, and be put right later.
+func TestCooldownWhenTheClockIsSet(t *testing.T) {
+	var ru rules
+	failed := time.Now()
+	require.Equal(t, 8*time.Hour, stepped(failed, 8*time.Hour).Round(0).Sub(failed.Round(0)))
+	require.Zero(t, stepped(failed, 8*time.Hour).Sub(failed))
+
+	r := record{Cooldown: penalty{everyone, time.Minute, time.Minute}.after(nil, &APIError{Code: 45011}, "", failed)}
+	v := view{}
+	v.observe(r, failed, failed.Add(time.Millisecond))
+	own := view{ownUntil: failed.Add(time.Minute)}
+	for _, step := range []time.Duration{0, -8 * time.Hour} {
+		assert.Error(t, ru.cooling(r, v, stepped(failed.Add(59*time.Second), step)))
+		assert.NoError(t, ru.cooling(r, v, stepped(failed.Add(61*time.Second), step)), "the clock was set by %s", step)
+		assert.Error(t, ru.cooling(record{}, own, stepped(failed.Add(59*time.Second), step)))
+		assert.NoError(t, ru.cooling(record{}, own, stepped(failed.Add(61*time.Second), step)))
+	}
+	// The monotonic clock stands still while a machine is suspended.
+	assert.NoError(t, ru.cooling(r, v, stepped(failed.Add(time.Second), time.Hour)))
+	assert.NoError(t, ru.cooling(record{}, own, stepped(failed.Add(time.Second), time.Hour)))
+}
