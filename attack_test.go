@@ -139,3 +139,17 @@ func TestInvalidateOfTwoTokensAtOnce(t *testing.T) {
 		assert.Equal(t, "token-2", token(t, src))
 	})
 }
+
+func TestPlatformBusyInTwoWays(t *testing.T) {
+	bubble(t, "keeps nobody waiting for long", func(t *testing.T) {
+		src := wxtoken.New(&stub{answer: func(n int64) error {
+			return &wxtoken.APIError{Code: []int{-1, -1000}[n%2]}
+		}}, nil)
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_, err := src.Token(ctx)
+		assert.Error(t, err)
+		assert.Less(t, time.Since(start), 5*time.Second)
+	})
+}

@@ -69,7 +69,7 @@ func (p penalty) after(prev *cooldown, err error, fingerprint string, now time.T
 	if p.scope == sameSecret {
 		c.Scope = fingerprint
 	}
-	if prev != nil && prev.Code == c.Code && prev.Scope == c.Scope {
+	if prev != nil && prev.Scope == c.Scope && penaltyFor(prev.err()) == p {
 		c.Step = prev.Step + 1
 	}
 	c.Until = now.Add(p.delay(c.Step)).UnixMilli()
