@@ -120,13 +120,17 @@ var notRun = map[string]string{
 	"make test": "this is part of it",
 }
 
-// The commands of the READMEs work, in the order in which they stand there. They
-// are run without a shell, each block where its text says.
+// The commands of README.md, which are those of the other one, work in the order
+// in which they stand there, and say what it shows. They are run without a shell, each block where its text says.
 func TestCommands(t *testing.T) {
 	checkout, err := filepath.Abs(root)
 	require.NoError(t, err)
 	var ran []string
+	said := ""
 	for _, b := range pages(t)["README.md"].blocks {
+		if b.lang == "text" { // what the command before it says, figures aside
+			assert.Equal(t, firstWords(b.text), firstWords(said), "%s:%d", b.page, b.line)
+		}
 		if b.lang != "sh" {
 			continue
 		}
@@ -146,7 +150,7 @@ func TestCommands(t *testing.T) {
 			}
 			out, err := run(dir, words[0], words[1:]...)
 			assert.NoError(t, err, "%s\n%s", command, out)
-			ran = append(ran, command)
+			ran, said = append(ran, command), out
 		}
 		if dir != checkout {
 			out, err := run(dir, "go", "build", "-o", filepath.Join(t.TempDir(), "app"), ".")
@@ -155,6 +159,15 @@ func TestCommands(t *testing.T) {
 	}
 	assert.True(t, slices.Contains(ran, "go run ./examples/quickstart"))
 	assert.Len(t, ran, 4)
+}
+
+// firstWords gives the first word of each line.
+func firstWords(text string) (words []string) {
+	for line := range strings.Lines(text) {
+		word, _, _ := strings.Cut(line, " ")
+		words = append(words, word)
+	}
+	return words
 }
 
 // module is a user's module that imports wxtoken.
