@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/bradfitz/gomemcache/memcache"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/internal/servers"
+)
+
+func env(pairs map[string]string) func(string) string {
+	return func(name string) string { return pairs[name] }
+}
+
+// Old code runs alongside through the first fetch of wxtoken and a rotation.
+func TestOldReadersAlwaysFindAGoodToken(t *testing.T) {
+	for name, set := range map[string]func() map[string]string{
+		"redis":     func() map[string]string { return map[string]string{"REDIS_URL": "redis://" + servers.Redis(t).Addr()} },
+		"memcached": func() map[string]string { return map[string]string{"MEMCACHED_SERVERS": servers.Memcached(t).Addr()} },
+	} {
+		settings := set()
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var out bytes.Buffer
+			require.NoError(t, run(t.Context(), &out, env(settings)))
+			assert.Regexp(t, `^old code: \d{2,} calls, 0 refused, 3 tokens seen, 1 fetch, before wxtoken came\n$`, out.String())
+		})
+	}
+}
+
+func TestEachMistakeSaysWhatToSet(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	for want, settings := range map[string]map[string]string{
+		"set REDIS_URL, for example":       {},
+		"or MEMCACHED_SERVERS":             {"REDIS_URL": "redis://127.0.0.1:1", "MEMCACHED_SERVERS": "127.0.0.1:1"},
+		"set REDIS_URL to a URL":           {"REDIS_URL": "redis://:hush/hush@127.0.0.1:1"},
+		"set MEMCACHED_SERVERS to host":    {"MEMCACHED_SERVERS": "127.0.0.1"},
+		"MEMCACHED_SERVERS to a server":    {"REDIS_URL": "redis://:hush@" + l.Addr().String()},
+		"set REDIS_URL or MEMCACHED_SERVE": {"MEMCACHED_SERVERS": l.Addr().String()},
+	} {
+		err := run(t.Context(), new(bytes.Buffer), env(settings))
+		require.ErrorContains(t, err, want)
+		assert.NotContains(t, err.Error(), "hush")
+	}
+}
+
+// A plain is a store of one key that a test can look into and break.
+type plain struct {
+	mu    sync.Mutex // guards what follows
+	token string
+	ttl   time.Duration
+	err   error
+}
+
+func (p *plain) put(_ context.Context, token string, ttl time.Duration) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil {
+		p.token, p.ttl = token, ttl
+	}
+	return p.err
+}
+
+// look gives what is there when the Mirror has nothing more to do.
+func (p *plain) look() (token string, ttl time.Duration) {
+	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.token, p.ttl
+}
+
+// spoil puts another token there, and an error in the way of the next.
+func (p *plain) spoil(token string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.token, p.err = token, err
+}
+
+// mirrored runs a Mirror of tokens that live for two hours, or as said.
+func mirrored(t *testing.T, p *plain, life ...time.Duration) (src *wxtoken.Source, log *bytes.Buffer) {
+	t.Helper()
+	log = new(bytes.Buffer)
+	mirror := NewMirror(p.put, slog.New(slog.NewTextHandler(log, nil)))
+	fetches := 0
+	src = wxtoken.New(wxtoken.FetcherFunc("test", func(context.Context) (wxtoken.Token, error) {
+		lives := append(life, 2*time.Hour)[min(fetches, len(life))]
+		fetches++
+		return wxtoken.Token{Value: "token-" + string(rune('0'+fetches)), ExpiresAt: time.Now().Add(lives)}, nil
+	}), nil, wxtoken.WithObserver(mirror.Observe))
+	go mirror.Run(t.Context(), src)
+	return src, log
+}
+
+func TestANewTokenIsMirroredAtOnceWithWhatRemains(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p plain
+		src, _ := mirrored(t, &p)
+		token, ttl := p.look()
+		assert.Equal(t, "token-1", token)
+		assert.Equal(t, 2*time.Hour, ttl)
+
+		time.Sleep(time.Minute + every/2)
+		_, ttl = p.look()
+		assert.Equal(t, 2*time.Hour-time.Minute, ttl)
+
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		_, err := src.Token(t.Context())
+		require.NoError(t, err)
+		token, _ = p.look()
+		assert.Equal(t, "token-2", token)
+	})
+}
+
+func TestTheMirrorHealsItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p plain
+		_, log := mirrored(t, &p)
+		p.look()
+		p.spoil("", nil) // evicted, or overwritten by an old program
+		time.Sleep(every)
+		token, _ := p.look()
+		assert.Equal(t, "token-1", token)
+
+		p.spoil("", errors.New("connection refused"))
+		time.Sleep(every)
+		token, _ = p.look()
+		assert.Empty(t, token)
+		p.spoil("", nil)
+		time.Sleep(every)
+		token, _ = p.look()
+		assert.Equal(t, "token-1", token)
+		assert.Contains(t, log.String(), "connection refused")
+		assert.NotContains(t, log.String(), "token-1")
+	})
+}
+
+// To Redis and Memcached, a time of 0 means "for ever".
+func TestATokenThatEndsIsNotMirrored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p plain
+		mirrored(t, &p, 900*time.Millisecond)
+		token, _ := p.look()
+		assert.Empty(t, token)
+		time.Sleep(every)
+		token, ttl := p.look()
+		assert.Equal(t, "token-2", token)
+		assert.Positive(t, ttl)
+	})
+}
+
+// The mirrored item ends with the token: nobody finds a dead one.
+func TestTheItemEndsWithTheToken(t *testing.T) {
+	rdb := redis.NewClient(&redis.Options{Addr: servers.Redis(t).Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	mc := memcache.New(servers.Memcached(t).Addr())
+	t.Cleanup(func() { _ = mc.Close() })
+	require.NoError(t, PutRedis(rdb, "access_token")(t.Context(), "token", 2*time.Second))
+	require.NoError(t, PutMemcached(mc, "access_token")(t.Context(), "token", 2*time.Second))
+	end := time.Now().Add(2 * time.Second)
+
+	token, err := oldRedis(t.Context(), rdb, "access_token", nil)
+	require.NoError(t, err)
+	assert.Equal(t, "token", token)
+	token, err = oldMemcached(mc, "access_token", nil)
+	require.NoError(t, err)
+	assert.Equal(t, "token", token)
+
+	time.Sleep(time.Until(end) + 100*time.Millisecond)
+	_, err = oldRedis(t.Context(), rdb, "access_token", nil)
+	assert.ErrorIs(t, err, errNothing)
+	_, err = oldMemcached(mc, "access_token", nil)
+	assert.ErrorIs(t, err, errNothing)
+}
