@@ -33,15 +33,10 @@ type Cache interface {
 	CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error)
 }
 
-// maxKeyLength is Memcached's limit in bytes, kept on every backend so that an
-// application can move from one to another.
-const maxKeyLength = 250
-
-// checkKey refuses what some backend could not store: an empty key, one over
-// 250 bytes, or one with spaces or control bytes.
+// checkKey refuses what some backend could not store.
 func checkKey(key string) error {
-	if key == "" || len(key) > maxKeyLength {
-		return fmt.Errorf("wxtoken: cache key of %d bytes: must be 1 to %d; shorten WithKeyPrefix or the Fetcher's Key", len(key), maxKeyLength)
+	if key == "" || len(key) > 250 {
+		return fmt.Errorf("wxtoken: cache key of %d bytes: must be 1 to 250; shorten WithKeyPrefix or the Fetcher's Key", len(key))
 	}
 	for i := range len(key) {
 		if key[i] <= ' ' || key[i] == 0x7f {

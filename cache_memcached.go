@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/bradfitz/gomemcache/memcache"
+
+	"github.com/wxtoken/wxtoken/internal/guard"
 )
 
 // A MemcachedCache keeps each record as an item with flags 0 in Memcached. Give
@@ -83,7 +85,7 @@ func (m *MemcachedCache) swap(ctx context.Context, item *memcache.Item, old []by
 }
 
 func (m *MemcachedCache) write(ctx context.Context, op func(*memcache.Item) error, item *memcache.Item) error {
-	_, err := guard(ctx, "a write to Memcached", func(context.Context) (struct{}, error) { return struct{}{}, op(item) })
+	_, err := guard.Call(ctx, "a write to Memcached", func(context.Context) (struct{}, error) { return struct{}{}, op(item) })
 	return err
 }
 
@@ -91,11 +93,11 @@ func (m *MemcachedCache) write(ctx context.Context, op func(*memcache.Item) erro
 // restart of the server.
 func (m *MemcachedCache) get(ctx context.Context, key string) (*memcache.Item, error) {
 	get := func(context.Context) (*memcache.Item, error) { return m.client.Get(key) }
-	item, err := guard(ctx, "a read from Memcached", get)
+	item, err := guard.Call(ctx, "a read from Memcached", get)
 	var op *net.OpError
 	if errors.Is(err, io.EOF) || errors.As(err, &op) && op.Op != "dial" && !op.Timeout() {
 		_ = m.client.Close() // only what is idle; the client stays usable
-		return guard(ctx, "a read from Memcached", get)
+		return guard.Call(ctx, "a read from Memcached", get)
 	}
 	return item, err
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/wxtoken/wxtoken/internal/endpoint"
+	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
 // ErrCacheUnavailable is wrapped, together with the cause, by the error of
@@ -26,57 +26,15 @@ func (e *APIError) Error() string {
 	if e.Message != "" {
 		text += ": " + e.Message
 	}
-	if advice := e.advice(); advice != "" {
+	if advice := errcode.Advice(e.Code); advice != "" {
 		text += " (" + advice + ")"
 	}
 	return text
 }
 
-// advice is what to do about the codes of the token endpoints, and about those
-// of other APIs that concern the token.
-func (e *APIError) advice() string {
-	switch e.Code {
-	case -1, -1000:
-		return "the platform is busy: try again"
-	case 40001:
-		return "at a token endpoint the secret is wrong; elsewhere the token is not the latest: does another system fetch for this app?"
-	case 40125:
-		return "check the secret: it may have been reset"
-	case 40002, 41002, 41004, 43002:
-		return "the request arrived changed: check WithBaseURL and any proxy"
-	case 40013:
-		return "check the appID"
-	case 40014, 42001:
-		return "fetch a new access token"
-	case 40164:
-		return "add this machine's public IP address to the app's whitelist; edits take about 5 minutes"
-	case 40243:
-		return "the secret is frozen: an administrator must thaw it, which takes 10 minutes"
-	case 41001:
-		return "the request had no access_token: put one in"
-	case 42007:
-		return "the user must authorize again; the app's token is not at fault"
-	case 45009:
-		return "the daily quota is spent: look for other systems that fetch for this app, or use NewStableFetcher"
-	case 45011:
-		return "too many calls this minute: wait for the next"
-	case 50004, 50007:
-		return "the account is frozen or may not fetch tokens: see the platform's console"
-	case 61024:
-		return "the app is bound to a third-party platform: use that platform's token"
-	case 61004, 89501, 89503:
-		return "an administrator must confirm this machine's IP address"
-	case 89506:
-		return "an administrator refused this machine's IP address: wait 24 hours"
-	case 89507:
-		return "an administrator refused this machine's IP address: wait 1 hour"
-	}
-	return ""
-}
-
 // Temporary reports whether the same request is worth sending again soon: the
 // platform was busy (-1, -1000) or the limit per minute was reached (45011).
-func (e *APIError) Temporary() bool { return endpoint.Busy(e.Code) || e.Code == 45011 }
+func (e *APIError) Temporary() bool { return errcode.Busy(e.Code) || e.Code == 45011 }
 
 // A CooldownError says that the platform refused a fetch and is not asked again
 // before Until. Unwrap gives the refusal, mostly an *APIError.

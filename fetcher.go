@@ -54,14 +54,8 @@ type HTTPFetcher struct {
 	key      string
 	endpoint endpoint.Endpoint
 	secret   func() string // a func: no way of printing the fetcher shows it; nil for tickets
-	tokens   accessTokens  // for tickets: where the credential comes from
+	tokens   refresher     // for tickets: where the credential comes from
 	fault    error         // why nothing can be sent
-}
-
-// accessTokens is the part of a Source that a ticket fetcher uses.
-type accessTokens interface {
-	TokenSource
-	Invalidate(ctx context.Context, rejected string) error
 }
 
 // NewFetcher fetches by GET cgi-bin/token, which supersedes the token before.

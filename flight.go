@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/wxtoken/wxtoken/internal/endpoint"
+	"github.com/wxtoken/wxtoken/internal/guard"
 )
 
 // A flight is one run of the protocol, on behalf of all callers of a Source. A
@@ -127,7 +128,7 @@ func (f *flight) read(ctx context.Context) {
 	readAt := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.rules.cacheCall())
 	defer cancel()
-	raw, err := guard(ctx, "Cache.Get", func(ctx context.Context) ([]byte, error) {
+	raw, err := guard.Call(ctx, "Cache.Get", func(ctx context.Context) ([]byte, error) {
 		return s.cache.Get(ctx, s.key)
 	})
 	var r record
@@ -166,7 +167,7 @@ func (f *flight) swap(ctx context.Context, st step) bool {
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, s.rules.cacheCall())
 		defer cancel()
-		stored, err = guard(ctx, "Cache.CompareAndSwap", func(ctx context.Context) (bool, error) {
+		stored, err = guard.Call(ctx, "Cache.CompareAndSwap", func(ctx context.Context) (bool, error) {
 			return s.cache.CompareAndSwap(ctx, s.key, f.raw, raw, st.next.ttl(now))
 		})
 	}
@@ -222,7 +223,7 @@ func (f *flight) fetch(ctx context.Context, deadline time.Time) (record, error) 
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, min(s.rules.fetch, deadline.Sub(start)))
 	defer cancel()
-	t, err := guard(ctx, "Fetcher.Fetch", s.fetcher.Fetch)
+	t, err := guard.Call(ctx, "Fetcher.Fetch", s.fetcher.Fetch)
 	if err == nil && (!t.Valid() || !endpoint.Printable(t.Value)) {
 		err = errors.New("wxtoken: the Fetcher returned a token that is empty or over, or has a space, control or non-ASCII byte; check its Value and ExpiresAt")
 	}

@@ -1,6 +1,7 @@
 package wxtoken
 
 import (
+	"cmp"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -36,21 +37,21 @@ func WithKeyPrefix(prefix string) Option {
 // for zero and less, is 10 seconds. A process that dies while it fetches holds
 // up the others for one and a half times this long.
 func WithFetchTimeout(d time.Duration) Option {
-	return optionFunc(func(o *options) { setPositive(&o.fetchTimeout, d) })
+	return optionFunc(func(o *options) { o.fetchTimeout = d })
 }
 
 // WithRefreshAhead sets how long before its end a token is replaced. The
 // default, also for zero and less, is 5 minutes. It is never more than a quarter
 // of the token's lifetime, and each Source takes off up to a fifth at random.
 func WithRefreshAhead(d time.Duration) Option {
-	return optionFunc(func(o *options) { setPositive(&o.refreshAhead, d) })
+	return optionFunc(func(o *options) { o.refreshAhead = d })
 }
 
 // WithLocalAge sets how long a process trusts its own copy before it must look
 // at the cache again. The default, also for zero and less, is 45 seconds.
 // Superseded tokens live for 5 minutes, so keep it well under 2 minutes.
 func WithLocalAge(d time.Duration) Option {
-	return optionFunc(func(o *options) { setPositive(&o.localAge, d) })
+	return optionFunc(func(o *options) { o.localAge = d })
 }
 
 // WithEncryption seals the record in the cache with AES-256-GCM. The first key
@@ -73,22 +74,14 @@ func WithLogger(l *slog.Logger) Option {
 	return optionFunc(func(o *options) { o.logger = l })
 }
 
-func setPositive(dst *time.Duration, d time.Duration) {
-	if d > 0 {
-		*dst = d
-	}
-}
-
 func newOptions(opts []Option) options {
-	o := options{
-		prefix:       "wxtoken:",
-		fetchTimeout: 10 * time.Second,
-		refreshAhead: 5 * time.Minute,
-		localAge:     45 * time.Second,
-	}
+	o := options{prefix: "wxtoken:"}
 	for _, opt := range opts {
 		opt.apply(&o)
 	}
+	o.fetchTimeout = cmp.Or(max(o.fetchTimeout, 0), 10*time.Second)
+	o.refreshAhead = cmp.Or(max(o.refreshAhead, 0), 5*time.Minute)
+	o.localAge = cmp.Or(max(o.localAge, 0), 45*time.Second)
 	return o
 }
 

@@ -47,3 +47,9 @@ func (t Token) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 type TokenSource interface {
 	Token(ctx context.Context) (Token, error)
 }
+
+// A refresher is a TokenSource that can be told of a refused token, as Source can.
+type refresher interface {
+	TokenSource
+	Invalidate(ctx context.Context, rejected string) error
+}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/wxtoken/wxtoken/internal/endpoint"
+	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
 // A Transport is an http.RoundTripper that gives each request an access_token
@@ -68,10 +69,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	resp, err := t.send(req, req.Body, before, token, after)
-	source, ok := t.Source.(interface {
-		Invalidate(ctx context.Context, rejected string) error
-	})
-	if err != nil || !ok || !IsTokenRejected(endpoint.Errcode(resp)) {
+	source, ok := t.Source.(refresher)
+	if err != nil || !ok || !IsTokenRejected(errcode.Of(resp)) {
 		return resp, err
 	}
 

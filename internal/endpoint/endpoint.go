@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
 const (
@@ -45,9 +47,6 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return fmt.Sprintf("wxtoken: errcode %d: %s", r.Code, r.Message) }
 
-// Busy reports whether an errcode says that the platform is busy.
-func Busy(code int) bool { return code == -1 || code == -1000 }
-
 // An Unsent wraps a failure that certainly issued no token, because no request
 // left the process.
 type Unsent struct{ Err error }
@@ -73,7 +72,7 @@ func (e *Endpoint) Fetch(ctx context.Context, credential string) (value string, 
 		case err == nil:
 			return value, expiresAt, nil
 		case errors.As(err, &refused):
-			again = Busy(refused.Code)
+			again = errcode.Busy(refused.Code)
 		case !errors.As(err, &unsent):
 			asked = true
 		case asked:

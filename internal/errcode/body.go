@@ -1,4 +1,4 @@
-package endpoint
+package errcode
 
 import (
 	"bufio"
@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// Errcode gives the errcode of a response of any of the platform's APIs, or 0 if
+// Of gives the errcode of a response of any of the platform's APIs, or 0 if
 // its first 64 KiB have none, and leaves the body to be read as if it had not.
-func Errcode(resp *http.Response) int {
+func Of(resp *http.Response) int {
 	if resp == nil || resp.Body == nil || resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
 		return 0
 	}
@@ -21,7 +21,7 @@ func Errcode(resp *http.Response) int {
 		io.Closer
 	}
 	var seen bytes.Buffer
-	code := findErrcode(io.TeeReader(io.LimitReader(resp.Body, maxAnswer), &seen))
+	code := findErrcode(io.TeeReader(io.LimitReader(resp.Body, 64<<10), &seen))
 	resp.Body = body{io.MultiReader(&seen, resp.Body), resp.Body}
 	return code
 }

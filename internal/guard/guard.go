@@ -1,4 +1,5 @@
-package wxtoken
+// Package guard calls the code of others and always comes back.
+package guard
 
 import (
 	"context"
@@ -8,11 +9,11 @@ import (
 	"github.com/wxtoken/wxtoken/internal/endpoint"
 )
 
-// guard calls fn, and returns when ctx ends, whatever fn does: a panic or Goexit
-// is an error, and an fn that does not heed ctx is left behind. It does
-// not call fn if ctx has ended. The value of a panic may hold a secret, so only
-// its type is told, or what the runtime said.
-func guard[T any](ctx context.Context, name string, fn func(context.Context) (T, error)) (T, error) {
+// Call calls fn, and returns when ctx ends, whatever fn does: a panic or Goexit
+// is an error, and an fn that does not heed ctx is left behind. If ctx has ended,
+// it does not call fn, and returns an *endpoint.Unsent. The value of a panic may
+// hold a secret, so only its type is told, or what the runtime said.
+func Call[T any](ctx context.Context, name string, fn func(context.Context) (T, error)) (T, error) {
 	var none T
 	if err := ctx.Err(); err != nil {
 		return none, &endpoint.Unsent{Err: fmt.Errorf("wxtoken: %s not called: %w", name, err)}
