@@ -2,8 +2,9 @@ package wxtoken
 
 import (
 	"cmp"
+	"crypto/rand"
+	"encoding/binary"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -85,7 +86,10 @@ func newOptions(opts []Option) options {
 	return o
 }
 
-// jitter returns d less up to a fifth, so that processes do not act in step.
+// jitter returns d less up to a fifth, so that processes do not act in step. Like
+// the nonces it comes from crypto/rand, which a test can make repeat itself.
 func jitter(d time.Duration) time.Duration {
-	return d - time.Duration(rand.Float64()*float64(d)/5)
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return d - time.Duration(float64(d)/5*float64(binary.LittleEndian.Uint64(b[:]))/(1<<64))
 }
