@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bradfitz/gomemcache/memcache"
@@ -104,9 +105,11 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 		wxtoken.WithLocalAge(300*time.Millisecond), // as short as the tokens' lives
 	)
 	ctx, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
 	defer stop()
-	go mirror.Run(ctx, src)
-	go callers(ctx, src)
+	running.Go(func() { mirror.Run(ctx, src) })
+	running.Go(func() { callers(ctx, src) })
 
 	// Old code goes on until it has seen the first token of wxtoken, and the next.
 	seen := map[string]bool{first: true}

@@ -64,8 +64,8 @@ func (m *Mirror) Run(ctx context.Context, src *wxtoken.Source) {
 	}
 }
 
-func (m *Mirror) mirror(ctx context.Context, src *wxtoken.Source) {
-	ctx, cancel := context.WithTimeout(ctx, every)
+func (m *Mirror) mirror(running context.Context, src *wxtoken.Source) {
+	ctx, cancel := context.WithTimeout(running, every)
 	defer cancel()
 	token, err := src.Token(ctx)
 	if err == nil {
@@ -75,7 +75,7 @@ func (m *Mirror) mirror(ctx context.Context, src *wxtoken.Source) {
 			err = m.put(ctx, token.Value, left)
 		}
 	}
-	if err != nil {
+	if err != nil && running.Err() == nil {
 		m.log.Error("mirroring the token for old code failed; trying again", "error", err.Error())
 	}
 }

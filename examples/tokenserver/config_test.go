@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -80,7 +79,7 @@ func TestMistakesThatShowAtTheStart(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	start := func(args ...string) (string, error) {
-		var log bytes.Buffer
+		var log syncBuffer
 		err := run(ended, args, testEnv, &log)
 		return log.String(), err
 	}
@@ -115,7 +114,7 @@ func TestMistakesThatShowAtTheStart(t *testing.T) {
 func TestTheConfigurationCanBeInTheEnvironment(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	var log bytes.Buffer
+	var log syncBuffer
 	require.NoError(t, run(ended, nil, func(name string) string {
 		if name == "TOKENSERVER_CONFIG" {
 			return goodConfig
