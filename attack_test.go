@@ -153,3 +153,29 @@ func TestPlatformBusyInTwoWays(t *testing.T) {
 		assert.Less(t, time.Since(start), 5*time.Second)
 	})
 }
+
+func TestNobodyWaitsWhileATokenIsAtHand(t *testing.T) {
+	bubble(t, "for a cache that hangs after the fetch", func(t *testing.T) {
+		cache, hangs := &faultyCache{Cache: wxtoken.NewMemoryCache()}, false
+		stuck := func(ctx context.Context) error {
+			if hangs {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		}
+		cache.get, cache.swap = stuck, stuck
+		src := wxtoken.New(&stub{answer: func(int64) error { hangs = true; return nil }}, cache)
+		start := time.Now()
+		token(t, src)
+		assert.LessOrEqual(t, time.Since(start), time.Second)
+	})
+	bubble(t, "for the platform, though they call but once a minute", func(t *testing.T) {
+		src := wxtoken.New(&stub{latency: 3 * time.Second}, nil)
+		token(t, src)
+		for start := time.Now(); time.Since(start) < 24*time.Hour; time.Sleep(time.Minute) {
+			before := time.Now()
+			token(t, src)
+			require.Zero(t, time.Since(before))
+		}
+	})
+}

@@ -27,6 +27,9 @@ type flight struct {
 	failures int           // of the cache, in a row
 	trouble  error         // the last of them
 	events   []Event
+	found    bool // good is closed
+
+	good chan struct{} // closed when the copy is known to be good, if it is
 
 	// Written before done is closed, read after.
 	done    chan struct{}
@@ -46,7 +49,7 @@ func (f *flight) failed() error {
 
 // depart starts a flight, which outlives ctx but keeps its values. s.mu is held.
 func (s *Source) depart(ctx context.Context, judging bool) {
-	f := &flight{src: s, started: time.Now(), judging: judging, view: s.view, done: make(chan struct{})}
+	f := &flight{src: s, started: time.Now(), judging: judging, view: s.view, good: make(chan struct{}), done: make(chan struct{})}
 	s.flight = f
 	go func() {
 		f.token, f.err = f.run(context.WithoutCancel(ctx))
@@ -116,7 +119,8 @@ func (f *flight) run(ctx context.Context) (Token, error) {
 			f.commit(st.event)
 		}
 	}
-	return Token{}, fmt.Errorf("wxtoken: no token after %s: other processes take the lease and do not finish", 6*rules.fetch)
+	f.trouble = fmt.Errorf("wxtoken: no token after %s: other processes take the lease and do not finish, or the cache stores nothing", 6*rules.fetch)
+	return f.alone(ctx)
 }
 
 // read learns what the cache holds: the first time at once, and then at a pace
@@ -200,6 +204,10 @@ func (f *flight) commit(kind EventKind) {
 	s.view = f.view
 	s.heat(time.Now())
 	s.mu.Unlock()
+	if !f.found && s.hot.Load() != nil && f.view.claim.outcome != issued {
+		f.found = true
+		close(f.good)
+	}
 	switch kind {
 	case "":
 	case EventAdopt:

@@ -120,10 +120,12 @@ func TestNothingShowsTheSecretOrAToken(t *testing.T) {
 					_ = resp.Body.Close()
 				}
 
+				synctest.Wait()
 				cache.get = func(context.Context) error { return errDown }
 				cache.swap = cache.get
 				time.Sleep(3 * time.Hour)
 				ask()
+				synctest.Wait()
 				cache.get = func(context.Context) error { panic(errors.New("marked token " + markedSecret)) }
 				time.Sleep(time.Minute)
 				ask()

@@ -83,7 +83,7 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 	for {
 		t, f, err := s.enter(ctx)
 		if f != nil {
-			t, err = s.await(ctx, f, t.Value != "")
+			t, err = s.await(ctx, f)
 		}
 		if err == nil && t.Value != "" {
 			return t, nil
@@ -94,8 +94,7 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 	}
 }
 
-// enter returns a token or an error at once, or the flight to wait for. With a
-// flight, the token is what the caller can have if the flight takes long.
+// enter returns a token or an error at once, or the flight to wait for.
 func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,26 +125,25 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	if usable && (failing || !passed(now, hard)) {
 		return t, nil, nil
 	}
-	return t, s.flight, nil
+	return Token{}, s.flight, nil
 }
 
-// await waits for f. With a copy, which is too old to be given out unseen, it
-// waits only for a moment, as the copy is better than nothing when the cache is
-// slow or dead; unless f has found by then that the copy is no good. Without an
-// error and without a token, f did not look for one.
-func (s *Source) await(ctx context.Context, f *flight, copied bool) (Token, error) {
-	var impatient <-chan time.Time
-	if copied {
-		timer := time.NewTimer(time.Until(f.started.Add(s.rules.patience())))
-		defer timer.Stop()
-		impatient = timer.C
-	}
+// await waits for f, or until f has found that the copy is good; what f goes on
+// to do is for later callers. After a moment, any copy or token not yet published
+// is better than nothing, as the cache must be slow or dead; unless f has found
+// that it is no good. Without an error and without a token, f did not look for one.
+func (s *Source) await(ctx context.Context, f *flight) (Token, error) {
+	impatient := time.NewTimer(time.Until(f.started.Add(s.rules.patience())))
+	defer impatient.Stop()
+	good := f.good
 	for {
 		var err error
 		select {
 		case <-f.done:
-			return f.token, f.failed()
-		case <-impatient:
+		case <-good:
+			good = nil
+		case <-impatient.C:
+			impatient.Reset(s.rules.patience())
 		case <-ctx.Done():
 			err = fmt.Errorf("wxtoken: waiting for a token: %w", context.Cause(ctx))
 		}
@@ -157,7 +155,7 @@ func (s *Source) await(ctx context.Context, f *flight, copied bool) (Token, erro
 		s.mu.Lock()
 		held, usable := s.view.held(time.Now())
 		s.mu.Unlock()
-		if usable && copied {
+		if usable {
 			return held.token(), nil
 		}
 		if err != nil {
