@@ -3,7 +3,11 @@ package wxtoken_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -178,4 +182,24 @@ func TestNobodyWaitsWhileATokenIsAtHand(t *testing.T) {
 			require.Zero(t, time.Since(before))
 		}
 	})
+}
+
+// A caller's httptrace hooks, as tracing libraries put into its ctx, are for the
+// caller's own request; by HTTP/2 they are shown the path with the secret.
+func TestTraceOfACallerSeesNothingOfTheFetch(t *testing.T) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		assert.Equal(t, 2, r.ProtoMajor)
+		_, _ = io.WriteString(w, `{"access_token":"token-1","expires_in":7200}`)
+	}))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	defer srv.Close()
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+		GotConn:          func(httptrace.GotConnInfo) { t.Error("the caller's trace has a connection of the fetch") },
+		WroteHeaderField: func(name string, value []string) { t.Error("the caller's trace has", name, value) },
+	})
+	f := wxtoken.NewFetcher("wx1", "s3cret", wxtoken.WithBaseURL(srv.URL), wxtoken.WithHTTPClient(srv.Client()))
+	tok, err := wxtoken.New(f, nil).Token(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, "token-1", tok.Value)
 }

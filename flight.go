@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/http/httptrace"
 	"time"
 
 	"github.com/wxtoken/wxtoken/internal/endpoint"
@@ -52,7 +53,7 @@ func (s *Source) depart(ctx context.Context, judging bool) {
 	f := &flight{src: s, started: time.Now(), judging: judging, view: s.view, good: make(chan struct{}), done: make(chan struct{})}
 	s.flight = f
 	go func() {
-		f.token, f.err = f.run(context.WithoutCancel(ctx))
+		f.token, f.err = f.run(untraced{context.WithoutCancel(ctx)})
 		s.mu.Lock()
 		s.flight, s.view = nil, f.view
 		s.remember(f.err)
@@ -62,6 +63,18 @@ func (s *Source) depart(ctx context.Context, judging bool) {
 			s.emit(e)
 		}
 	}()
+}
+
+// untraced is a ctx without its httptrace hooks: they are for a request of the
+// caller's own, and by HTTP/2 would see a fetch's path, which has the secret.
+type untraced struct{ context.Context }
+
+func (c untraced) Value(key any) any {
+	value := c.Context.Value(key)
+	if _, ok := value.(*httptrace.ClientTrace); ok {
+		return nil
+	}
+	return value
 }
 
 // remember keeps a failure for a growing while, up to the watch age, so that a
