@@ -269,13 +269,15 @@ func (f *flight) alone(ctx context.Context) (Token, error) {
 		if err == nil {
 			held, err = f.fetch(ctx, now.Add(rules.fetch))
 			f.view.fetchedAlone(held, err, now)
-			f.commit("")
 		}
 		if err != nil && !usable {
 			return Token{}, errors.Join(err, f.trouble)
 		}
-		held, usable = f.view.held(time.Now())
 	}
+	f.commit("")
+	f.src.mu.Lock()
+	held, usable = f.src.held(time.Now())
+	f.src.mu.Unlock()
 	if !usable {
 		return Token{}, f.trouble
 	}

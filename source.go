@@ -33,6 +33,7 @@ type Source struct {
 	view    view       // changed only by the flight under way
 	flight  *flight    // nil: none
 	refused string     // a value that Invalidate was given and no flight has judged
+	refusal time.Time  // when it was given last
 	failure error      // of the last flight; nil after one that succeeded
 	retryAt time.Time  // while it is remembered, no new flight before this
 	backoff time.Duration
@@ -99,7 +100,7 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	held, usable := s.view.held(now)
+	held, usable := s.held(now)
 	soft, hard := s.rules.ages(s.view)
 	var t Token
 	if usable {
@@ -128,6 +129,14 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	return Token{}, s.flight, nil
 }
 
+// held is the token to give out. One that an API refused is kept back until a
+// flight has judged it; if none can, since the cache is down, then for the watch
+// age, as the platform now and then refuses a good one. s.mu is held.
+func (s *Source) held(now time.Time) (record, bool) {
+	r, usable := s.view.held(now)
+	return r, usable && (r.Token != s.refused || now.Sub(s.refusal) >= s.rules.watch())
+}
+
 // await waits for f, or until f has found that the copy is good; what f goes on
 // to do is for later callers. After a moment, any copy or token not yet published
 // is better than nothing, as the cache must be slow or dead; unless f has found
@@ -153,7 +162,7 @@ func (s *Source) await(ctx context.Context, f *flight) (Token, error) {
 		default:
 		}
 		s.mu.Lock()
-		held, usable := s.view.held(time.Now())
+		held, usable := s.held(time.Now())
 		s.mu.Unlock()
 		if usable {
 			return held.token(), nil
@@ -201,7 +210,7 @@ func passed(now, t time.Time) bool {
 // heat lets Token return the held token without a lock until its soft age, and
 // leaves no timer behind for longer. s.mu is held.
 func (s *Source) heat(now time.Time) {
-	held, usable := s.view.held(now)
+	held, usable := s.held(now)
 	soft, _ := s.rules.ages(s.view)
 	left := min(soft.Sub(now), held.left(now))
 	if !usable || left <= 0 {
@@ -222,7 +231,8 @@ func (s *Source) heat(now time.Time) {
 // the cache did not answer (ErrCacheUnavailable), ctx ended, or the refusal is
 // not believed, since the token is younger than WithFetchTimeout or since tokens
 // are refused again and again; then another system is likely to fetch for the
-// same app.
+// same app. While the cache does not answer, a refused token is kept back for a
+// 22nd of WithLocalAge (2 s) after each report, and Token gives an error instead.
 func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 	started := time.Now()
 	for rejected != "" {
@@ -259,8 +269,12 @@ func (s *Source) accuse(ctx context.Context, rejected string) (*flight, time.Dur
 	if usable && held.Token != rejected || held.Token == rejected && held.Rejected {
 		return nil, 0, nil
 	}
-	if s.refused == "" {
+	if s.refused == "" || held.Token == rejected {
 		s.refused = rejected // else this one's turn comes after that of another
+	}
+	if s.refused == rejected {
+		s.refusal = now
+		s.hot.Store(nil)
 	}
 	if s.flight == nil {
 		if wait := s.retryAt.Sub(now); wait > 0 {

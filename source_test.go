@@ -229,9 +229,27 @@ func TestInvalidate(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		assert.ErrorIs(t, src.Invalidate(ctx, "token-1"), context.DeadlineExceeded)
-		time.Sleep(time.Minute)
-		assert.ErrorIs(t, src.Invalidate(t.Context(), "token-1"), wxtoken.ErrCacheUnavailable)
-		assert.Equal(t, "token-1", token(t, src), "a copy is better than nothing")
+	})
+	bubble(t, "while the cache is down, a refused token is kept back for a moment", func(t *testing.T) {
+		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+		src := wxtoken.New(&stub{}, cache)
+		token(t, src)
+		age(t)
+		cache.get = func(context.Context) error { return errDown }
+		for range 3 {
+			assert.ErrorIs(t, src.Invalidate(t.Context(), "token-1"), wxtoken.ErrCacheUnavailable)
+			for range 15 { // the first two seconds
+				_, err := src.Token(t.Context())
+				assert.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
+				time.Sleep(50 * time.Millisecond)
+			}
+			time.Sleep(3 * time.Second)
+			assert.Equal(t, "token-1", token(t, src), "it may have been refused by mistake")
+		}
+		cache.get = nil
+		time.Sleep(3 * time.Second)
+		assert.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		assert.Equal(t, "token-2", token(t, src))
 	})
 }
 
