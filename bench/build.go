@@ -42,6 +42,8 @@ func (b *bench) build() *section {
 		"modules are already downloaded. KB are 1,000 bytes. Modules and packages are those outside the standard library that " +
 		"the build compiles (`go list -deps`), in the versions that bench/go.mod selects for all together. " +
 		"wxtoken's Redis and Memcached clients are compiled with it, and left out of the binary by the linker where nothing uses them.")
+	s.text("log/slog is in wxtoken's API, and a package's init stays in every binary that imports it: that alone is the second line. " +
+		"A program that logs with log/slog anyway pays the difference between the second line and wxtoken's.")
 	s.table([]string{"program", "KB", "KB more than bare", "cold build, s", "÷ bare", "modules", "packages"}, rows)
 	return s
 }

@@ -73,8 +73,8 @@ func (b *bench) curves(file, title, x, y string, lines []curve) string {
 			lowest, highest = min(lowest, point.Y), max(highest, point.Y)
 		}
 	}
-	p.Y.Min, p.Y.Max = lowest/2, highest*10 // room for the legend
-	return b.save(p, file, 16, 9)
+	p.Y.Min, p.Y.Max = lowest/2, 2*highest*math.Pow(highest/lowest, 0.12*float64(len(lines))) // room for the legend
+	return b.save(p, file, 18, 11)
 }
 
 // dots draws two dots for each name, over a logarithmic x.
@@ -102,7 +102,8 @@ func (b *bench) dots(file, title string, names [2]string, pairs []pair) string {
 		p.Add(scatter)
 		p.Legend.Add(names[i], scatter)
 	}
-	p.X.Min, p.X.Max = lowest/2, highest*2
+	p.X.Min, p.X.Max = lowest/2, highest*10 // room for the legend
+	p.Y.Label.Text = " "                    // and for the first letters of the names
 	p.Y.Min, p.Y.Max = -0.5, float64(len(pairs))-0.5
 	p.NominalY(labels...)
 	return b.save(p, file, 20, 3+0.7*float64(len(pairs)))
