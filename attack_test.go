@@ -203,3 +203,57 @@ func TestTraceOfACallerSeesNothingOfTheFetch(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "token-1", tok.Value)
 }
+
+// Whatever stands in the cache, the token is replaced in time, or when it is
+// refused, and the quota is safe.
+func TestRecordsThatTheProtocolDidNotWrite(t *testing.T) {
+	now := func(d time.Duration) int64 { return time.Now().Add(d).UnixMilli() }
+	for name, record := range map[string]func() string{
+		"year 9999": func() string { return `{"v":1,"epoch":"e","seq":1,"token":"x","expires_at":253402300799000}` },
+		"no end": func() string {
+			return `{"v":1,"epoch":"e","seq":1,"token":"x","expires_at":9223372036854775807,"issued_at":-9223372036854775808}`
+		},
+		"negative": func() string {
+			return `{"v":1,"epoch":"e","seq":1,"token":"x","expires_at":-9223372036854775808,"issued_at":9223372036854775807}`
+		},
+		"early": func() string {
+			return fmt.Sprintf(`{"v":1,"epoch":"e","seq":1,"token":"x","expires_at":%d,"early":9223372036854775807}`, now(time.Hour))
+		},
+		"seq": func() string {
+			return fmt.Sprintf(`{"v":1,"epoch":"e","seq":9223372036854775807,"token":"x","expires_at":%d}`, now(time.Hour))
+		},
+		"cooldown": func() string {
+			return `{"v":1,"epoch":"e","seq":1,"cooldown":{"until":9223372036854775807,"code":-1,"step":9223372036854775807}}`
+		},
+		"cooldown 0": func() string { return `{"v":1,"epoch":"e","seq":1,"cooldown":{}}` },
+		"cooldown -": func() string {
+			return `{"v":1,"epoch":"e","seq":1,"cooldown":{"until":-9223372036854775808,"code":45009}}`
+		},
+		"lease": func() string {
+			return fmt.Sprintf(`{"v":1,"epoch":"e","seq":1,"token":"x","expires_at":%d,"lease":"other","owed":3}`, now(time.Hour))
+		},
+		"rejected": func() string {
+			return fmt.Sprintf(`{"v":1,"epoch":"e","seq":1,"token":"x","expires_at":%d,"rejected":true}`, now(time.Hour))
+		},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			f, cache := &stub{}, wxtoken.NewMemoryCache()
+			put(t, cache, []byte(record()))
+			src := wxtoken.New(f, cache)
+			served := 0
+			for start := time.Now(); time.Since(start) < time.Hour-time.Minute; time.Sleep(time.Second) {
+				if _, err := src.Token(t.Context()); err == nil {
+					served++
+				}
+			}
+			assert.Greater(t, served, 3400, "of 3540 calls")
+			for range 20 {
+				time.Sleep(11 * time.Minute)
+				_ = src.Invalidate(t.Context(), "x")
+				_ = src.Invalidate(t.Context(), token(t, src))
+			}
+			assert.NotEqual(t, "x", token(t, src))
+			assert.LessOrEqual(t, f.fetches.Load(), int64(30))
+		})
+	}
+}

@@ -121,7 +121,7 @@ func decode(raw []byte, seal sealer) (record, error) {
 
 // sane refuses what this protocol cannot have written.
 func (r record) sane() bool {
-	return r.Version == recordVersion && r.Epoch != "" && r.Seq >= 0 && r.Early >= 0 &&
+	return r.Version == recordVersion && r.Epoch != "" && 0 <= r.Seq && r.Seq < 1<<53 && r.Early >= 0 &&
 		0 <= r.Owed && r.Owed <= mostOwed && endpoint.Printable(r.Token) &&
 		(r.Cooldown == nil || r.Cooldown.Step >= 0)
 }
