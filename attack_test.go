@@ -257,3 +257,26 @@ func TestRecordsThatTheProtocolDidNotWrite(t *testing.T) {
 		})
 	}
 }
+
+func TestOddOptions(t *testing.T) {
+	for name, opts := range map[string][]wxtoken.Option{
+		"for ever":            {wxtoken.WithFetchTimeout(math.MaxInt64), wxtoken.WithLocalAge(math.MaxInt64), wxtoken.WithRefreshAhead(math.MaxInt64)},
+		"a local age of 10 h": {wxtoken.WithLocalAge(10 * time.Hour)},
+		"a local age of 1 ms": {wxtoken.WithLocalAge(time.Millisecond)},
+		"1 ns":                {wxtoken.WithLocalAge(1), wxtoken.WithRefreshAhead(1)},
+		"a timeout of 1 ms":   {wxtoken.WithFetchTimeout(time.Millisecond)},
+		"negative":            {wxtoken.WithFetchTimeout(-1), wxtoken.WithLocalAge(-1), wxtoken.WithRefreshAhead(-1)},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			f, cache := &stub{}, wxtoken.NewMemoryCache()
+			odd, usual := wxtoken.New(f, cache, opts...), wxtoken.New(f, cache)
+			for start := time.Now(); time.Since(start) < 24*time.Hour; time.Sleep(20 * time.Second) {
+				before := time.Now()
+				token(t, odd)
+				token(t, usual)
+				require.Less(t, time.Since(before), 50*time.Millisecond)
+			}
+			assert.InDelta(t, 14, f.fetches.Load(), 3, "fetches a day")
+		})
+	}
+}

@@ -80,10 +80,16 @@ func newOptions(opts []Option) options {
 	for _, opt := range opts {
 		opt.apply(&o)
 	}
-	o.fetchTimeout = cmp.Or(max(o.fetchTimeout, 0), 10*time.Second)
-	o.refreshAhead = cmp.Or(max(o.refreshAhead, 0), 5*time.Minute)
-	o.localAge = cmp.Or(max(o.localAge, 0), 45*time.Second)
+	o.fetchTimeout = positive(o.fetchTimeout, 10*time.Second)
+	o.refreshAhead = positive(o.refreshAhead, 5*time.Minute)
+	o.localAge = positive(o.localAge, 45*time.Second)
 	return o
+}
+
+// positive is d, or usual for zero and less. More than a day is meant for ever,
+// and what is reckoned from it would overflow.
+func positive(d, usual time.Duration) time.Duration {
+	return min(cmp.Or(max(d, 0), usual), 24*time.Hour)
 }
 
 // jitter returns d less up to a fifth, so that processes do not act in step. Like
