@@ -204,6 +204,7 @@ func (f *flight) swap(ctx context.Context, st step) bool {
 
 func (f *flight) stumble(err error) {
 	f.failures++
+	f.view.claim.kept = f.view.claim.outcome == issued
 	f.trouble = fmt.Errorf("%w: %w", ErrCacheUnavailable, err)
 	f.report(Event{Kind: EventCacheError, Err: err})
 }
@@ -233,7 +234,7 @@ func (f *flight) commit(kind EventKind) {
 // ask fetches under this process's lease, and never for longer than it lasts.
 func (f *flight) ask(ctx context.Context) {
 	c := &f.view.claim
-	c.token, c.err = f.fetch(ctx, c.asked.Add(f.src.rules.lease()))
+	c.token, c.err = f.fetch(ctx, c.ends)
 	c.outcome = outcomeOf(c.err)
 	f.commit("")
 }

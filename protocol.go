@@ -61,10 +61,12 @@ type view struct {
 type claim struct {
 	nonce   string
 	asked   time.Time // before the lease was asked for
+	ends    time.Time // when others may take the lease over
 	settles int64     // a fetch under this lease pays all that is owed at this seq
 	outcome fetchOutcome
 	token   record // Token, IssuedAt and ExpiresAt of what was fetched
 	err     error
+	kept    bool // the cache failed when token was to be published
 }
 
 type fetchOutcome int
@@ -121,10 +123,12 @@ func (v view) newer(r record, now time.Time) bool {
 	return r.Epoch == v.copy.Epoch && r.Seq < v.copy.Seq && !v.copy.expired(now)
 }
 
-// held is the token that this process can hand out, with or without a cache.
+// held is the token that this process can hand out, with or without a cache. One
+// that is not published yet is given out under its lease, and after that only if
+// the cache is to blame: a process that was paused must first see what happened.
 func (v view) held(now time.Time) (record, bool) {
-	if v.claim.outcome == issued && v.claim.token.usable(now) {
-		return v.claim.token, true
+	if c := v.claim; c.outcome == issued && c.token.usable(now) && (c.kept || now.Before(c.ends)) {
+		return c.token, true
 	}
 	return v.copy, v.copy.usable(now)
 }
@@ -144,8 +148,7 @@ func (v *view) fetchedAlone(r record, err error, now time.Time) {
 // and until when without waiting for that look.
 func (ru rules) ages(v view) (soft, hard time.Time) {
 	if v.claim.nonce != "" && v.claim.nonce == v.lease && v.claim.outcome == pending {
-		until := v.claim.asked.Add(ru.lease()) // nobody else can fetch
-		return until, until
+		return v.claim.ends, v.claim.ends // nobody else can fetch
 	}
 	if v.calm {
 		soft, hard = v.copyRead.Add(ru.soft()), v.copyRead.Add(ru.local)
@@ -221,7 +224,7 @@ func (ru rules) decide(r record, v view, nonce string, now time.Time) step {
 		next.Epoch = nonce
 	}
 	next.Lease = nonce
-	v.claim = claim{nonce: nonce, asked: now, settles: -1}
+	v.claim = claim{nonce: nonce, asked: now, ends: now.Add(ru.lease()), settles: -1}
 	if r.Lease == "" && now.Sub(v.seqSeen) >= ru.verify() {
 		v.claim.settles = r.Seq
 	}

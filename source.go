@@ -122,7 +122,7 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	default:
 		s.depart(ctx, false)
 	}
-	failing := s.failure != nil && now.Before(s.retryAt.Add(s.rules.watch()))
+	failing := s.failure != nil && s.flight.started.Before(s.retryAt.Add(s.rules.watch()))
 	if usable && (failing || !passed(now, hard)) {
 		return t, nil, nil
 	}
@@ -140,19 +140,26 @@ func (s *Source) held(now time.Time) (record, bool) {
 // await waits for f, or until f has found that the copy is good; what f goes on
 // to do is for later callers. After a moment, any copy or token not yet published
 // is better than nothing, as the cache must be slow or dead; unless f has found
-// that it is no good. Without an error and without a token, f did not look for one.
+// that it is no good. A moment that took twice as long was a pause of the process,
+// in which f stood still as well. Without an error and without a token, f did not
+// look for one.
 func (s *Source) await(ctx context.Context, f *flight) (Token, error) {
-	impatient := time.NewTimer(time.Until(f.started.Add(s.rules.patience())))
+	moment := s.rules.patience()
+	impatient := time.NewTimer(moment)
 	defer impatient.Stop()
 	good := f.good
 	for {
 		var err error
+		began := time.Now()
 		select {
 		case <-f.done:
 		case <-good:
 			good = nil
 		case <-impatient.C:
-			impatient.Reset(s.rules.patience())
+			impatient.Reset(moment)
+			if time.Since(began) > 2*moment {
+				continue
+			}
 		case <-ctx.Done():
 			err = fmt.Errorf("wxtoken: waiting for a token: %w", context.Cause(ctx))
 		}
@@ -235,6 +242,11 @@ func (s *Source) heat(now time.Time) {
 // 22nd of WithLocalAge (2 s) after each report, and Token gives an error instead.
 func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 	started := time.Now()
+	defer func() {
+		s.mu.Lock()
+		s.refusal = time.Now() // what is kept back is so from the end of this on
+		s.mu.Unlock()
+	}()
 	for rejected != "" {
 		f, wait, err := s.accuse(ctx, rejected)
 		if f == nil && err == nil {
@@ -272,10 +284,8 @@ func (s *Source) accuse(ctx context.Context, rejected string) (*flight, time.Dur
 	if s.refused == "" || held.Token == rejected {
 		s.refused = rejected // else this one's turn comes after that of another
 	}
-	if s.refused == rejected {
-		s.refusal = now
-		s.hot.Store(nil)
-	}
+	s.refusal = now
+	s.hot.Store(nil)
 	if s.flight == nil {
 		if wait := s.retryAt.Sub(now); wait > 0 {
 			return nil, wait, s.failure

@@ -84,8 +84,9 @@ type eventLine struct {
 type call struct {
 	Start  time.Time
 	First  attempt
-	Told   string   `json:",omitempty"` // the error of Invalidate after First, by kind
-	Second *attempt `json:",omitempty"`
+	Told   string    `json:",omitempty"` // the error of Invalidate after First, by kind
+	ToldAt time.Time // when Invalidate returned
+	Second *attempt  `json:",omitempty"`
 
 	worker     int // set by the parent
 	generation int
@@ -114,6 +115,7 @@ func (c childConfig) call(src *wxtoken.Source, client *http.Client) *call {
 		if err := src.Invalidate(ctx, value); err != nil {
 			done.Told = kindOf(err)
 		}
+		done.ToldAt = time.Now()
 		second, _ := c.attempt(src, client)
 		done.Second = &second
 	}

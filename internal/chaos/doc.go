@@ -12,12 +12,11 @@
 // # Refused after one retry
 //
 // A call that an API refuses is told to Invalidate and made once more with what
-// Token then gives. It may be refused again for two reasons only, which are
-// counted apart. The process was stopped by SIGSTOP between Token and the
-// platform's answer: then no library can help. Or the cache is out of reach, so
-// that the process cannot learn of the new token: Invalidate says so by its
-// error, and the old copy is given out until it expires, since APIs at times
-// refuse a good token. Any other fails the test.
+// Token then gives, if it gives one. It may be refused again only if the process
+// was stopped by SIGSTOP between Token and the platform's answer: then no library
+// can help. Where the cache is out of reach, Token keeps the refused token back
+// for the watch age, so the retry gets an error; one that the machine held up for
+// longer than that is counted apart. Any other second refusal fails the test.
 //
 // # Scale
 //

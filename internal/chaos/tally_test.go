@@ -41,12 +41,12 @@ type tally struct {
 // excused are the calls refused also after one retry, by what excuses them.
 type excused struct {
 	paused   int // stopped by SIGSTOP between the second Token and the answer
-	alone    int // Invalidate said that the cache did not answer: there is nothing but the old copy
+	late     int // asked again, held up by the machine, when the refused token was no longer kept back
 	platform int // the platform was cut off meanwhile
 	not      []call
 }
 
-func (e excused) total() int { return e.paused + e.alone + e.platform + len(e.not) }
+func (e excused) total() int { return e.paused + e.late + e.platform + len(e.not) }
 
 // An outage is the time between two successful calls of a worker.
 type outage struct {
@@ -114,8 +114,8 @@ func (r *round) count(c *tally, done call) {
 	switch {
 	case w.stopped(done.Second.inUse()):
 		c.second.paused++
-	case done.Told == cacheUnavailable:
-		c.second.alone++
+	case done.Told == cacheUnavailable && done.Second.Got.Sub(done.ToldAt) >= localAge/22:
+		c.second.late++
 	case r.met(window{done.Start, done.Second.End}, func(in injection) bool { return in.kind == kindPlatformCut }):
 		c.second.platform++
 	default:
@@ -261,7 +261,7 @@ func table(tallies []tally) string {
 	row("of these, stopped between Token and the answer", func(c tally) any { return c.firstPaused })
 	row("**refused after one retry**", func(c tally) any { return c.second.total() })
 	row("of these, stopped between Token and the answer", func(c tally) any { return c.second.paused })
-	row("of these, the cache unreachable, and Invalidate said so", func(c tally) any { return c.second.alone })
+	row("of these, the cache unreachable and the retry late", func(c tally) any { return c.second.late })
 	row("of these, the platform cut off", func(c tally) any { return c.second.platform })
 	row("calls without an answer", func(c tally) any { return c.unreachable })
 	perKind(row, tallies, "error of Token: ", func(c tally) map[string]int { return c.errors })
