@@ -18,7 +18,7 @@ help: ## list the targets
 
 .PHONY: test
 test: servers ## vet and run all tests with the race detector, against real servers
-	@$(call each,(cd $$dir && go vet ./... && go test -race ./...))
+	@$(call each,(cd $$dir && go test -race -vet=all ./...))
 	go test -run '^TestGuard' . # again, without the race detector, which leaves them out
 
 .PHONY: bench
