@@ -96,11 +96,11 @@ func (b *bench) virtualTraffic(s *section) {
 			s.expect(perMinute <= 2.5, "traffic: cache operations a minute and process, the same in virtual time", "≤ 2.5", digits(perMinute))
 		}
 		if n, _ := fmt.Sscanf(line, "figure days %d %f %f", &processes, &perMinute, &perDay); n == 3 {
-			rows = append(rows, []string{fmt.Sprint(processes), "6 a minute", "4 days", digits(perMinute), digits(perDay)})
+			rows = append(rows, []string{fmt.Sprint(processes), "3 a minute", "2 days", digits(perMinute), digits(perDay)})
 			s.expect(12 <= perDay && perDay <= 13, fmt.Sprintf("fetches a day, %d processes", processes), "12 to 13", digits(perDay))
 		}
 	}
-	s.text("Longer spans in the virtual time of testing/synctest (`cd bench && %s`), with a counting cache; rotations are in the four days.", command)
+	s.text("Longer spans in the virtual time of testing/synctest (`cd bench && %s`), with a counting cache; rotations are in the two days.", command)
 	s.table([]string{"processes", "calls of each", "span", "cache operations a minute and process", "fetches a day"}, rows)
 	s.text("An operation is one command on Redis. On Memcached a Get is one, and a CompareAndSwap, of which a rotation takes two, is two (gets and cas).")
 }
