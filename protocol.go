@@ -318,7 +318,9 @@ func (ru rules) lost(r record, v view) step {
 	owed := 0
 	switch c.outcome {
 	case issued:
-		owed = ru.owe(1)
+		if r.Epoch != "" { // else whoever fetches next does so after this
+			owed = ru.owe(1)
+		}
 	case unknown:
 		owed = ru.owe(2)
 	}
@@ -332,8 +334,11 @@ func (ru rules) lost(r record, v view) step {
 		}
 		st.event = EventLeaseLost
 	}
-	if r.Epoch != "" && owed > 0 {
+	if owed > 0 {
 		st.do, st.next = swap, r
+		if r.Epoch == "" {
+			st.next.Epoch = c.nonce // the store lost the record, and what it knew of the request
+		}
 		st.next.Owed = max(r.Owed, owed)
 		st.next.Seq++
 	}

@@ -1,0 +1,577 @@
+package wxtoken
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/wxtoken/wxtoken/internal/endpoint"
+)
+
+// A small world around the real protocol: a store, the platform, and processes
+// that do what decide says. TestEveryInterleaving visits every state of it. Its
+// processes do what flight.run does, one atomic action at a time; all else that
+// they do is the code under test.
+//
+// Time stands still at noon: to let time pass, all that bears a date is moved
+// back. Ages count in whole ticks, a little longer than a lease lasts, and only
+// up to the longest that the protocol looks at; so states repeat, and the search
+// ends although every process makes as many calls as it likes.
+
+const (
+	maxProcs = 3
+	tick     = 16 * time.Second
+)
+
+// modelRules keep the order of the default durations, with fewer ticks between.
+var modelRules = rules{fetch: 10 * time.Second, local: 27 * time.Second, ahead: 5 * time.Minute}
+
+var jumps = []struct {
+	d    time.Duration
+	name string
+}{
+	{4 * time.Second, "a moment passes"}, // a cooldown, nothing else
+	{tick, "16 s pass"},
+	{fresh - aging, "tokens come near their end"},
+	{aging - dying, "tokens near their end come nearer"},
+	{fresh, "tokens expire"},
+}
+
+var (
+	noon = time.Unix(1_700_000_000, 0)
+
+	leaseTicks = 3 * tick // past lease + announce; 1 is past lease
+	watchTicks = 4 * tick // past verify; 2 is past announce
+)
+
+// A token's remaining life stays what it is until a long jump lowers it.
+const (
+	fresh = 2 * time.Hour
+	aging = 290 * time.Second // less than ahead
+	dying = 60 * time.Second  // less than ample
+)
+
+// phase is what a process is about to do. Upon the ones marked local it goes
+// ahead at once, unless it is paused, since nobody else can tell.
+type phase int8
+
+const (
+	idle     phase = iota // no flight
+	reading               // to ask the cache for the record
+	heard                 // local: the record has been read
+	deciding              // local
+	swapping              // a CAS is on its way
+	swapped               // local: its reply is there
+	sending               // local: the fetch is to begin
+	fetching              // a request is on its way
+	fetched               // local: its reply is there
+)
+
+func (p phase) local() bool {
+	return p != idle && p != reading && p != swapping && p != fetching
+}
+
+// A proc is one process. A proc is never changed once it is part of a world
+// that has been seen, so that worlds can share it.
+type proc struct {
+	phase  phase
+	paused bool
+	view   view
+	record record // flight.record, and flight.raw; zero: absent
+	reply  record // in heard: what was read; in fetched: the token
+	stored bool   // in swapped: the reply
+	st     *step  // in swapping and swapped
+
+	debt excuse // for a silence if the process dies before it settles its claim
+}
+
+// A request is a fetch that has not reached the platform.
+type request struct {
+	nonce  string
+	by     int // -1: its process has given up
+	age    time.Duration
+	excuse excuse // for a silence if it lands
+}
+
+// A cast is a CAS whose process has given up on it, and that may yet take effect.
+type cast struct{ old, next record }
+
+// excuse says which of the causes that protocol.md admits for a silent state
+// has come about since the record last held the latest token.
+type excuse int8
+
+const (
+	outlasted excuse = 1 << iota // a request landed later than a doubt is watched
+	forgotten                    // a request landed after the store had lost the doubt
+	wentBack                     // the store went back, and nobody who knew better came first
+)
+
+type world struct {
+	store, prev record
+	latest      record // the token issued last
+	procs       [maxProcs]*proc
+	n           int  // how many there are
+	leases      int  // how many more may be taken; none: -1
+	refuses     bool // APIs refuse superseded tokens
+	requests    []request
+	casts       []cast
+	nonces      int
+	excuse      excuse
+	lost        record // what the store held before it went back, while a process knows it
+	wrong       string // a rule broken by the last action
+}
+
+// A move is one action, and the world after it.
+type move struct {
+	deed
+	fault string // its kind; empty: nothing went wrong
+	call  bool   // somebody asks for a token, or time passes
+	world *world
+}
+
+type deed struct {
+	what   string
+	proc   int   // from 1; 0: none
+	paused phase // where the process is paused after it; idle: nowhere
+}
+
+func (d deed) String() string {
+	s := d.what
+	if d.proc > 0 {
+		s = fmt.Sprintf("P%d %s", d.proc, s)
+	}
+	if d.paused != idle {
+		s += ", and " + pauses[d.paused]
+	}
+	return s
+}
+
+var pauses = [...]string{
+	reading:  "is paused before it reads",
+	deciding: "is paused before it decides",
+	swapping: "is paused before its CAS is sent",
+	sending:  "is paused before it fetches",
+	fetching: "is paused before its request is sent",
+	fetched:  "is paused before the token is there",
+}
+
+func newWorld(n, leases int, refuses bool) *world {
+	w := &world{n: n, leases: leases, refuses: refuses}
+	for i := range n {
+		w.procs[i] = &proc{}
+	}
+	return w
+}
+
+// with is w with a proc i of its own, to be changed.
+func (w *world) with(i int) (*world, *proc) {
+	c := *w
+	c.requests, c.casts = slices.Clone(w.requests), slices.Clone(w.casts)
+	p := *w.procs[i]
+	c.procs[i] = &p
+	return &c, &p
+}
+
+// moves are all that can happen next. Without faults, nothing breaks any more.
+func (w *world) moves(faults bool) []move {
+	m := mover{w: w, faults: faults}
+	for i, p := range w.procs[:w.n] {
+		m.steps(i, p)
+	}
+	for i := range w.requests {
+		m.land(i)
+	}
+	for i, p := range w.procs[:w.n] {
+		if w.refuses && p.phase == idle && !p.paused && p.view.copy.Token != w.latest.Token {
+			m.refuse(i)
+		}
+	}
+	for i, c := range w.casts {
+		n, _ := w.with(0)
+		n.casts = slices.Delete(n.casts, i, i+1)
+		n.write(c.next, false)
+		m.out = append(m.out, move{deed: deed{what: "a late CAS takes effect"}, world: n})
+	}
+	if w.quiet() {
+		for _, j := range jumps {
+			m.out = append(m.out, move{deed: deed{what: j.name}, call: true, world: w.after(j.d)})
+		}
+	}
+	if faults {
+		for i, p := range w.procs[:w.n] {
+			m.breakages(i, p)
+		}
+		if !same(w.store, record{}) {
+			m.storeTo(record{}, "flush", "the store loses the record")
+		}
+		if !same(w.prev, w.store) {
+			m.storeTo(w.prev, "fall-back", "the store goes back")
+		}
+	}
+	for _, m := range m.out {
+		m.world.absolve()
+	}
+	return m.out
+}
+
+// absolve ends the excuses when nothing is left of what went wrong before.
+func (w *world) absolve() {
+	if w.store.Token == w.latest.Token && len(w.requests) == 0 && len(w.casts) == 0 && !w.claimed() {
+		w.excuse = 0
+	}
+}
+
+// claimed reports whether a process still has a lease to settle.
+func (w *world) claimed() bool {
+	return slices.ContainsFunc(w.procs[:w.n], func(p *proc) bool { return p.view.claim.nonce != "" })
+}
+
+// quiet reports whether all processes have leisure, so that time can pass.
+func (w *world) quiet() bool {
+	return !slices.ContainsFunc(w.procs[:w.n], func(p *proc) bool { return p.phase != idle && !p.paused })
+}
+
+type mover struct {
+	w      *world
+	faults bool
+	out    []move
+}
+
+// settle lets process i do all that nobody else can see, and, as a fault, pauses
+// it before that. (A pause before a reply of the cache is dated does no more than
+// one after it: the process has watched for less long.)
+func (m *mover) settle(what string, i int, w *world, fault string) {
+	a := deed{what: what, proc: i + 1}
+	for w.procs[i].phase.local() && !w.procs[i].paused {
+		if at := w.procs[i].phase; m.faults && fault == "" && at != heard && at != swapped {
+			c, p := w.with(i)
+			p.paused = true
+			m.out = append(m.out, move{deed: deed{what, i + 1, p.phase}, world: c, fault: "pause"})
+		}
+		p := w.procs[i]
+		p.local(w, i)
+		if p.view.claim.nonce == "" {
+			p.debt = 0
+		}
+	}
+	m.out = append(m.out, move{deed: a, world: w, fault: fault})
+}
+
+// steps are the actions of process i.
+func (m *mover) steps(i int, old *proc) {
+	w, p := m.w.with(i)
+	switch {
+	case p.paused && p.phase >= sending && modelRules.late(p.view.claim):
+		if p.phase != fetching {
+			p.paused = false
+			m.settle("wakes up in time after all", i, w, "")
+			w, p = m.w.with(i)
+		}
+		if p.phase == sending {
+			p.send(w, i)
+		}
+		p.paused = false
+		p.unanswered(w, i)
+		m.settle("wakes up and has no reply", i, w, "")
+	case p.paused:
+		p.paused = false
+		m.settle("wakes up", i, w, "")
+	case p.phase == idle || p.phase == reading:
+		p.phase, p.reply = heard, w.store
+		m.settle("reads", i, w, "")
+		m.out[len(m.out)-1].call = old.phase == idle
+	}
+	if old.phase == swapping {
+		w, p = m.w.with(i)
+		p.phase, p.stored = swapped, same(p.record, w.store)
+		what := "swaps in vain"
+		if p.stored {
+			what = p.purpose()
+			w.checkWrite(p)
+			w.write(p.st.next, p.st.event == EventRestore)
+		}
+		m.settle(what, i, w, "")
+	}
+}
+
+// breakages are the faults that can befall process i.
+func (m *mover) breakages(i int, old *proc) {
+	w, p := m.w.with(i)
+	fault := func(kind, what string) {
+		m.out = append(m.out, move{deed: deed{what: what, proc: i + 1}, world: w, fault: kind})
+	}
+	if old.phase != idle || old.view.copy.Token != "" || old.view.claim.nonce != "" {
+		w.crash(i, p)
+		fault("crash", "crashes and restarts")
+	}
+	if old.paused {
+		return
+	}
+	if old.phase != idle {
+		w, p = m.w.with(i)
+		p.paused = true
+		fault("pause", pauses[p.phase])
+	}
+	w, p = m.w.with(i)
+	switch old.phase {
+	case reading:
+		p.land()
+		fault("no cache", "cannot reach the cache")
+	case swapping:
+		if same(p.record, w.store) {
+			w.casts = append(w.casts, cast{p.record, p.st.next})
+		}
+		p.miss()
+		fault("CAS unanswered", "gets no reply to its CAS")
+	case fetching:
+		p.unanswered(w, i)
+		m.settle("gets no reply to its fetch", i, w, "fetch unanswered")
+		w, p = m.w.with(i)
+		w.requests = slices.DeleteFunc(w.requests, func(r request) bool { return r.by == i })
+		p.fetched(record{}, &APIError{Code: -1, Message: "busy"})
+		m.settle("is told that the platform is busy", i, w, "busy")
+	}
+}
+
+// land lets request r reach the platform, which issues a token.
+func (m *mover) land(r int) {
+	req := m.w.requests[r]
+	w, p := m.w.with(max(req.by, 0))
+	w.requests = slices.Delete(w.requests, r, r+1)
+	w.latest = issue(req.nonce)
+	if req.age >= modelRules.verify() {
+		req.excuse |= outlasted
+	}
+	if req.by >= 0 {
+		p.phase, p.reply = fetched, w.latest
+		p.debt |= req.excuse
+		m.settle("has its fetch answered", req.by, w, "")
+		return
+	}
+	w.excuse |= req.excuse
+	m.out = append(m.out, move{deed: deed{what: "a late request lands"}, world: w})
+}
+
+// refuse lets an API refuse the token of process i, which says so to all. That is
+// made one action: of two who do so at once, one has its CAS refused.
+func (m *mover) refuse(i int) {
+	w, p := m.w.with(i)
+	token := p.view.copy.Token
+	p.view.observe(w.store, noon, noon)
+	if believed, _ := modelRules.judge(w.store, p.view, token, noon); !believed {
+		return
+	}
+	next := w.store
+	next.Rejected = true
+	next.Seq++
+	next.Early++
+	w.write(next, false)
+	p.view.observe(next, noon, noon)
+	m.out = append(m.out, move{deed: deed{what: "has its token refused", proc: i + 1}, call: true, world: w})
+}
+
+// storeTo is a fault of the store.
+func (m *mover) storeTo(r record, kind, what string) {
+	w, _ := m.w.with(0)
+	was := w.store
+	w.write(r, false)
+	if r.Epoch == "" {
+		w.forget()
+	} else if w.lost = was; !w.knows() {
+		w.lost, w.excuse = record{}, w.excuse|wentBack
+	}
+	m.out = append(m.out, move{deed: deed{what: what}, world: w, fault: kind})
+}
+
+// knows reports whether a process still knows what the store has lost.
+func (w *world) knows() bool {
+	return slices.ContainsFunc(w.procs[:w.n], func(p *proc) bool {
+		c := p.view.copy
+		return c.Epoch == w.lost.Epoch && c.Seq == w.lost.Seq && p.view.newer(w.store, noon)
+	})
+}
+
+// issue makes the token of the fetch under the lease nonce. Its name tells.
+func issue(nonce string) record {
+	return record{Token: "t" + nonce, IssuedAt: noon.UnixMilli(), ExpiresAt: noon.Add(fresh).UnixMilli()}
+}
+
+// write changes the store. A late CAS that meets another record than its own has
+// been refused. A store that went back is put right only by who restores it first.
+func (w *world) write(r record, restored bool) {
+	w.prev, w.store = w.store, r
+	w.casts = slices.DeleteFunc(w.casts, func(c cast) bool { return !same(c.old, r) })
+	if w.lost.Epoch != "" && (!restored || r.Seq <= w.lost.Seq) {
+		w.excuse |= wentBack
+	}
+	w.lost = record{}
+}
+
+// checkWrite looks at what p is about to store: a token may be written only
+// under the lease that fetched it (I1), or back into a store that lost it.
+func (w *world) checkWrite(p *proc) {
+	next := p.st.next
+	next.Version = recordVersion
+	switch {
+	case !next.sane():
+		w.wrong = "wrote what it would not read"
+	case next.Token == w.store.Token || p.st.event == EventRestore:
+	case next.Token != "t"+w.store.Lease:
+		w.wrong = "I1: wrote a token under another lease than its own"
+	}
+}
+
+// purpose names what p's CAS is for, for the traces.
+func (p *proc) purpose() string {
+	switch next := p.st.next; {
+	case p.st.event == EventRestore:
+		return "writes its newer token back"
+	case p.st.event == EventTakeover:
+		return "takes the lease over"
+	case p.st.do == take:
+		return "takes the lease"
+	case next.Token != p.record.Token:
+		return "publishes its token"
+	case next.Lease == p.record.Lease:
+		return "adds to what is owed"
+	}
+	return "gives the lease back"
+}
+
+// forget notes what the store no longer tells. A process with a claim can still
+// make up for it; where there is none, nobody can.
+func (w *world) forget() {
+	for i := range w.requests {
+		w.requests[i].excuse |= forgotten
+	}
+	for i, p := range w.procs[:w.n] {
+		if p.view.claim.nonce == "" {
+			continue
+		}
+		c := *p
+		c.debt |= forgotten
+		w.procs[i] = &c
+		if r := w.request(c.view.claim.nonce); r != nil {
+			r.excuse &^= forgotten
+		}
+	}
+}
+
+// crash ends process i, whose claim nobody settles now.
+func (w *world) crash(i int, p *proc) {
+	w.disown(i)
+	if r := w.request(p.view.claim.nonce); r != nil {
+		r.excuse |= p.debt
+	} else {
+		w.excuse |= p.debt
+	}
+	*p = proc{}
+	if w.lost.Epoch != "" && !w.knows() {
+		w.lost, w.excuse = record{}, w.excuse|wentBack
+	}
+}
+
+// request is the one under the lease nonce that is still on its way, or nil.
+func (w *world) request(nonce string) *request {
+	if i := slices.IndexFunc(w.requests, func(r request) bool { return r.nonce == nonce }); i >= 0 {
+		return &w.requests[i]
+	}
+	return nil
+}
+
+// disown leaves the request of process i on its way without it.
+func (w *world) disown(i int) {
+	for j, r := range w.requests {
+		if r.by == i {
+			w.requests[j].by = -1
+		}
+	}
+}
+
+// local is what flight.run does between two actions that others can see.
+func (p *proc) local(w *world, i int) {
+	switch p.phase {
+	case heard:
+		p.record, p.reply = p.reply, record{}
+		p.view.observe(p.record, noon, noon)
+		p.phase = deciding
+	case deciding:
+		p.decide(w)
+	case swapped:
+		if !p.stored {
+			p.miss()
+			return
+		}
+		p.record, p.view, p.phase, p.st, p.stored = p.st.next, p.st.after, deciding, nil, false
+		p.view.observe(p.record, noon, noon)
+	case sending:
+		if modelRules.late(p.view.claim) {
+			p.fetched(record{}, &endpoint.Unsent{Err: errors.New("too late")})
+			return
+		}
+		p.send(w, i)
+	case fetched:
+		p.fetched(p.reply, nil)
+		p.reply = record{}
+	}
+}
+
+func (p *proc) decide(w *world) {
+	st := modelRules.decide(p.record, p.view, "n"+strconv.Itoa(w.nonces), noon)
+	switch p.st = &st; st.do {
+	case use, wait, fail: // one that waits does nothing between two reads
+		if p.view.newer(p.record, noon) {
+			w.wrong = "left the store as it went back"
+		}
+		p.land()
+	case ask:
+		p.phase = sending
+	case take:
+		if w.leases == 0 {
+			p.land()
+			return
+		}
+		w.leases = max(w.leases-1, -1)
+		w.nonces++
+		p.view = p.st.after
+		p.phase = swapping
+	case swap:
+		p.phase = swapping
+	case drop:
+		p.view = p.st.after
+	}
+}
+
+// late reports whether the deadline of c's fetch has passed.
+func (ru rules) late(c claim) bool { return noon.Sub(c.asked) >= ru.lease() }
+
+// send lets a request set out. Its age counts from when the lease was asked for.
+func (p *proc) send(w *world, i int) {
+	c := p.view.claim
+	w.requests = append(w.requests, request{nonce: c.nonce, by: i, age: noon.Sub(c.asked)})
+	p.phase = fetching
+}
+
+// fetched notes what came of the fetch, as flight.ask does.
+func (p *proc) fetched(token record, err error) {
+	c := &p.view.claim
+	c.token, c.err = token, err
+	c.outcome = outcomeOf(err)
+	p.phase = deciding
+}
+
+func (p *proc) unanswered(w *world, i int) {
+	w.disown(i)
+	p.fetched(record{}, errors.New("no reply"))
+}
+
+// miss ends a CAS that did not say that it stored: the record must be read again.
+func (p *proc) miss() {
+	p.land()
+	p.phase = reading
+}
+
+// land ends the flight.
+func (p *proc) land() { *p = proc{view: p.view, debt: p.debt} }
