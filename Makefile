@@ -70,7 +70,8 @@ fuzz: ## run each fuzz target for FUZZTIME (1m)
 	done
 
 .PHONY: soak
-soak: ## simulate 50 processes for a virtual year with 10 seeds (about an hour); FLAGS adds to it
+soak: ## search every interleaving further, and simulate 50 processes for a virtual year with 10 seeds (about an hour); FLAGS adds to it
+	@go test . -run TestEveryInterleaving -v -timeout 0 -search.deep
 	@go test ./internal/sim -run TestPlay -v -timeout 0 -sim.run protocol -sim.days 365 -sim.seeds 10 -sim.trace $(FLAGS)
 
 .PHONY: figures

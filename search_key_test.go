@@ -60,7 +60,10 @@ func (v *view) age(d time.Duration) {
 	v.leaseSeen = aged(v.leaseSeen, d, leaseTicks)
 	v.seqSeen = aged(v.seqSeen, d, watchTicks)
 	v.cooledSeen = aged(v.cooledSeen, d, watchTicks)
-	v.claim.asked = aged(v.claim.asked, d, watchTicks)
+	if v.claim.nonce != "" {
+		v.claim.asked = aged(v.claim.asked, d, watchTicks)
+		v.claim.ends = v.claim.asked.Add(modelRules.lease())
+	}
 	if v.ownUntil = v.ownUntil.Add(-d); !v.ownUntil.After(noon) {
 		v.ownUntil = time.Time{}
 	}
@@ -268,8 +271,9 @@ func (k *keyer) since(t time.Time) { k.put(int(min(noon.Sub(t)/tick, 9))) }
 
 // view writes down v. Of what the store has left behind, nothing can come back
 // unless the store goes back: a lease that is gone, a token or doubt with a lower
-// seq. live are the records that count. (Of a cooldown, its end says all in a
-// world of one clock.)
+// seq. live are the records that count. Left out, too, is what decides nothing here:
+// failure, copyRead, calm and kept, and, since there is one clock, when a cooldown
+// was first seen.
 //
 //go:norace
 func (k *keyer) view(v *view, live []*record) {
@@ -302,7 +306,7 @@ func (k *keyer) view(v *view, live []*record) {
 		for _, r := range live {
 			k.put(int(max(-3, min(v.claim.settles-r.Seq, 3))))
 		}
-		k.put(bit(modelRules.late(v.claim)))
+		k.put(bit(v.claim.late()))
 		k.token(&v.claim.token)
 	}
 	k.until(v.ownUntil)
