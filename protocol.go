@@ -349,7 +349,7 @@ func (ru rules) lost(r record, v view) step {
 func (ru rules) restore(r record, v view) step {
 	next := v.copy
 	next.Lease, next.Cooldown = r.Lease, r.Cooldown
-	next.Owed = max(r.Owed, ru.owe(1))
+	next.Owed = max(next.Owed, r.Owed, ru.owe(1))
 	next.Seq++
 	return step{do: swap, next: next, after: v, event: EventRestore}
 }

@@ -322,3 +322,20 @@ func TestDoubtOutlivesTheRecord(t *testing.T) {
 	assert.NotEqual(t, w.latest.Token, w.store.Token)
 	assert.Positive(t, w.store.Owed)
 }
+
+func TestDoubtIsRestoredWithTheToken(t *testing.T) {
+	w := play(t, newWorld(1, endless, false),
+		"P1 reads",
+		"P1 takes the lease",
+		"P1 has its fetch answered",
+		"P1 publishes its token",
+		"tokens come near their end",
+		"P1 reads",
+		"P1 takes the lease",
+		"P1 gets no reply to its fetch",
+		"P1 gives the lease back",
+	)
+	doubt := w.store.Owed
+	w = play(t, w, "the store goes back", "P1 reads", "P1 writes its newer token back")
+	assert.Equal(t, doubt, w.store.Owed)
+}
