@@ -244,7 +244,9 @@ func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 	started := time.Now()
 	defer func() {
 		s.mu.Lock()
-		s.refusal = time.Now() // what is kept back is so from the end of this on
+		if s.refused == rejected { // else it is not kept back, or another one is
+			s.refusal = time.Now()
+		}
 		s.mu.Unlock()
 	}()
 	for rejected != "" {
@@ -283,9 +285,9 @@ func (s *Source) accuse(ctx context.Context, rejected string) (*flight, time.Dur
 	}
 	if s.refused == "" || held.Token == rejected {
 		s.refused = rejected // else this one's turn comes after that of another
+		s.refusal = now
+		s.hot.Store(nil)
 	}
-	s.refusal = now
-	s.hot.Store(nil)
 	if s.flight == nil {
 		if wait := s.retryAt.Sub(now); wait > 0 {
 			return nil, wait, s.failure

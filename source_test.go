@@ -230,6 +230,20 @@ func TestInvalidate(t *testing.T) {
 		defer cancel()
 		assert.ErrorIs(t, src.Invalidate(ctx, "token-1"), context.DeadlineExceeded)
 	})
+	bubble(t, "a stale report does not prolong that", func(t *testing.T) {
+		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+		src := wxtoken.New(&stub{}, cache)
+		token(t, src)
+		age(t)
+		cache.get = func(context.Context) error { return errDown }
+		assert.Error(t, src.Invalidate(t.Context(), "token-1"))
+		for range 5 {
+			time.Sleep(time.Second)
+			assert.NoError(t, src.Invalidate(t.Context(), "an old one"))
+			assert.NoError(t, src.Invalidate(t.Context(), ""))
+		}
+		assert.Equal(t, "token-1", token(t, src))
+	})
 	bubble(t, "while the cache is down, a refused token is kept back for a moment", func(t *testing.T) {
 		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
 		src := wxtoken.New(&stub{}, cache)
