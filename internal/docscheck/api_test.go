@@ -39,12 +39,12 @@ func TestAPI(t *testing.T) {
 		log := unreleased(t)
 		for _, line := range now {
 			if !slices.Contains(before, line) {
-				assert.Contains(t, log, nameIn(line), "CHANGELOG.md does not say under Unreleased what is new or changed in:\n%s", line)
+				assert.Regexp(t, `\b`+nameIn(line)+`\b`, log, "CHANGELOG.md does not say under Unreleased what is new or changed in:\n%s", line)
 			}
 		}
 		for _, line := range before {
 			if !slices.Contains(now, line) {
-				assert.Contains(t, log, nameIn(line), "CHANGELOG.md does not say under Unreleased what became of:\n%s", line)
+				assert.Regexp(t, `\b`+nameIn(line)+`\b`, log, "CHANGELOG.md does not say under Unreleased what became of:\n%s", line)
 			}
 		}
 	}
