@@ -84,11 +84,10 @@ chaos: servers ## kill, stop and cut off processes and servers for CHAOS_TIME (1
 		-chaos.time $(CHAOS_TIME) -chaos.seed $(CHAOS_SEED)
 
 .PHONY: cross
-cross: ## build and vet the root module for every platform, without cgo
-	@for platform in $(PLATFORMS); do \
+cross: ## build and vet all but the heavy modules for every platform, without cgo
+	@set -e; for platform in $(PLATFORMS); do \
 		export GOOS=$${platform%/*} GOARCH=$${platform#*/} CGO_ENABLED=0; \
-		echo "== $$platform"; \
-		go build ./... && go vet ./... || exit 1; \
+		for dir in $(filter-out $(HEAVY),$(MODULES)); do echo "== $$platform $$dir"; (cd $$dir && go build -o /dev/null ./... && go vet ./...); done; \
 	done
 
 .PHONY: test-32bit
