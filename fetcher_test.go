@@ -2,7 +2,6 @@ package wxtoken
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,24 +14,15 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/wxtoken/wxtoken/internal/endpoint"
 	"github.com/wxtoken/wxtoken/internal/fetchtest"
+	"github.com/wxtoken/wxtoken/internal/protocol"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
 // outcome names what the protocol makes of a fetch's error.
 func outcome(err error) string {
-	var refused *APIError
-	var unsent *endpoint.Unsent
-	switch {
-	case err == nil:
-		return "issued"
-	case errors.As(err, &refused):
-		return "refused"
-	case errors.As(err, &unsent):
-		return "not sent"
-	}
-	return "unknown"
+	names := [...]string{protocol.Issued: "issued", protocol.Denied: "refused", protocol.Unsent: "not sent", protocol.Unknown: "unknown"}
+	return names[resultOf(Token{}, time.Time{}, err).Outcome]
 }
 
 func TestFetchRequests(t *testing.T) {

@@ -5,11 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/http/httptrace"
 	"time"
 
 	"github.com/wxtoken/wxtoken/internal/endpoint"
 	"github.com/wxtoken/wxtoken/internal/guard"
+	"github.com/wxtoken/wxtoken/internal/protocol"
 )
 
 // A flight is one run of the protocol, on behalf of all callers of a Source. A
@@ -20,17 +20,20 @@ type flight struct {
 	judging bool // it is over when the refused token has been judged
 
 	// Used by the flight's goroutine alone.
-	view     view
-	raw      []byte        // what the cache holds; nil: nothing
-	record   record        // the same, decoded
-	known    bool          // raw and record are what this process last read or stored
-	pause    time.Duration // before the next read
-	failures int           // of the cache, in a row
-	trouble  error         // the last of them
+	view     protocol.View
+	raw      []byte          // what the cache holds; nil: nothing
+	record   protocol.Record // the same, decoded
+	known    bool            // raw and record are what this process last read or stored
+	pause    time.Duration   // before the next read
+	failures int             // of the cache, in a row
+	trouble  error           // the last of them
 	events   []Event
-	found    bool // good is closed
 
-	good chan struct{} // closed when the copy is known to be good, if it is
+	// Guarded by src.mu.
+	patience *time.Timer   // until the callers have waited long enough
+	since    time.Time     // when it was set
+	overdue  bool          // they have
+	news     chan struct{} // closed, and made anew, when there may be a token for them
 
 	// Written before done is closed, read after.
 	done    chan struct{}
@@ -40,20 +43,14 @@ type flight struct {
 	verdict error  // why that is still given out; nil if it is not
 }
 
-// failed is the error for a caller who wants a token.
-func (f *flight) failed() error {
-	if f.token.Value != "" {
-		return nil
-	}
-	return f.err
-}
-
 // depart starts a flight, which outlives ctx but keeps its values. s.mu is held.
 func (s *Source) depart(ctx context.Context, judging bool) {
-	f := &flight{src: s, started: time.Now(), judging: judging, view: s.view, good: make(chan struct{}), done: make(chan struct{})}
+	f := &flight{src: s, started: time.Now(), judging: judging, view: s.view, news: make(chan struct{}), done: make(chan struct{})}
+	f.since, f.patience = f.started, time.AfterFunc(s.rules.Patience(), f.losePatience)
 	s.flight = f
 	go func() {
-		f.token, f.err = f.run(untraced{context.WithoutCancel(ctx)})
+		f.token, f.err = f.run(guard.Detach(ctx))
+		f.patience.Stop()
 		s.mu.Lock()
 		s.flight, s.view = nil, f.view
 		s.remember(f.err)
@@ -65,18 +62,6 @@ func (s *Source) depart(ctx context.Context, judging bool) {
 	}()
 }
 
-// untraced is a ctx without its httptrace hooks: they are for a request of the
-// caller's own, and by HTTP/2 would see a fetch's path, which has the secret.
-type untraced struct{ context.Context }
-
-func (c untraced) Value(key any) any {
-	value := c.Context.Value(key)
-	if _, ok := value.(*httptrace.ClientTrace); ok {
-		return nil
-	}
-	return value
-}
-
 // remember keeps a failure for a growing while, up to the watch age, so that a
 // failing cache or platform sees a trickle of calls. s.mu is held.
 func (s *Source) remember(err error) {
@@ -84,7 +69,7 @@ func (s *Source) remember(err error) {
 		s.retryAt, s.backoff = time.Time{}, 0
 		return
 	}
-	s.backoff = min(max(2*s.backoff, s.rules.watch()/40), s.rules.watch())
+	s.backoff = min(max(2*s.backoff, s.rules.Watch()/40), s.rules.Watch())
 	s.retryAt = time.Now().Add(jitter(s.backoff))
 	var cool *CooldownError
 	if errors.As(err, &cool) && cool.Until.Before(s.retryAt) {
@@ -92,47 +77,46 @@ func (s *Source) remember(err error) {
 	}
 }
 
-// run does what decide says until there is a token to use, or no way to one.
+// run does what Decide says until there is a token to use, or no way to one.
 func (f *flight) run(ctx context.Context) (Token, error) {
 	rules := f.src.rules
 	// A pause of the process counts as no more than one fetch: a flight that was
 	// paused has not waited in vain, and must look around before it ends.
 	last, spent := f.started, time.Duration(0)
-	for ; spent < 6*rules.fetch; last, spent = time.Now(), spent+min(time.Since(last), rules.fetch) {
-		if f.failures >= 2 {
+	for ; spent < 6*rules.Fetch; last, spent = time.Now(), spent+min(time.Since(last), rules.Fetch) {
+		switch {
+		case f.failures >= 2:
 			return f.alone(ctx)
-		}
-		if !f.known {
+		case !f.known:
 			f.read(ctx)
 			continue
-		}
-		if judged := f.judge(ctx); judged && f.judging {
-			return Token{}, nil
-		} else if !judged {
+		case !f.judge(ctx):
 			continue
+		case f.judging:
+			return Token{}, nil
 		}
-		st := rules.decide(f.record, f.view, rand.Text(), time.Now())
-		switch st.do {
-		case use:
-			held, _ := f.view.held(time.Now())
-			return held.token(), nil
-		case fail:
-			return Token{}, st.err
-		case wait:
+		switch st := rules.Decide(f.record, f.view, rand.Text(), time.Now()); st.Do {
+		case protocol.Use:
+			held, _ := f.view.Held(time.Now())
+			return tokenOf(held), nil
+		case protocol.Fail:
+			return Token{}, cooldownError(st)
+		case protocol.Wait:
 			f.known, f.failures = false, 0
-		case ask:
-			f.ask(ctx)
-		case take:
-			f.view = st.after // the lease may be there although the swap does not say so
+		case protocol.Ask:
+			f.view.Fetched(f.fetch(ctx, f.view.LeaseEnds()))
+			f.commit("")
+		case protocol.Take:
+			f.view = st.After // the lease may be there although the swap does not say so
 			f.swap(ctx, st)
-		case swap:
+		case protocol.Swap:
 			f.swap(ctx, st)
-		case drop:
-			f.view = st.after
-			f.commit(st.event)
+		case protocol.Drop:
+			f.view = st.After
+			f.commit(EventKind(st.Event))
 		}
 	}
-	f.trouble = fmt.Errorf("wxtoken: no token after %s: other processes take the lease and do not finish, or the cache stores nothing", 6*rules.fetch)
+	f.trouble = fmt.Errorf("wxtoken: no token after %s: other processes take the lease and do not finish, or the cache stores nothing", 6*rules.Fetch)
 	return f.alone(ctx)
 }
 
@@ -143,12 +127,12 @@ func (f *flight) read(ctx context.Context) {
 	time.Sleep(jitter(f.pause))
 	f.pause = min(max(f.pause*3/2, 5*time.Millisecond), 30*time.Millisecond)
 	readAt := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, s.rules.cacheCall())
+	ctx, cancel := context.WithTimeout(ctx, s.rules.CacheCall())
 	defer cancel()
 	raw, err := guard.Call(ctx, "Cache.Get", func(ctx context.Context) ([]byte, error) {
 		return s.cache.Get(ctx, s.key)
 	})
-	var r record
+	var r protocol.Record
 	switch {
 	case errors.Is(err, ErrCacheMiss):
 		raw = nil
@@ -157,35 +141,35 @@ func (f *flight) read(ctx context.Context) {
 		return
 	default:
 		raw = append([]byte{}, raw...) // an empty value is not an absent one
-		r, err = decode(raw, s.seal)
-		if errors.Is(err, errGarbage) {
+		r, err = protocol.Decode(raw, s.seal)
+		if err != nil {
 			f.report(Event{Kind: EventCacheError, Err: err})
-		} else if err != nil {
+		}
+		if err != nil && !errors.Is(err, protocol.ErrGarbage) {
 			f.failures, f.trouble = 2, err
-			f.report(Event{Kind: EventCacheError, Err: err})
 			return
 		}
 	}
 	f.raw, f.record, f.known = raw, r, true
-	if f.view.observe(r, readAt, time.Now()) {
+	if f.view.Observe(r, readAt, time.Now()) {
 		f.commit(EventAdopt)
 	} else {
 		f.commit("")
 	}
 }
 
-// swap stores st.next in place of what was read. Unless the cache says that it
+// swap stores st.Next in place of what was read. Unless the cache says that it
 // did, the outcome is unknown, and the record must be read again.
-func (f *flight) swap(ctx context.Context, st step) bool {
+func (f *flight) swap(ctx context.Context, st protocol.Step) bool {
 	s := f.src
 	now := time.Now()
-	raw, err := encode(st.next, s.seal)
+	raw, err := protocol.Encode(st.Next, s.seal)
 	stored := false
 	if err == nil {
-		ctx, cancel := context.WithTimeout(ctx, s.rules.cacheCall())
+		ctx, cancel := context.WithTimeout(ctx, s.rules.CacheCall())
 		defer cancel()
 		stored, err = guard.Call(ctx, "Cache.CompareAndSwap", func(ctx context.Context) (bool, error) {
-			return s.cache.CompareAndSwap(ctx, s.key, f.raw, raw, st.next.ttl(now))
+			return s.cache.CompareAndSwap(ctx, s.key, f.raw, raw, st.Next.TTL(now))
 		})
 	}
 	if err != nil {
@@ -196,15 +180,16 @@ func (f *flight) swap(ctx context.Context, st step) bool {
 		return false
 	}
 	f.failures = 0
-	f.raw, f.record, f.view = raw, st.next, st.after
-	f.view.observe(st.next, now, time.Now())
-	f.commit(st.event)
+	f.raw, f.record, f.view = raw, st.Next, st.After
+	f.view.Observe(st.Next, now, time.Now())
+	f.commit(EventKind(st.Event))
 	return true
 }
 
+// stumble notes that the cache failed.
 func (f *flight) stumble(err error) {
 	f.failures++
-	f.view.claim.kept = f.view.claim.outcome == issued
+	f.view.CacheFailed()
 	f.trouble = fmt.Errorf("%w: %w", ErrCacheUnavailable, err)
 	f.report(Event{Kind: EventCacheError, Err: err})
 }
@@ -217,107 +202,115 @@ func (f *flight) commit(kind EventKind) {
 	s.mu.Lock()
 	s.view = f.view
 	s.heat(time.Now())
+	f.announce()
 	s.mu.Unlock()
-	if !f.found && s.hot.Load() != nil && f.view.claim.outcome != issued {
-		f.found = true
-		close(f.good)
-	}
-	switch kind {
-	case "":
-	case EventAdopt:
-		f.report(Event{Kind: kind, ExpiresAt: time.UnixMilli(f.view.copy.ExpiresAt)})
-	default:
+	if kind == EventAdopt {
+		f.report(Event{Kind: kind, ExpiresAt: tokenOf(f.view.Copy).ExpiresAt})
+	} else if kind != "" {
 		f.report(Event{Kind: kind})
 	}
 }
 
-// ask fetches under this process's lease, and never for longer than it lasts.
-func (f *flight) ask(ctx context.Context) {
-	c := &f.view.claim
-	c.token, c.err = f.fetch(ctx, c.ends)
-	c.outcome = outcomeOf(c.err)
-	f.commit("")
+// offers reports whether callers who wait can have the held token: a copy that
+// the record has confirmed, or any once they have waited long enough, as the
+// cache must be slow or dead. src.mu is held.
+func (f *flight) offers() bool {
+	return f.overdue || f.src.hot.Load() != nil && !f.src.view.Unpublished()
+}
+
+// announce wakes the callers who wait, if there may be a token for them. src.mu
+// is held.
+func (f *flight) announce() {
+	if f.offers() {
+		close(f.news)
+		f.news = make(chan struct{})
+	}
+}
+
+// losePatience is for a cache that is slow or dead, of which the callers have
+// waited a moment. A moment that took twice as long was a pause of the process,
+// in which the flight stood still as well.
+func (f *flight) losePatience() {
+	f.src.mu.Lock()
+	defer f.src.mu.Unlock()
+	moment := f.src.rules.Patience()
+	if now := time.Now(); now.Sub(f.since) > 2*moment {
+		f.since = now
+		f.patience.Reset(moment)
+		return
+	}
+	f.overdue = true
+	f.announce()
 }
 
 // fetch asks the platform, once, and ends by the deadline.
-func (f *flight) fetch(ctx context.Context, deadline time.Time) (record, error) {
+func (f *flight) fetch(ctx context.Context, deadline time.Time) protocol.Result {
 	s := f.src
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, min(s.rules.fetch, deadline.Sub(start)))
+	ctx, cancel := context.WithTimeout(ctx, min(s.rules.Fetch, deadline.Sub(start)))
 	defer cancel()
 	t, err := guard.Call(ctx, "Fetcher.Fetch", s.fetcher.Fetch)
 	if err == nil && (!t.Valid() || !endpoint.Printable(t.Value)) {
-		err = errors.New("wxtoken: the Fetcher returned a token that is empty or over, or has a space, control or non-ASCII byte; check its Value and ExpiresAt")
+		t, err = Token{}, errors.New("wxtoken: the Fetcher returned a token that is empty or over, or has a space, control or non-ASCII byte; check its Value and ExpiresAt")
 	}
-	e := Event{Kind: EventFetch, Duration: time.Since(start), Err: err}
-	if err != nil {
-		f.report(e)
-		return record{}, err
+	f.report(Event{Kind: EventFetch, Duration: time.Since(start), ExpiresAt: t.ExpiresAt, Err: err})
+	return resultOf(t, start, err)
+}
+
+// resultOf is what a fetch that was begun at sent means to the protocol.
+func resultOf(t Token, sent time.Time, err error) protocol.Result {
+	var refusal *APIError
+	var unsent *endpoint.Unsent
+	switch {
+	case err == nil:
+		r := protocol.Record{Token: t.Value, IssuedAt: sent.UnixMilli(), ExpiresAt: t.ExpiresAt.UnixMilli()}
+		return protocol.Result{Outcome: protocol.Issued, Token: r}
+	case errors.As(err, &unsent):
+		return protocol.Result{Outcome: protocol.Unsent, Err: err}
+	case errors.As(err, &refusal):
+		return protocol.Result{Outcome: protocol.Denied, Code: refusal.Code, Message: refusal.Message, Err: err}
 	}
-	e.ExpiresAt = t.ExpiresAt
-	f.report(e)
-	return record{Token: t.Value, IssuedAt: start.UnixMilli(), ExpiresAt: t.ExpiresAt.UnixMilli()}, nil
+	return protocol.Result{Outcome: protocol.Unknown, Err: err}
+}
+
+func tokenOf(r protocol.Record) Token {
+	return Token{Value: r.Token, ExpiresAt: time.UnixMilli(r.ExpiresAt)}
+}
+
+// cooldownError tells why the platform is not asked now.
+func cooldownError(st protocol.Step) error {
+	switch cause := st.Cause; {
+	case cause.Err != nil:
+		return &CooldownError{st.Until, cause.Err}
+	case cause.Outcome == protocol.Denied:
+		return &CooldownError{st.Until, &APIError{cause.Code, cause.Message}}
+	default:
+		return &CooldownError{st.Until, fmt.Errorf("wxtoken: the last fetch failed: %s; see the log of the process that made it", cause.Message)}
+	}
 }
 
 // alone makes do without the cache: with the token at hand, or with a fetch if
 // that can harm nobody.
 func (f *flight) alone(ctx context.Context) (Token, error) {
-	rules := f.src.rules
-	now := time.Now()
-	held, usable := f.view.held(now)
-	if rules.repeatable && errors.Is(f.trouble, ErrCacheUnavailable) && rules.due(held, f.view, now) {
-		err := rules.cooling(record{}, f.view, now)
-		if err == nil {
-			held, err = f.fetch(ctx, now.Add(rules.fetch))
-			f.view.fetchedAlone(held, err, now)
-		}
-		if err != nil && !usable {
-			return Token{}, errors.Join(err, f.trouble)
+	s := f.src
+	err := f.trouble
+	if errors.Is(f.trouble, ErrCacheUnavailable) {
+		now := time.Now()
+		switch st := s.rules.Alone(f.view, now); st.Do {
+		case protocol.Fail:
+			err = errors.Join(cooldownError(st), f.trouble)
+		case protocol.Ask:
+			result := f.fetch(ctx, now.Add(s.rules.Fetch))
+			f.view.FetchedAlone(result, now)
+			err = errors.Join(result.Err, f.trouble)
 		}
 	}
 	f.commit("")
-	f.src.mu.Lock()
-	held, usable = f.src.held(time.Now())
-	f.src.mu.Unlock()
-	if !usable {
-		return Token{}, f.trouble
-	}
-	return held.token(), f.trouble
-}
-
-// judge deals with the token that Invalidate was told is bad. It reports false
-// if the record must be read again first.
-func (f *flight) judge(ctx context.Context) bool {
-	s := f.src
 	s.mu.Lock()
-	token := s.refused
+	t, usable := s.held(time.Now())
 	s.mu.Unlock()
-	if token == "" {
-		return true
+	if usable {
+		return t, f.trouble
 	}
-	believed, err := s.rules.judge(f.record, f.view, token, time.Now())
-	if believed {
-		next := f.record
-		next.Rejected = true
-		next.Seq++
-		next.Early++
-		if !f.swap(ctx, step{next: next, after: f.view, event: EventReject}) {
-			return false
-		}
-	}
-	if token == f.view.copy.Token && f.record.Token == "" {
-		f.view.copy.Rejected = true // the store lost the record, and the copy is no good
-		f.commit("")
-	}
-	switch {
-	case errors.Is(err, errConflict):
-		f.report(Event{Kind: EventConflict, Err: err})
-	case believed && f.record.Early > 3:
-		f.report(Event{Kind: EventConflict, Err: errConflict})
-	}
-	f.judged, f.verdict = token, err
-	s.mu.Lock()
-	s.refused = ""
-	s.mu.Unlock()
-	return true
+	return Token{}, err
 }

@@ -3,10 +3,13 @@ package wxtoken
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken/internal/protocol"
 )
 
 // A process that was paused in a flight learns, when it goes on, what the others
@@ -15,8 +18,42 @@ func TestFlightGoesOnAfterAPause(t *testing.T) {
 	s := New(FetcherFunc("app", func(context.Context) (Token, error) {
 		return Token{Value: "token-1", ExpiresAt: time.Now().Add(time.Hour)}, nil
 	}), nil)
-	f := &flight{src: s, started: time.Now().Add(-10 * time.Minute), good: make(chan struct{})}
+	f := &flight{src: s, started: time.Now().Add(-10 * time.Minute), news: make(chan struct{})}
 	tok, err := f.run(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, "token-1", tok.Value)
+}
+
+// Callers do not lose patience over a pause of the process, in which the flight
+// stood still as well.
+func TestPatienceOutlastsAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(FetcherFunc("app", func(ctx context.Context) (Token, error) {
+			<-ctx.Done()
+			return Token{}, ctx.Err()
+		}), nil)
+		s.mu.Lock()
+		s.depart(t.Context(), false)
+		f := s.flight
+		f.since = f.since.Add(-10 * time.Minute)
+		s.mu.Unlock()
+		overdue := func(after time.Duration) bool {
+			time.Sleep(after)
+			synctest.Wait()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return f.overdue
+		}
+		assert.False(t, overdue(time.Second), "the timer came ten minutes late")
+		assert.True(t, overdue(time.Second))
+		<-f.done
+	})
+}
+
+func TestEventsOfTheProtocol(t *testing.T) {
+	for name, kind := range map[string]EventKind{
+		protocol.Takeover: EventTakeover, protocol.LeaseLost: EventLeaseLost, protocol.Restore: EventRestore, protocol.Reject: EventReject,
+	} {
+		assert.Equal(t, name, string(kind))
+	}
 }

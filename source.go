@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/wxtoken/wxtoken/internal/protocol"
 )
 
 // A Source hands out the one valid token of a credential, and sees to it that
@@ -18,9 +20,9 @@ import (
 type Source struct {
 	fetcher Fetcher
 	cache   Cache
-	rules   rules
+	rules   protocol.Rules
 	key     string
-	seal    sealer
+	seal    protocol.Sealer
 
 	observer func(Event)  // nil: none
 	logger   *slog.Logger // nil: none
@@ -29,13 +31,13 @@ type Source struct {
 	// at anything else; a timer clears it. It makes the common path one load.
 	hot atomic.Pointer[Token]
 
-	mu      sync.Mutex // guards what follows
-	view    view       // changed only by the flight under way
-	flight  *flight    // nil: none
-	refused string     // a value that Invalidate was given and no flight has judged
-	refusal time.Time  // when it was given last
-	failure error      // of the last flight; nil after one that succeeded
-	retryAt time.Time  // while it is remembered, no new flight before this
+	mu      sync.Mutex    // guards what follows
+	view    protocol.View // changed only by the flight under way
+	flight  *flight       // nil: none
+	refused string        // a value that Invalidate was given and no flight has judged
+	refusal time.Time     // when it was given last
+	failure error         // of the last flight; nil after one that succeeded
+	retryAt time.Time     // while it is remembered, no new flight before this
 	backoff time.Duration
 }
 
@@ -51,13 +53,13 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 	}
 	o := newOptions(opts)
 	s := &Source{fetcher: f, cache: c, key: o.prefix + f.Key(), observer: o.observer, logger: o.logger}
-	s.seal = sealer{keys: o.keys, cacheKey: s.key}
-	s.rules = rules{fetch: o.fetchTimeout, local: o.localAge, ahead: jitter(o.refreshAhead)}
+	s.seal = protocol.Sealer{Keys: o.keys, CacheKey: s.key}
+	s.rules = protocol.Rules{Fetch: o.fetchTimeout, Local: o.localAge, Ahead: jitter(o.refreshAhead)}
 	if r, ok := f.(interface{ Repeatable() bool }); ok {
-		s.rules.repeatable = r.Repeatable()
+		s.rules.Repeatable = r.Repeatable()
 	}
 	if p, ok := f.(interface{ fingerprint(salt string) string }); ok {
-		s.rules.fingerprint = p.fingerprint(s.key)
+		s.rules.Fingerprint = p.fingerprint(s.key)
 	}
 	return s
 }
@@ -86,7 +88,7 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 		if f != nil {
 			t, err = s.await(ctx, f)
 		}
-		if err == nil && t.Value != "" {
+		if t.Value != "" {
 			return t, nil
 		}
 		if err != nil && !waitOut(ctx, err) {
@@ -100,17 +102,12 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	held, usable := s.held(now)
-	soft, hard := s.rules.ages(s.view)
-	var t Token
-	if usable {
-		t = held.token()
-		if !passed(now, soft) {
-			s.heat(now)
-			return t, nil, nil
-		}
-	}
+	t, usable := s.held(now)
+	soft, hard := s.rules.Ages(&s.view)
 	switch {
+	case usable && !protocol.Passed(now, soft):
+		s.heat(now)
+		return t, nil, nil
 	case s.flight != nil:
 	case now.Before(s.retryAt):
 		if usable {
@@ -122,60 +119,35 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	default:
 		s.depart(ctx, false)
 	}
-	failing := s.failure != nil && s.flight.started.Before(s.retryAt.Add(s.rules.watch()))
-	if usable && (failing || !passed(now, hard)) {
+	failing := s.failure != nil && s.flight.started.Before(s.retryAt.Add(s.rules.Watch()))
+	if usable && (failing || !protocol.Passed(now, hard)) {
 		return t, nil, nil
 	}
 	return Token{}, s.flight, nil
 }
 
-// held is the token to give out. One that an API refused is kept back until a
-// flight has judged it; if none can, since the cache is down, then for the watch
-// age, as the platform now and then refuses a good one. s.mu is held.
-func (s *Source) held(now time.Time) (record, bool) {
-	r, usable := s.view.held(now)
-	return r, usable && (r.Token != s.refused || now.Sub(s.refusal) >= s.rules.watch())
-}
-
-// await waits for f, or until f has found that the copy is good; what f goes on
-// to do is for later callers. After a moment, any copy or token not yet published
-// is better than nothing, as the cache must be slow or dead; unless f has found
-// that it is no good. A moment that took twice as long was a pause of the process,
-// in which f stood still as well. Without an error and without a token, f did not
-// look for one.
+// await waits for f, or until f offers the held token; what f goes on to do is
+// for later callers. Who has to leave takes whatever there is. Without an error
+// and without a token, f did not look for one.
 func (s *Source) await(ctx context.Context, f *flight) (Token, error) {
-	moment := s.rules.patience()
-	impatient := time.NewTimer(moment)
-	defer impatient.Stop()
-	good := f.good
+	var ended error
 	for {
-		var err error
-		began := time.Now()
+		s.mu.Lock()
+		t, usable := s.held(time.Now())
+		offered, news := f.offers(), f.news
+		s.mu.Unlock()
+		if usable && (offered || ended != nil) {
+			return t, nil
+		}
+		if ended != nil {
+			return Token{}, ended
+		}
 		select {
 		case <-f.done:
-		case <-good:
-			good = nil
-		case <-impatient.C:
-			impatient.Reset(moment)
-			if time.Since(began) > 2*moment {
-				continue
-			}
+			return f.token, f.err
+		case <-news:
 		case <-ctx.Done():
-			err = fmt.Errorf("wxtoken: waiting for a token: %w", context.Cause(ctx))
-		}
-		select {
-		case <-f.done: // what is there beats a cancellation that came with it
-			return f.token, f.failed()
-		default:
-		}
-		s.mu.Lock()
-		held, usable := s.held(time.Now())
-		s.mu.Unlock()
-		if usable {
-			return held.token(), nil
-		}
-		if err != nil {
-			return Token{}, err
+			ended = fmt.Errorf("wxtoken: waiting for a token: %w", context.Cause(ctx))
 		}
 	}
 }
@@ -208,93 +180,27 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// passed reports whether t is over by either clock: the monotonic one stands
-// still while a machine is suspended, the wall clock may be set back.
-func passed(now, t time.Time) bool {
-	return !now.Before(t) || !now.Round(0).Before(t.Round(0))
+// held is the token to give out. One that an API refused is kept back until a
+// flight has judged it; if none can, since the cache is down, then for the watch
+// age, as the platform now and then refuses a good one. s.mu is held.
+func (s *Source) held(now time.Time) (Token, bool) {
+	r, usable := s.view.Held(now)
+	keptBack := r.Token == s.refused && now.Sub(s.refusal) < s.rules.Watch()
+	return tokenOf(r), usable && !keptBack
 }
 
 // heat lets Token return the held token without a lock until its soft age, and
 // leaves no timer behind for longer. s.mu is held.
 func (s *Source) heat(now time.Time) {
-	held, usable := s.held(now)
-	soft, _ := s.rules.ages(s.view)
-	left := min(soft.Sub(now), held.left(now))
+	t, usable := s.held(now)
+	soft, _ := s.rules.Ages(&s.view)
+	left := min(soft.Sub(now), t.ExpiresAt.Sub(now))
 	if !usable || left <= 0 {
 		s.hot.Store(nil)
 		return
 	}
-	t := held.token()
 	s.hot.Store(&t)
 	time.AfterFunc(left, func() { s.hot.CompareAndSwap(&t, nil) })
-}
-
-// Invalidate tells that an API refused a token, by errcode 40001, 40014 or
-// 42001. It makes no fetch: the next Token does, if rejected is still the shared
-// token. An old value kills nothing, and any number of reports of the same one
-// cause one fetch.
-//
-// Nil says that rejected is no longer given out. An error says why it still is:
-// the cache did not answer (ErrCacheUnavailable), ctx ended, or the refusal is
-// not believed, since the token is younger than WithFetchTimeout or since tokens
-// are refused again and again; then another system is likely to fetch for the
-// same app. While the cache does not answer, a refused token is kept back for a
-// 22nd of WithLocalAge (2 s) after each report, and Token gives an error instead.
-func (s *Source) Invalidate(ctx context.Context, rejected string) error {
-	started := time.Now()
-	defer func() {
-		s.mu.Lock()
-		if s.refused == rejected { // else it is not kept back, or another one is
-			s.refusal = time.Now()
-		}
-		s.mu.Unlock()
-	}()
-	for rejected != "" {
-		f, wait, err := s.accuse(ctx, rejected)
-		if f == nil && err == nil {
-			return nil
-		}
-		if f != nil {
-			select {
-			case <-f.done:
-			case <-ctx.Done():
-				return fmt.Errorf("wxtoken: invalidating a token: %w", context.Cause(ctx))
-			}
-			if f.judged == rejected {
-				return f.verdict
-			}
-			err = f.err
-		}
-		if err != nil && (time.Since(started)+wait > s.rules.patience() || !sleep(ctx, wait)) {
-			return err
-		}
-	}
-	return nil
-}
-
-// accuse notes the refused value for a flight to judge, unless it is known not
-// to be given out. Without a flight, it gives the failure that is remembered and
-// for how long.
-func (s *Source) accuse(ctx context.Context, rejected string) (*flight, time.Duration, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	held, usable := s.view.held(now)
-	if usable && held.Token != rejected || held.Token == rejected && held.Rejected {
-		return nil, 0, nil
-	}
-	if s.refused == "" || held.Token == rejected {
-		s.refused = rejected // else this one's turn comes after that of another
-		s.refusal = now
-		s.hot.Store(nil)
-	}
-	if s.flight == nil {
-		if wait := s.retryAt.Sub(now); wait > 0 {
-			return nil, wait, s.failure
-		}
-		s.depart(ctx, true)
-	}
-	return s.flight, 0, nil
 }
 
 // Run keeps the token fresh, calls or no calls, until ctx ends, and returns
@@ -316,12 +222,12 @@ func (s *Source) Run(ctx context.Context) error {
 			}
 		}
 		s.mu.Lock()
-		next, _ := s.rules.ages(s.view)
+		next, _ := s.rules.Ages(&s.view)
 		if s.failure != nil {
 			next = s.retryAt
 		}
 		s.mu.Unlock()
-		sleep(ctx, max(time.Until(next), s.rules.watch()/10))
+		sleep(ctx, max(time.Until(next), s.rules.Watch()/10))
 	}
 	return ctx.Err()
 }

@@ -4,6 +4,7 @@ package guard
 import (
 	"context"
 	"fmt"
+	"net/http/httptrace"
 	"runtime"
 
 	"github.com/wxtoken/wxtoken/internal/endpoint"
@@ -48,4 +49,19 @@ func Call[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 	default:
 		return none, fmt.Errorf("wxtoken: %s did not return in time: %w", name, ctx.Err())
 	}
+}
+
+// Detach is a ctx that does not end and keeps ctx's values but for its httptrace
+// hooks: they are for a request of the caller's own, and by HTTP/2 would see a
+// fetch's path, which has the secret.
+func Detach(ctx context.Context) context.Context { return untraced{context.WithoutCancel(ctx)} }
+
+type untraced struct{ context.Context }
+
+func (c untraced) Value(key any) any {
+	value := c.Context.Value(key)
+	if _, ok := value.(*httptrace.ClientTrace); ok {
+		return nil
+	}
+	return value
 }

@@ -1,4 +1,4 @@
-package wxtoken
+package protocol
 
 import (
 	"errors"
@@ -18,27 +18,27 @@ func FuzzDecodeRecord(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	plain, sealed := sealer{}, sealer{keys: [][32]byte{{1}}, cacheKey: "k"}
+	plain, sealed := Sealer{}, Sealer{Keys: [][32]byte{{1}}, CacheKey: "k"}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		for _, seal := range []sealer{plain, sealed} {
-			r, err := decode(raw, seal)
+		for _, seal := range []Sealer{plain, sealed} {
+			r, err := Decode(raw, seal)
 			if err != nil {
-				require.True(t, errors.Is(err, errGarbage) || errors.Is(err, errNewer) || errors.Is(err, errNoKey), "%v", err)
+				require.True(t, errors.Is(err, ErrGarbage) || errors.Is(err, ErrNewer) || errors.Is(err, ErrNoKey), "%v", err)
 				continue
 			}
-			again, err := encode(r, seal)
+			again, err := Encode(r, seal)
 			require.NoError(t, err)
-			same, err := decode(again, seal)
+			same, err := Decode(again, seal)
 			require.NoError(t, err)
 			require.Equal(t, r, same)
 
 			// What can be decoded can be decided on.
 			now := time.UnixMilli(1_800_000_000_000)
-			var v view
-			v.observe(r, now, now)
-			ru := rules{fetch: 10 * time.Second, local: 45 * time.Second, ahead: 5 * time.Minute}
-			require.NotPanics(t, func() { ru.decide(r, v, "nonce", now) })
-			assert.Positive(t, r.ttl(now))
+			var v View
+			v.Observe(r, now, now)
+			ru := Rules{Fetch: 10 * time.Second, Local: 45 * time.Second, Ahead: 5 * time.Minute}
+			require.NotPanics(t, func() { ru.Decide(r, v, "nonce", now) })
+			assert.Positive(t, r.TTL(now))
 		}
 	})
 }

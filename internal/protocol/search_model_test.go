@@ -1,6 +1,6 @@
 //go:build !race
 
-package wxtoken
+package protocol
 
 import (
 	"fmt"
@@ -24,7 +24,7 @@ const (
 )
 
 // modelRules keep the order of the default durations, with fewer ticks between.
-var modelRules = rules{fetch: 10 * time.Second, local: 27 * time.Second, ahead: 5 * time.Minute}
+var modelRules = Rules{Fetch: 10 * time.Second, Local: 27 * time.Second, Ahead: 5 * time.Minute}
 
 var jumps = []struct {
 	d    time.Duration
@@ -60,7 +60,7 @@ type request struct {
 }
 
 // A cast is a CAS whose process has given up on it, and that may yet take effect.
-type cast struct{ old, next record }
+type cast struct{ old, next Record }
 
 // excuse says which of the causes that protocol.md admits for a silent state
 // has come about since the record last held the latest token.
@@ -73,8 +73,8 @@ const (
 )
 
 type world struct {
-	store, prev record
-	latest      record // the token issued last
+	store, prev Record
+	latest      Record // the token issued last
 	procs       [maxProcs]*proc
 	n           int  // how many there are
 	leases      int  // how many more may be taken; none: -1
@@ -83,7 +83,7 @@ type world struct {
 	casts       []cast
 	nonces      int
 	excuse      excuse
-	lost        record // what the store held before it went back, while a process knows it
+	lost        Record // what the store held before it went back, while a process knows it
 	wrong       string // a rule broken by the last action
 }
 
@@ -139,7 +139,7 @@ func (w *world) moves(faults bool) []move {
 		m.land(i)
 	}
 	for i, p := range w.procs[:w.n] {
-		if w.refuses && p.phase == idle && !p.paused && p.view.copy.Token != w.latest.Token {
+		if w.refuses && p.phase == idle && !p.paused && p.view.Copy.Token != w.latest.Token {
 			m.refuse(i)
 		}
 	}
@@ -158,8 +158,8 @@ func (w *world) moves(faults bool) []move {
 		for i, p := range w.procs[:w.n] {
 			m.breakages(i, p)
 		}
-		if !same(w.store, record{}) {
-			m.storeTo(record{}, "flush", "the store loses the record")
+		if !same(w.store, Record{}) {
+			m.storeTo(Record{}, "flush", "the store loses the record")
 		}
 		if !same(w.prev, w.store) {
 			m.storeTo(w.prev, "fall-back", "the store goes back")
@@ -180,7 +180,7 @@ func (w *world) absolve() {
 
 // claimed reports whether a process still has a lease to settle.
 func (w *world) claimed() bool {
-	return slices.ContainsFunc(w.procs[:w.n], func(p *proc) bool { return p.view.claim.nonce != "" })
+	return slices.ContainsFunc(w.procs[:w.n], func(p *proc) bool { return p.view.claim != nil })
 }
 
 // quiet reports whether all processes have leisure, so that time can pass.
@@ -207,7 +207,7 @@ func (m *mover) settle(what string, i int, w *world, fault string) {
 		}
 		p := w.procs[i]
 		p.local(w, i)
-		if p.view.claim.nonce == "" {
+		if p.view.claim == nil {
 			p.debt = 0
 		}
 	}
@@ -245,7 +245,7 @@ func (m *mover) steps(i int, old *proc) {
 		if p.stored {
 			what = p.purpose()
 			w.checkWrite(p)
-			w.write(p.st.next, p.st.event == EventRestore)
+			w.write(p.st.Next, p.st.Event == Restore)
 		}
 		m.settle(what, i, w, "")
 	}
@@ -257,7 +257,7 @@ func (m *mover) breakages(i int, old *proc) {
 	fault := func(kind, what string) {
 		m.out = append(m.out, move{deed: deed{what: what, proc: i + 1}, world: w, fault: kind})
 	}
-	if old.phase != idle || old.view.copy.Token != "" || old.view.claim.nonce != "" {
+	if old.phase != idle || old.view.Copy.Token != "" || old.view.claim != nil {
 		w.crash(i, p)
 		fault("crash", "crashes and restarts")
 	}
@@ -276,7 +276,7 @@ func (m *mover) breakages(i int, old *proc) {
 		fault("no cache", "cannot reach the cache")
 	case swapping:
 		if same(p.record, w.store) {
-			w.casts = append(w.casts, cast{p.record, p.st.next})
+			w.casts = append(w.casts, cast{p.record, p.st.Next})
 		}
 		p.miss()
 		fault("CAS unanswered", "gets no reply to its CAS")
@@ -285,7 +285,7 @@ func (m *mover) breakages(i int, old *proc) {
 		m.settle("gets no reply to its fetch", i, w, "fetch unanswered")
 		w, p = m.w.with(i)
 		w.requests = slices.DeleteFunc(w.requests, func(r request) bool { return r.by == i })
-		p.fetched(record{}, &APIError{Code: -1, Message: "busy"})
+		p.fetched(Result{Outcome: Denied, Code: -1})
 		m.settle("is told that the platform is busy", i, w, "busy")
 	}
 }
@@ -313,29 +313,26 @@ func (m *mover) land(r int) {
 // made one action: of two who do so at once, one has its CAS refused.
 func (m *mover) refuse(i int) {
 	w, p := m.w.with(i)
-	token := p.view.copy.Token
-	p.view.observe(w.store, noon, noon)
-	if believed, _ := modelRules.judge(w.store, p.view, token, noon); !believed {
+	token := p.view.Copy.Token
+	p.view.Observe(w.store, noon, noon)
+	st := modelRules.Refuse(w.store, p.view, token, noon)
+	if st.Do != Swap {
 		return
 	}
-	next := w.store
-	next.Rejected = true
-	next.Seq++
-	next.Early++
-	w.write(next, false)
-	p.view.observe(next, noon, noon)
+	w.write(st.Next, false)
+	p.view.Observe(st.Next, noon, noon)
 	m.out = append(m.out, move{deed: deed{what: "has its token refused", proc: i + 1}, call: true, world: w})
 }
 
 // storeTo is a fault of the store.
-func (m *mover) storeTo(r record, kind, what string) {
+func (m *mover) storeTo(r Record, kind, what string) {
 	w, _ := m.w.with(0)
 	was := w.store
 	w.write(r, false)
 	if r.Epoch == "" {
 		w.forget()
 	} else if w.lost = was; !w.knows() {
-		w.lost, w.excuse = record{}, w.excuse|wentBack
+		w.lost, w.excuse = Record{}, w.excuse|wentBack
 	}
 	m.out = append(m.out, move{deed: deed{what: what}, world: w, fault: kind})
 }
@@ -343,36 +340,36 @@ func (m *mover) storeTo(r record, kind, what string) {
 // knows reports whether a process still knows what the store has lost.
 func (w *world) knows() bool {
 	return slices.ContainsFunc(w.procs[:w.n], func(p *proc) bool {
-		c := p.view.copy
+		c := p.view.Copy
 		return c.Epoch == w.lost.Epoch && c.Seq == w.lost.Seq && p.view.newer(w.store, noon)
 	})
 }
 
 // issue makes the token of the fetch under the lease nonce. Its name tells.
-func issue(nonce string) record {
-	return record{Token: "t" + nonce, IssuedAt: noon.UnixMilli(), ExpiresAt: noon.Add(fresh).UnixMilli()}
+func issue(nonce string) Record {
+	return Record{Token: "t" + nonce, IssuedAt: noon.UnixMilli(), ExpiresAt: noon.Add(fresh).UnixMilli()}
 }
 
 // write changes the store. A late CAS that meets another record than its own has
 // been refused. A store that went back is put right only by who restores it first.
-func (w *world) write(r record, restored bool) {
+func (w *world) write(r Record, restored bool) {
 	w.prev, w.store = w.store, r
 	w.casts = slices.DeleteFunc(w.casts, func(c cast) bool { return !same(c.old, r) })
 	if w.lost.Epoch != "" && (!restored || r.Seq <= w.lost.Seq) {
 		w.excuse |= wentBack
 	}
-	w.lost = record{}
+	w.lost = Record{}
 }
 
 // checkWrite looks at what p is about to store: a token may be written only
 // under the lease that fetched it (I1), or back into a store that lost it.
 func (w *world) checkWrite(p *proc) {
-	next := p.st.next
+	next := p.st.Next
 	next.Version = recordVersion
 	switch {
 	case !next.sane():
 		w.wrong = "wrote what it would not read"
-	case next.Token == w.store.Token || p.st.event == EventRestore:
+	case next.Token == w.store.Token || p.st.Event == Restore:
 	case next.Token != "t"+w.store.Lease:
 		w.wrong = "I1: wrote a token under another lease than its own"
 	}
@@ -385,13 +382,13 @@ func (w *world) forget() {
 		w.requests[i].excuse |= forgotten
 	}
 	for i, p := range w.procs[:w.n] {
-		if p.view.claim.nonce == "" {
+		if p.view.claim == nil {
 			continue
 		}
 		c := *p
 		c.debt |= forgotten
 		w.procs[i] = &c
-		if r := w.request(c.view.claim.nonce); r != nil {
+		if r := w.request(c.view.claim); r != nil {
 			r.excuse &^= forgotten
 		}
 	}
@@ -400,20 +397,23 @@ func (w *world) forget() {
 // crash ends process i, whose claim nobody settles now.
 func (w *world) crash(i int, p *proc) {
 	w.disown(i)
-	if r := w.request(p.view.claim.nonce); r != nil {
+	if r := w.request(p.view.claim); r != nil {
 		r.excuse |= p.debt
 	} else {
 		w.excuse |= p.debt
 	}
 	*p = proc{}
 	if w.lost.Epoch != "" && !w.knows() {
-		w.lost, w.excuse = record{}, w.excuse|wentBack
+		w.lost, w.excuse = Record{}, w.excuse|wentBack
 	}
 }
 
-// request is the one under the lease nonce that is still on its way, or nil.
-func (w *world) request(nonce string) *request {
-	if i := slices.IndexFunc(w.requests, func(r request) bool { return r.nonce == nonce }); i >= 0 {
+// request is the one under c that is still on its way, or nil.
+func (w *world) request(c *claim) *request {
+	if c == nil {
+		return nil
+	}
+	if i := slices.IndexFunc(w.requests, func(r request) bool { return r.nonce == c.nonce }); i >= 0 {
 		return &w.requests[i]
 	}
 	return nil

@@ -1,12 +1,9 @@
 //go:build !race
 
-package wxtoken
+package protocol
 
 import (
-	"errors"
 	"strconv"
-
-	"github.com/wxtoken/wxtoken/internal/endpoint"
 )
 
 // phase is what a process is about to do. Upon the ones marked local it goes
@@ -34,11 +31,11 @@ func (p phase) local() bool {
 type proc struct {
 	phase  phase
 	paused bool
-	view   view
-	record record // flight.record, and flight.raw; zero: absent
-	reply  record // in heard: what was read; in fetched: the token
+	view   View
+	record Record // flight.record, and flight.raw; zero: absent
+	reply  Record // in heard: what was read; in fetched: the token
 	stored bool   // in swapped: the reply
-	st     *step  // in swapping and swapped
+	st     *Step  // in swapping and swapped
 
 	debt excuse // for a silence if the process dies before it settles its claim
 }
@@ -56,8 +53,8 @@ var pauses = [...]string{
 func (p *proc) local(w *world, i int) {
 	switch p.phase {
 	case heard:
-		p.record, p.reply = p.reply, record{}
-		p.view.observe(p.record, noon, noon)
+		p.record, p.reply = p.reply, Record{}
+		p.view.Observe(p.record, noon, noon)
 		p.phase = deciding
 	case deciding:
 		p.decide(w)
@@ -66,43 +63,43 @@ func (p *proc) local(w *world, i int) {
 			p.miss()
 			return
 		}
-		p.record, p.view, p.phase, p.st, p.stored = p.st.next, p.st.after, deciding, nil, false
-		p.view.observe(p.record, noon, noon)
+		p.record, p.view, p.phase, p.st, p.stored = p.st.Next, p.st.After, deciding, nil, false
+		p.view.Observe(p.record, noon, noon)
 	case sending:
 		if p.view.claim.late() {
-			p.fetched(record{}, &endpoint.Unsent{Err: errors.New("too late")})
+			p.fetched(Result{Outcome: Unsent})
 			return
 		}
 		p.send(w, i)
 	case fetched:
-		p.fetched(p.reply, nil)
-		p.reply = record{}
+		p.fetched(Result{Outcome: Issued, Token: p.reply})
+		p.reply = Record{}
 	}
 }
 
 func (p *proc) decide(w *world) {
-	st := modelRules.decide(p.record, p.view, "n"+strconv.Itoa(w.nonces), noon)
-	switch p.st = &st; st.do {
-	case use, wait, fail: // one that waits does nothing between two reads
+	st := modelRules.Decide(p.record, p.view, "n"+strconv.Itoa(w.nonces), noon)
+	switch p.st = &st; st.Do {
+	case Use, Wait, Fail: // one that waits does nothing between two reads
 		if p.view.newer(p.record, noon) {
 			w.wrong = "left the store as it went back"
 		}
 		p.land()
-	case ask:
+	case Ask:
 		p.phase = sending
-	case take:
+	case Take:
 		if w.leases == 0 {
 			p.land()
 			return
 		}
 		w.leases = max(w.leases-1, -1)
 		w.nonces++
-		p.view = p.st.after
+		p.view = p.st.After
 		p.phase = swapping
-	case swap:
+	case Swap:
 		p.phase = swapping
-	case drop:
-		p.view = p.st.after
+	case Drop:
+		p.view = p.st.After
 	}
 }
 
@@ -116,17 +113,15 @@ func (p *proc) send(w *world, i int) {
 	p.phase = fetching
 }
 
-// fetched notes what came of the fetch, as flight.ask does.
-func (p *proc) fetched(token record, err error) {
-	c := &p.view.claim
-	c.token, c.err = token, err
-	c.outcome = outcomeOf(err)
+// fetched notes what came of the fetch.
+func (p *proc) fetched(result Result) {
+	p.view.Fetched(result)
 	p.phase = deciding
 }
 
 func (p *proc) unanswered(w *world, i int) {
 	w.disown(i)
-	p.fetched(record{}, errors.New("no reply"))
+	p.fetched(Result{Outcome: Unknown})
 }
 
 // miss ends a CAS that did not say that it stored: the record must be read again.
@@ -140,12 +135,12 @@ func (p *proc) land() { *p = proc{view: p.view, debt: p.debt} }
 
 // purpose names what p's CAS is for, for the traces.
 func (p *proc) purpose() string {
-	switch next := p.st.next; {
-	case p.st.event == EventRestore:
+	switch next := p.st.Next; {
+	case p.st.Event == Restore:
 		return "writes its newer token back"
-	case p.st.event == EventTakeover:
+	case p.st.Event == Takeover:
 		return "takes the lease over"
-	case p.st.do == take:
+	case p.st.Do == Take:
 		return "takes the lease"
 	case next.Token != p.record.Token:
 		return "publishes its token"

@@ -1,6 +1,6 @@
 //go:build !race
 
-package wxtoken
+package protocol
 
 import (
 	"flag"
@@ -176,7 +176,7 @@ func (w *world) silent() bool {
 // well reports whether every process holds the latest token and nothing is in doubt.
 func (w *world) well() bool {
 	for _, p := range w.procs[:w.n] {
-		if p.phase != idle || p.view.copy.Token != w.latest.Token {
+		if p.phase != idle || p.view.Copy.Token != w.latest.Token {
 			return false
 		}
 	}
@@ -297,10 +297,11 @@ func play(t *testing.T, w *world, deeds ...string) *world {
 // TestSearchKnowsEveryField fails when a field is added that the key of a world
 // may have to tell apart, or that time has to pass for: see keyer and world.after.
 func TestSearchKnowsEveryField(t *testing.T) {
-	assert.Equal(t, 11, reflect.TypeFor[record]().NumField())
-	assert.Equal(t, 5, reflect.TypeFor[cooldown]().NumField())
-	assert.Equal(t, 16, reflect.TypeFor[view]().NumField())
-	assert.Equal(t, 8, reflect.TypeFor[claim]().NumField())
+	assert.Equal(t, 11, reflect.TypeFor[Record]().NumField())
+	assert.Equal(t, 5, reflect.TypeFor[Cooldown]().NumField())
+	assert.Equal(t, 16, reflect.TypeFor[View]().NumField())
+	assert.Equal(t, 6, reflect.TypeFor[claim]().NumField())
+	assert.Equal(t, 5, reflect.TypeFor[Result]().NumField())
 }
 
 // What the deep search found first, and what a process still knows must stay known.

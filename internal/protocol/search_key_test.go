@@ -1,6 +1,6 @@
 //go:build !race
 
-package wxtoken
+package protocol
 
 import (
 	"bytes"
@@ -35,7 +35,7 @@ func (w *world) after(d time.Duration) *world {
 		c.casts[i] = cast{older(k.old, d), older(k.next, d)}
 	}
 	if c.lost.Epoch != "" && !c.knows() {
-		c.lost, c.excuse = record{}, c.excuse|wentBack
+		c.lost, c.excuse = Record{}, c.excuse|wentBack
 	}
 	c.absolve()
 	return &c
@@ -47,28 +47,32 @@ func (p *proc) after(d time.Duration) *proc {
 	c.view.age(d)
 	if p.st != nil {
 		st := *p.st
-		st.next = older(st.next, d)
-		st.after.age(d)
+		st.Next = older(st.Next, d)
+		st.After.age(d)
 		c.st = &st
 	}
 	return &c
 }
 
-func (v *view) age(d time.Duration) {
-	v.copy, v.claim.token = older(v.copy, d), older(v.claim.token, d)
+func (v *View) age(d time.Duration) {
+	v.Copy = older(v.Copy, d)
 	v.copySeen = aged(v.copySeen, d, 2*tick)
 	v.leaseSeen = aged(v.leaseSeen, d, leaseTicks)
 	v.seqSeen = aged(v.seqSeen, d, watchTicks)
 	v.cooledSeen = aged(v.cooledSeen, d, watchTicks)
-	if v.claim.nonce != "" {
-		v.claim.asked = aged(v.claim.asked, d, watchTicks)
-		v.claim.ends = v.claim.asked.Add(modelRules.lease())
+	if v.claim != nil {
+		c := *v.claim
+		c.Token = older(c.Token, d)
+		c.asked = aged(c.asked, d, watchTicks)
+		c.ends = c.asked.Add(modelRules.lease())
+		v.claim = &c
 	}
 	if v.ownUntil = v.ownUntil.Add(-d); !v.ownUntil.After(noon) {
 		v.ownUntil = time.Time{}
 	}
-	if v.cooldown != (cooldown{}) {
-		v.cooldown = v.cooldown.after(d)
+	if v.cooldown != nil {
+		c := v.cooldown.after(d)
+		v.cooldown = &c
 	}
 }
 
@@ -79,7 +83,7 @@ func aged(seen time.Time, d, most time.Duration) time.Time {
 	return noon.Add(-min((noon.Sub(seen) + d).Truncate(tick), most))
 }
 
-func older(r record, d time.Duration) record {
+func older(r Record, d time.Duration) Record {
 	if r.Token != "" {
 		left := r.left(noon) - d
 		switch {
@@ -102,13 +106,13 @@ func older(r record, d time.Duration) record {
 	return r
 }
 
-func (c cooldown) after(d time.Duration) cooldown {
+func (c Cooldown) after(d time.Duration) Cooldown {
 	c.Until = max(c.Until-d.Milliseconds(), noon.UnixMilli()-1)
 	return c
 }
 
 // same reports whether two records have the same bytes.
-func same(a, b record) bool {
+func same(a, b Record) bool {
 	if a.Cooldown != nil && b.Cooldown != nil && *a.Cooldown == *b.Cooldown {
 		a.Cooldown, b.Cooldown = nil, nil
 	}
@@ -168,8 +172,10 @@ var orders = [maxProcs + 1][][]int{
 func (k *keyer) procs(w *world) []byte {
 	var about [maxProcs]int
 	for i, p := range w.procs[:w.n] {
-		c := &p.view.claim
-		about[i] = int(p.phase)<<8 | bit(p.paused)<<7 | int(p.debt)<<4 | bit(c.nonce != "")<<3 | int(c.outcome)
+		about[i] = int(p.phase)<<8 | bit(p.paused)<<7 | int(p.debt)<<4
+		if c := p.view.claim; c != nil {
+			about[i] |= 1<<3 | int(c.Outcome)
+		}
 	}
 	var least []byte
 	for _, order := range orders[w.n] {
@@ -244,13 +250,13 @@ func (k *keyer) seq(epoch string, seq int64) {
 }
 
 //go:norace
-func (k *keyer) token(r *record) {
+func (k *keyer) token(r *Record) {
 	k.name(r.Token)
 	k.put(int(max(r.left(noon), 0)/dying), bit(r.Rejected), r.Early)
 }
 
 //go:norace
-func (k *keyer) record(r *record) {
+func (k *keyer) record(r *Record) {
 	k.seq(r.Epoch, r.Seq)
 	k.token(r)
 	k.name(r.Lease)
@@ -276,38 +282,41 @@ func (k *keyer) since(t time.Time) { k.put(int(min(noon.Sub(t)/tick, 9))) }
 // was first seen.
 //
 //go:norace
-func (k *keyer) view(v *view, live []*record) {
-	matters := func(of func(r *record) bool) bool { return k.past || slices.ContainsFunc(live, of) }
-	if at := &v.copy; matters(func(r *record) bool { return at.Epoch == r.Epoch && at.Seq >= r.Seq }) {
+func (k *keyer) view(v *View, live []*Record) {
+	matters := func(of func(r *Record) bool) bool { return k.past || slices.ContainsFunc(live, of) }
+	if at := &v.Copy; matters(func(r *Record) bool { return at.Epoch == r.Epoch && at.Seq >= r.Seq }) {
 		k.seq(at.Epoch, at.Seq)
 		k.token(at)
 	} else {
 		k.put(leftOut)
 	}
-	if k.refuses && matters(func(r *record) bool { return v.copy.Token == r.Token || v.copy.Epoch == r.Epoch && v.copy.Seq >= r.Seq }) {
+	if k.refuses && matters(func(r *Record) bool { return v.Copy.Token == r.Token || v.Copy.Epoch == r.Epoch && v.Copy.Seq >= r.Seq }) {
 		k.since(v.copySeen)
 	} else {
 		k.put(leftOut)
 	}
-	if v.lease != "" && matters(func(r *record) bool { return v.lease == r.Lease }) {
+	if v.lease != "" && matters(func(r *Record) bool { return v.lease == r.Lease }) {
 		k.name(v.lease)
 		k.since(v.leaseSeen)
 	} else {
 		k.put(leftOut)
 	}
-	if matters(func(r *record) bool { return v.epoch == r.Epoch && v.seq+int64(bit(r.Owed > 0)) > r.Seq }) {
+	if matters(func(r *Record) bool { return v.epoch == r.Epoch && v.seq+int64(bit(r.Owed > 0)) > r.Seq }) {
 		k.seq(v.epoch, v.seq)
 		k.since(v.seqSeen)
 	} else {
 		k.put(leftOut)
 	}
-	if k.name(v.claim.nonce); v.claim.nonce != "" {
-		k.put(int(v.claim.outcome))
+	if c := v.claim; c == nil {
+		k.put(leftOut)
+	} else {
+		k.name(c.nonce)
+		k.put(int(c.Outcome))
 		for _, r := range live {
-			k.put(int(max(-3, min(v.claim.settles-r.Seq, 3))))
+			k.put(int(max(-3, min(c.settles-r.Seq, 3))))
 		}
-		k.put(bit(v.claim.late()))
-		k.token(&v.claim.token)
+		k.put(bit(c.late()))
+		k.token(&c.Token)
 	}
 	k.until(v.ownUntil)
 	k.put(v.ownStep)
@@ -317,7 +326,7 @@ func (k *keyer) view(v *view, live []*record) {
 func (k *keyer) proc(w *world, i int) {
 	p := w.procs[i]
 	k.put(int(p.phase), bit(p.paused), int(p.debt))
-	live := []*record{&w.store, &w.prev, &p.record, &p.reply}
+	live := []*Record{&w.store, &w.prev, &p.record, &p.reply}
 	if !k.past {
 		live[1] = live[0]
 	}
@@ -330,14 +339,14 @@ func (k *keyer) proc(w *world, i int) {
 		k.record(&p.reply)
 		return
 	case swapping, swapped:
-		k.record(&p.st.next)
-		k.put(bit(p.stored), bit(p.st.event == EventRestore), p.st.after.ownStep)
-		k.until(p.st.after.ownUntil)
-		k.name(p.st.after.claim.nonce)
+		k.record(&p.st.Next)
+		k.put(bit(p.stored), bit(p.st.Event == Restore), p.st.After.ownStep)
+		k.until(p.st.After.ownUntil)
+		k.put(bit(p.st.After.claim != nil))
 	case sending:
 		k.since(p.view.claim.asked)
 	case fetching:
-		r := w.request(p.view.claim.nonce)
+		r := w.request(p.view.claim)
 		k.put(int(r.age/tick), int(r.excuse))
 	case fetched:
 		k.token(&p.reply)
