@@ -194,7 +194,7 @@ func (s *Source) held(now time.Time) (Token, bool) {
 func (s *Source) heat(now time.Time) {
 	t, usable := s.held(now)
 	soft, _ := s.rules.Ages(&s.view)
-	left := min(soft.Sub(now), t.ExpiresAt.Sub(now))
+	left := min(soft.Sub(now), t.ExpiresAt.Sub(now)-10*time.Millisecond) // as a timer may be late
 	if !usable || left <= 0 {
 		s.hot.Store(nil)
 		return
