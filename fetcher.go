@@ -240,8 +240,11 @@ func (f *HTTPFetcher) fetchTicket(ctx context.Context) (Token, error) {
 		}
 		ticket, err := f.fetchWith(ctx, access.Value)
 		var refused *APIError
-		if !again || !errors.As(err, &refused) || !IsTokenRejected(refused.Code) {
+		if !errors.As(err, &refused) || !IsTokenRejected(refused.Code) {
 			return ticket, err
+		}
+		if !again { // no ticket was at stake: it is src that must be put right
+			return Token{}, &endpoint.Unsent{Err: fmt.Errorf("wxtoken: %s: the access token was refused twice: %w", f.endpoint.Path, err)}
 		}
 		// Should src not believe it, the token may be good: the platform is
 		// known to refuse such now and then.

@@ -51,7 +51,7 @@ func TestTicketReplacesRefusedToken(t *testing.T) {
 	}{
 		"good at once":       {&fakeTokens{values: []string{"a"}}, "a", refusal, nil, 1, "issued"},
 		"refused once":       {&fakeTokens{values: []string{fetchtest.Token, "b"}}, "b", refusal, []string{fetchtest.Token}, 2, "issued"},
-		"refused twice":      {&fakeTokens{values: []string{fetchtest.Token, "b", "c"}}, "c", refusal, []string{fetchtest.Token}, 2, "refused"},
+		"refused twice":      {&fakeTokens{values: []string{fetchtest.Token, "b", "c"}}, "c", refusal, []string{fetchtest.Token}, 2, "not sent"},
 		"refused otherwise":  {&fakeTokens{values: []string{fetchtest.Token, "b"}}, "b", `{"errcode":45009}`, nil, 1, "refused"},
 		"no token":           {&fakeTokens{err: down}, "", refusal, nil, 0, "not sent"},
 		"no other token":     {&fakeTokens{values: []string{fetchtest.Token}, err: down}, "", refusal, []string{fetchtest.Token}, 1, "not sent"},
