@@ -54,27 +54,34 @@ func (s *Source) emit(e Event) {
 	if s.observer != nil {
 		s.observer(e)
 	}
-	if s.logger == nil {
-		return
+	if s.log != nil {
+		s.log(e)
 	}
-	level := slog.LevelWarn
-	switch {
-	case e.Kind == EventAdopt:
-		level = slog.LevelDebug
-	case e.Kind == EventFetch && e.Err == nil:
-		level = slog.LevelInfo
-	case e.Err != nil:
-		level = slog.LevelError
+}
+
+// logTo logs events. It is called through a func, so that the linker leaves out
+// most of log/slog, some 80 KB, where nobody uses WithLogger.
+func logTo(l *slog.Logger) func(Event) {
+	return func(e Event) {
+		level := slog.LevelWarn
+		switch {
+		case e.Kind == EventAdopt:
+			level = slog.LevelDebug
+		case e.Kind == EventFetch && e.Err == nil:
+			level = slog.LevelInfo
+		case e.Err != nil:
+			level = slog.LevelError
+		}
+		attrs := []slog.Attr{slog.String("key", e.Key)}
+		if e.Duration > 0 {
+			attrs = append(attrs, slog.Duration("duration", e.Duration))
+		}
+		if !e.ExpiresAt.IsZero() {
+			attrs = append(attrs, slog.Time("expires_at", e.ExpiresAt))
+		}
+		if e.Err != nil {
+			attrs = append(attrs, slog.String("error", e.Err.Error()))
+		}
+		l.LogAttrs(context.Background(), level, "wxtoken: "+string(e.Kind), attrs...)
 	}
-	attrs := []slog.Attr{slog.String("key", e.Key)}
-	if e.Duration > 0 {
-		attrs = append(attrs, slog.Duration("duration", e.Duration))
-	}
-	if !e.ExpiresAt.IsZero() {
-		attrs = append(attrs, slog.Time("expires_at", e.ExpiresAt))
-	}
-	if e.Err != nil {
-		attrs = append(attrs, slog.String("error", e.Err.Error()))
-	}
-	s.logger.LogAttrs(context.Background(), level, "wxtoken: "+string(e.Kind), attrs...)
 }

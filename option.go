@@ -20,7 +20,7 @@ type options struct {
 	localAge     time.Duration
 	keys         [][32]byte
 	observer     func(Event)
-	logger       *slog.Logger
+	log          func(Event)
 }
 
 type optionFunc func(*options)
@@ -72,7 +72,11 @@ func WithObserver(fn func(Event)) Option {
 
 // WithLogger logs every Event to l. Nil, the default, means no logging.
 func WithLogger(l *slog.Logger) Option {
-	return optionFunc(func(o *options) { o.logger = l })
+	return optionFunc(func(o *options) {
+		if o.log = nil; l != nil {
+			o.log = logTo(l)
+		}
+	})
 }
 
 func newOptions(opts []Option) options {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,8 +23,8 @@ type Source struct {
 	key     string
 	seal    protocol.Sealer
 
-	observer func(Event)  // nil: none
-	logger   *slog.Logger // nil: none
+	observer func(Event) // nil: none
+	log      func(Event) // nil: none
 
 	// hot is the held token for as long as it may be given out without a look
 	// at anything else; a timer clears it. It makes the common path one load.
@@ -52,7 +51,7 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 		c = NewMemoryCache()
 	}
 	o := newOptions(opts)
-	s := &Source{fetcher: f, cache: c, key: o.prefix + f.Key(), observer: o.observer, logger: o.logger}
+	s := &Source{fetcher: f, cache: c, key: o.prefix + f.Key(), observer: o.observer, log: o.log}
 	s.seal = protocol.Sealer{Keys: o.keys, CacheKey: s.key}
 	s.rules = protocol.Rules{Fetch: o.fetchTimeout, Local: o.localAge, Ahead: jitter(o.refreshAhead)}
 	if r, ok := f.(interface{ Repeatable() bool }); ok {
