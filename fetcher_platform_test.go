@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken/internal/fetchtest"
-
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 

@@ -2,6 +2,7 @@ package wxtoken
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -31,7 +32,11 @@ func TestFetchRequests(t *testing.T) {
 	base, _ := fetchtest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		got = r
 		body, _ = io.ReadAll(r.Body)
-		fetchtest.Answer(200, strings.Replace(fetchtest.Good, "access_token", map[bool]string{true: "ticket", false: "access_token"}[strings.Contains(r.URL.Path, "ticket")], 1))(w, r)
+		answer := fetchtest.Good
+		if strings.HasSuffix(r.URL.Path, "/getticket") {
+			answer = strings.Replace(answer, "access_token", "ticket", 1)
+		}
+		fetchtest.Answer(200, answer)(w, r)
 	})
 	tests := map[string]struct {
 		fetcher           *HTTPFetcher
@@ -138,4 +143,31 @@ func TestBadArguments(t *testing.T) {
 		})
 	}
 	assert.Zero(t, requests.Load())
+}
+
+func TestFingerprint(t *testing.T) {
+	f, same, other := NewFetcher("wx1", "a"), NewStableFetcher("wx2", "a"), NewFetcher("wx1", "b")
+	assert.Regexp(t, "^[0-9a-f]{16}$", f.fingerprint("salt"))
+	assert.Equal(t, f.fingerprint("salt"), same.fingerprint("salt"))
+	assert.NotEqual(t, f.fingerprint("salt"), other.fingerprint("salt"))
+	assert.NotEqual(t, f.fingerprint("salt"), f.fingerprint("pepper"))
+	assert.Empty(t, NewFetcher("wx1", "").fingerprint("salt"))
+	assert.Empty(t, ticketFetcher(&fakeTokens{}, "jsapi").fingerprint("salt"))
+}
+
+func TestWeComKeys(t *testing.T) {
+	a, b := NewWeComFetcher("ww1", fetchtest.Secret), NewWeComFetcher("ww1", "secret of another app")
+	assert.NotEqual(t, a.Key(), b.Key(), "two apps of a corporation share a key")
+	assert.Equal(t, a.Key(), NewWeComFetcher("ww1", fetchtest.Secret).Key())
+	assert.NotContains(t, a.Key(), "Marked")
+}
+
+func TestFetcherFunc(t *testing.T) {
+	want := errors.New("no")
+	f := FetcherFunc("mine", func(context.Context) (Token, error) { return Token{Value: "v"}, want })
+	tok, err := f.Fetch(t.Context())
+	assert.Equal(t, "v", tok.Value)
+	assert.Equal(t, want, err)
+	assert.Equal(t, "mine", f.Key())
+	assert.PanicsWithValue(t, "wxtoken: FetcherFunc with a nil function", func() { FetcherFunc("mine", nil) })
 }

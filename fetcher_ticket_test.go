@@ -86,30 +86,3 @@ func TestTicketNeedsSource(t *testing.T) {
 	assert.PanicsWithValue(t, "wxtoken: NewTicketFetcher: nil Source; pass the one that keeps the app's access token",
 		func() { NewTicketFetcher(nil, "jsapi") })
 }
-
-func TestFingerprint(t *testing.T) {
-	f, same, other := NewFetcher("wx1", "a"), NewStableFetcher("wx2", "a"), NewFetcher("wx1", "b")
-	assert.Regexp(t, "^[0-9a-f]{16}$", f.fingerprint("salt"))
-	assert.Equal(t, f.fingerprint("salt"), same.fingerprint("salt"))
-	assert.NotEqual(t, f.fingerprint("salt"), other.fingerprint("salt"))
-	assert.NotEqual(t, f.fingerprint("salt"), f.fingerprint("pepper"))
-	assert.Empty(t, NewFetcher("wx1", "").fingerprint("salt"))
-	assert.Empty(t, ticketFetcher(&fakeTokens{}, "jsapi").fingerprint("salt"))
-}
-
-func TestWeComKeys(t *testing.T) {
-	a, b := NewWeComFetcher("ww1", fetchtest.Secret), NewWeComFetcher("ww1", "secret of another app")
-	assert.NotEqual(t, a.Key(), b.Key(), "two apps of a corporation share a key")
-	assert.Equal(t, a.Key(), NewWeComFetcher("ww1", fetchtest.Secret).Key())
-	assert.NotContains(t, a.Key(), "Marked")
-}
-
-func TestFetcherFunc(t *testing.T) {
-	want := errors.New("no")
-	f := FetcherFunc("mine", func(context.Context) (Token, error) { return Token{Value: "v"}, want })
-	tok, err := f.Fetch(t.Context())
-	assert.Equal(t, "v", tok.Value)
-	assert.Equal(t, want, err)
-	assert.Equal(t, "mine", f.Key())
-	assert.PanicsWithValue(t, "wxtoken: FetcherFunc with a nil function", func() { FetcherFunc("mine", nil) })
-}
