@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"runtime"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/examples/internal/exampletest"
 	"github.com/wxtoken/wxtoken/internal/servers"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
@@ -58,22 +58,17 @@ func TestTenThousandAppsAreFetchedOnceEach(t *testing.T) {
 }
 
 func TestTheProgramRuns(t *testing.T) {
-	env := map[string]string{"REDIS_URL": "redis://" + servers.Redis(t).Addr(), "APPS": "20"}
-	example := func() (string, error) {
-		var out bytes.Buffer
-		err := run(t.Context(), &out, func(name string) string { return env[name] })
-		return out.String(), err
-	}
-	out, err := example()
+	env := exampletest.Env{"REDIS_URL": "redis://" + servers.Redis(t).Addr(), "APPS": "20"}
+	out, err := env.Run(t, run)
 	require.NoError(t, err)
 	assert.Contains(t, out, "20 fetches, at most")
 	assert.Contains(t, out, "fetches now: 20\n")
 
 	env["APPS"] = "many"
-	_, err = example()
+	_, err = env.Run(t, run)
 	assert.ErrorContains(t, err, "set APPS to a number")
 	env["REDIS_URL"] = ""
-	_, err = example()
+	_, err = env.Run(t, run)
 	assert.ErrorContains(t, err, "set REDIS_URL")
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,15 +9,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/wxtoken/wxtoken/examples/internal/exampletest"
 	"github.com/wxtoken/wxtoken/internal/servers"
 )
 
 // example runs the program with this MEMCACHED_SERVERS.
 func example(t *testing.T, list string) (string, error) {
 	t.Helper()
-	var out bytes.Buffer
-	err := run(t.Context(), &out, func(name string) string { return map[string]string{"MEMCACHED_SERVERS": list}[name] })
-	return out.String(), err
+	return exampletest.Env{"MEMCACHED_SERVERS": list}.Run(t, run)
 }
 
 func TestTwoProcessesShareOneToken(t *testing.T) {

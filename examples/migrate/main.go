@@ -87,7 +87,7 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 	}
 	defer func() { _ = st.close() }()
 	appID := "wxfake" + strings.ToLower(rand.Text()[:10])
-	platform := wxtest.NewPlatform(wxtest.WithApp(appID, "secret"), wxtest.WithLifetime(8*time.Second), wxtest.WithGrace(time.Second))
+	platform := wxtest.NewPlatform(wxtest.WithApp(appID, "secret"), wxtest.WithLifetime(8*time.Second), wxtest.WithGrace(2*time.Second))
 
 	// Old code is already there: it finds nothing under its key and fetches.
 	oldFetches := 0

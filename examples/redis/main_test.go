@@ -1,32 +1,21 @@
 package main
 
 import (
-	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
-	"fmt"
-	"math/big"
 	"net"
-	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/wxtoken/wxtoken/examples/internal/exampletest"
 	"github.com/wxtoken/wxtoken/internal/servers"
 )
 
 // example runs the program with this REDIS_URL.
 func example(t *testing.T, url string) (string, error) {
 	t.Helper()
-	var out bytes.Buffer
-	err := run(t.Context(), &out, func(name string) string { return map[string]string{"REDIS_URL": url}[name] })
-	return out.String(), err
+	return exampletest.Env{"REDIS_URL": url}.Run(t, run)
 }
 
 func TestTwoProcessesShareOneToken(t *testing.T) {
@@ -53,8 +42,10 @@ func TestPasswordAndDatabaseComeFromTheURL(t *testing.T) {
 }
 
 func TestTLSComesFromTheURL(t *testing.T) {
-	cert, key := certificate(t)
-	_, port, err := net.SplitHostPort(freeAddr(t))
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	exampletest.WriteCertificate(t, cert, key, 1)
+	_, port, err := net.SplitHostPort(exampletest.FreeAddr(t))
 	require.NoError(t, err)
 	servers.Redis(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
 
@@ -69,6 +60,7 @@ func TestTLSComesFromTheURL(t *testing.T) {
 }
 
 func TestEachMistakeSaysWhatToSet(t *testing.T) {
+	nobody := exampletest.FreeAddr(t)
 	for url, want := range map[string]string{
 		"":                                  "set REDIS_URL, for example",
 		"redis://:half/secret@127.0.0.1:1":  "write %40 for @",
@@ -76,7 +68,7 @@ func TestEachMistakeSaysWhatToSet(t *testing.T) {
 		"127.0.0.1:6379":                    "is not of the form",
 		"http://127.0.0.1:6379":             "is not of the form",
 		"redis://127.0.0.1:1/secret":        "is not of the form",
-		"redis://:secret@" + freeAddr(t):    "set REDIS_URL to a Redis server that answers",
+		"redis://:secret@" + nobody:         "set REDIS_URL to a Redis server that answers",
 		"redis://:secret@127.0.0.1:1/0?x=y": "is not of the form",
 	} {
 		t.Run(url, func(t *testing.T) {
@@ -86,36 +78,4 @@ func TestEachMistakeSaysWhatToSet(t *testing.T) {
 			assert.NotContains(t, err.Error(), "half")
 		})
 	}
-}
-
-// freeAddr is a loopback address where nobody listens.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// certificate makes a self-signed one and gives the files of it and its key.
-func certificate(t *testing.T) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	write := func(name, kind string, der []byte) string {
-		path := filepath.Join(t.TempDir(), name)
-		block := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-		require.NoError(t, os.WriteFile(path, block, 0o600), fmt.Sprint("writing ", name))
-		return path
-	}
-	return write("cert.pem", "CERTIFICATE", cert), write("key.pem", "PRIVATE KEY", private)
 }

@@ -26,7 +26,7 @@ const (
 )
 
 // believed is from when on the tests' servers believe that a token is refused.
-const believed = time.Second
+const believed = 2 * time.Second
 
 // fakePlatform has the apps wx1 and wx2.
 func fakePlatform(t *testing.T) *wxtest.Server {

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/wxtoken/wxtoken/examples/internal/exampletest"
 	"github.com/wxtoken/wxtoken/internal/servers"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
@@ -176,10 +177,7 @@ func TestTheRecordInRedisIsAsTheREADMESays(t *testing.T) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
+	_, port, err := net.SplitHostPort(exampletest.FreeAddr(t))
 	require.NoError(t, err)
 	return port
 }

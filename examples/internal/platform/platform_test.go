@@ -6,15 +6,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/wxtoken/wxtoken/examples/internal/exampletest"
 	"github.com/wxtoken/wxtoken/examples/internal/platform"
 )
 
-func env(pairs map[string]string) func(string) string {
-	return func(name string) string { return pairs[name] }
-}
-
 func TestWithoutCredentialsItIsTheFake(t *testing.T) {
-	p, err := platform.FromEnv(env(nil))
+	p, err := platform.FromEnv(exampletest.Env{}.Get)
 	require.NoError(t, err)
 	require.NotNil(t, p.Fake)
 	token, err := p.Fetcher.Fetch(t.Context())
@@ -24,7 +21,7 @@ func TestWithoutCredentialsItIsTheFake(t *testing.T) {
 
 // cgi-bin/token would supersede the token that production uses.
 func TestWithCredentialsItAsksTheEndpointThatHarmsNobody(t *testing.T) {
-	p, err := platform.FromEnv(env(map[string]string{"WECHAT_APPID": "wx1", "WECHAT_SECRET": "hush-hush"}))
+	p, err := platform.FromEnv(exampletest.Env{"WECHAT_APPID": "wx1", "WECHAT_SECRET": "hush-hush"}.Get)
 	require.NoError(t, err)
 	assert.Nil(t, p.Fake)
 	assert.Equal(t, "stable:wx1", p.Fetcher.Key())
@@ -33,7 +30,7 @@ func TestWithCredentialsItAsksTheEndpointThatHarmsNobody(t *testing.T) {
 
 func TestHalfACredentialIsAnError(t *testing.T) {
 	for _, name := range []string{"WECHAT_APPID", "WECHAT_SECRET"} {
-		_, err := platform.FromEnv(env(map[string]string{name: "half"}))
+		_, err := platform.FromEnv(exampletest.Env{name: "half"}.Get)
 		assert.ErrorContains(t, err, "set both WECHAT_APPID and WECHAT_SECRET")
 	}
 }
