@@ -90,12 +90,8 @@ func TestMedia(t *testing.T) {
 	a := p.post(upload, contentType, body)
 	require.NotEmpty(t, a.MediaID, a.Errmsg)
 
-	resp, err := p.client.Get(api + "/cgi-bin/media/get?access_token=" + token + "&media_id=" + a.MediaID)
-	require.NoError(t, err)
-	got, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	assert.True(t, bytes.Equal(data, got))
+	resp, got := fetchPage(t, p.client, api+"/cgi-bin/media/get?access_token="+token+"&media_id="+a.MediaID)
+	assert.True(t, string(data) == got, "not what was sent")
 	assert.Equal(t, "image/png", resp.Header.Get("Content-Type"))
 	assert.Equal(t, `attachment; filename="a.png"`, resp.Header.Get("Content-Disposition"))
 

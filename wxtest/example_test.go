@@ -35,7 +35,8 @@ func get(client *http.Client, url string) (answer, error) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	var a answer
-	return a, json.NewDecoder(resp.Body).Decode(&a)
+	err = json.NewDecoder(resp.Body).Decode(&a)
+	return a, err
 }
 
 const fetchWx1 = api + "/cgi-bin/token?grant_type=client_credential&appid=wx1&secret=s3cret"

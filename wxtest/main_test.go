@@ -1,10 +1,11 @@
 package wxtest_test
 
 import (
-	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -61,12 +62,23 @@ func (p platform) stable(force bool) answer {
 
 func (p platform) post(url, contentType, body string) answer {
 	p.t.Helper()
-	resp, err := p.client.Post(api+url, contentType, bytes.NewReader([]byte(body)))
+	resp, err := p.client.Post(api+url, contentType, strings.NewReader(body))
 	require.NoError(p.t, err)
 	defer func() { _ = resp.Body.Close() }()
 	var a answer
 	require.NoError(p.t, json.NewDecoder(resp.Body).Decode(&a))
 	return a
+}
+
+// fetchPage gives a response as it came, and its body.
+func fetchPage(t *testing.T, client *http.Client, url string) (*http.Response, string) {
+	t.Helper()
+	resp, err := client.Get(url)
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	return resp, string(body)
 }
 
 func tokenURL(appID, secret string) string {

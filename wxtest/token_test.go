@@ -2,30 +2,23 @@ package wxtest_test
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
 func TestAnswerLooksReal(t *testing.T) {
 	p := newPlatform(t)
-	resp, err := p.client.Get(fetchWx1)
-	require.NoError(t, err)
-	body, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-
+	resp, body := fetchPage(t, p.client, fetchWx1)
 	assert.Equal(t, 200, resp.StatusCode)
 	assert.Equal(t, "application/json; encoding=utf-8", resp.Header.Get("Content-Type"))
 	assert.EqualValues(t, len(body), resp.ContentLength)
-	assert.Regexp(t, `^\{"access_token":"[A-Za-z0-9_-]{136,157}","expires_in":7200\}$`, string(body))
+	assert.Regexp(t, `^\{"access_token":"[A-Za-z0-9_-]{136,157}","expires_in":7200\}$`, body)
 
 	lengths := map[int]bool{}
 	for range 200 {
