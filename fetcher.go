@@ -8,9 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/wxtoken/wxtoken/internal/endpoint"
@@ -71,7 +69,7 @@ func NewFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 			},
 		},
 		secret: func() string { return secret },
-		fault:  checkCredential("appID", appID, secret),
+		fault:  endpoint.CheckCredential("appID", appID, secret),
 	}, opts)
 }
 
@@ -97,7 +95,7 @@ func NewTicketFetcher(src *Source, kind string, opts ...FetcherOption) *HTTPFetc
 		panic("wxtoken: NewTicketFetcher: nil Source; pass the one that keeps the app's access token")
 	}
 	f := HTTPFetcher{
-		key: "ticket:" + kind + ":" + src.fetcherKey(),
+		key: "ticket:" + kind + ":" + src.fetcher.Key(),
 		endpoint: endpoint.Endpoint{
 			Path: "/cgi-bin/ticket/getticket", Field: "ticket", Repeatable: true, Hosts: weChatHosts(),
 			Params: func(accessToken string) map[string]string {
@@ -127,7 +125,7 @@ func NewWeComFetcher(corpID, secret string, opts ...FetcherOption) *HTTPFetcher 
 			},
 		},
 		secret: func() string { return secret },
-		fault:  checkCredential("corpID", corpID, secret),
+		fault:  endpoint.CheckCredential("corpID", corpID, secret),
 	}
 	f.key = "wecom:" + corpID + ":" + f.fingerprint("wecom key")
 	return newHTTPFetcher(f, opts)
@@ -164,12 +162,8 @@ func WithHTTPClient(c *http.Client) FetcherOption {
 // error from Fetch.
 func WithBaseURL(urls ...string) FetcherOption {
 	return fetcherOption(func(f *HTTPFetcher) {
-		for i, s := range urls {
-			u, err := url.Parse(s)
-			if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" ||
-				u.User != nil || strings.ContainsAny(s, "?#") {
-				f.fault = fmt.Errorf("wxtoken: URL %d of WithBaseURL is not of the form https://host[:port][/path]; nothing was sent", i+1)
-			}
+		if err := endpoint.CheckHosts(urls); err != nil {
+			f.fault = fmt.Errorf("wxtoken: WithBaseURL: %w; nothing was sent", err)
 		}
 		if len(urls) > 0 {
 			f.endpoint.Hosts = slices.Clone(urls)
@@ -180,20 +174,6 @@ func WithBaseURL(urls ...string) FetcherOption {
 func weChatHosts() []string {
 	return []string{"https://api.weixin.qq.com", "https://api2.weixin.qq.com",
 		"https://sh.api.weixin.qq.com", "https://sz.api.weixin.qq.com", "https://hk.api.weixin.qq.com"}
-}
-
-// checkCredential looks for spaces and the like, which come from files and
-// environment variables; the platform would only say "invalid".
-func checkCredential(idName, id, secret string) error {
-	for _, c := range []struct{ name, value string }{{idName, id}, {"secret", secret}} {
-		if c.value == "" {
-			return fmt.Errorf("wxtoken: %s is empty; nothing was sent", c.name)
-		}
-		if !endpoint.Printable(c.value) {
-			return fmt.Errorf("wxtoken: %s holds a space, a control byte or a byte that is not ASCII; nothing was sent", c.name)
-		}
-	}
-	return nil
 }
 
 // Key names the credential in the cache: the endpoint and the appID.

@@ -113,7 +113,7 @@ func (f *flight) run(ctx context.Context) (Token, error) {
 			f.swap(ctx, st)
 		case protocol.Drop:
 			f.view = st.After
-			f.commit(EventKind(st.Event))
+			f.commit(st.Event)
 		}
 	}
 	f.trouble = fmt.Errorf("wxtoken: no token after %s: other processes take the lease and do not finish, or the cache stores nothing", 6*rules.Fetch)
@@ -151,11 +151,7 @@ func (f *flight) read(ctx context.Context) {
 		}
 	}
 	f.raw, f.record, f.known = raw, r, true
-	if f.view.Observe(r, readAt, time.Now()) {
-		f.commit(EventAdopt)
-	} else {
-		f.commit("")
-	}
+	f.commit(f.view.Observe(r, readAt, time.Now()))
 }
 
 // swap stores st.Next in place of what was read. Unless the cache says that it
@@ -163,15 +159,12 @@ func (f *flight) read(ctx context.Context) {
 func (f *flight) swap(ctx context.Context, st protocol.Step) bool {
 	s := f.src
 	now := time.Now()
-	raw, err := protocol.Encode(st.Next, s.seal)
-	stored := false
-	if err == nil {
-		ctx, cancel := context.WithTimeout(ctx, s.rules.CacheCall())
-		defer cancel()
-		stored, err = guard.Call(ctx, "Cache.CompareAndSwap", func(ctx context.Context) (bool, error) {
-			return s.cache.CompareAndSwap(ctx, s.key, f.raw, raw, st.Next.TTL(now))
-		})
-	}
+	raw := protocol.Encode(st.Next, s.seal)
+	ctx, cancel := context.WithTimeout(ctx, s.rules.CacheCall())
+	defer cancel()
+	stored, err := guard.Call(ctx, "Cache.CompareAndSwap", func(ctx context.Context) (bool, error) {
+		return s.cache.CompareAndSwap(ctx, s.key, f.raw, raw, st.Next.TTL(now))
+	})
 	if err != nil {
 		f.stumble(err)
 	}
@@ -182,7 +175,7 @@ func (f *flight) swap(ctx context.Context, st protocol.Step) bool {
 	f.failures = 0
 	f.raw, f.record, f.view = raw, st.Next, st.After
 	f.view.Observe(st.Next, now, time.Now())
-	f.commit(EventKind(st.Event))
+	f.commit(st.Event)
 	return true
 }
 
@@ -196,18 +189,20 @@ func (f *flight) stumble(err error) {
 
 func (f *flight) report(e Event) { f.events = append(f.events, e) }
 
-// commit lets callers see what the flight knows, and then reports kind, if any.
-func (f *flight) commit(kind EventKind) {
+// commit lets callers see what the flight knows, and then reports event, if any.
+func (f *flight) commit(event string) {
 	s := f.src
 	s.mu.Lock()
 	s.view = f.view
 	s.heat(time.Now())
 	f.announce()
 	s.mu.Unlock()
-	if kind == EventAdopt {
-		f.report(Event{Kind: kind, ExpiresAt: tokenOf(f.view.Copy).ExpiresAt})
-	} else if kind != "" {
-		f.report(Event{Kind: kind})
+	if event != "" {
+		e := Event{Kind: EventKind(event)}
+		if e.Kind == EventAdopt {
+			e.ExpiresAt = tokenOf(f.view.Copy).ExpiresAt
+		}
+		f.report(e)
 	}
 }
 
@@ -279,14 +274,11 @@ func tokenOf(r protocol.Record) Token {
 
 // cooldownError tells why the platform is not asked now.
 func cooldownError(st protocol.Step) error {
-	switch cause := st.Cause; {
-	case cause.Err != nil:
-		return &CooldownError{st.Until, cause.Err}
-	case cause.Outcome == protocol.Denied:
-		return &CooldownError{st.Until, &APIError{cause.Code, cause.Message}}
-	default:
-		return &CooldownError{st.Until, fmt.Errorf("wxtoken: the last fetch failed: %s; see the log of the process that made it", cause.Message)}
+	err := st.Cause.Err
+	if err == nil { // another process met it, and the record has what it was told
+		err = &APIError{st.Cause.Code, st.Cause.Message}
 	}
+	return &CooldownError{st.Until, err}
 }
 
 // alone makes do without the cache: with the token at hand, or with a fetch if

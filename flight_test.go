@@ -52,7 +52,7 @@ func TestPatienceOutlastsAPause(t *testing.T) {
 
 func TestEventsOfTheProtocol(t *testing.T) {
 	for name, kind := range map[string]EventKind{
-		protocol.Takeover: EventTakeover, protocol.LeaseLost: EventLeaseLost, protocol.Restore: EventRestore, protocol.Reject: EventReject,
+		protocol.Adopt: EventAdopt, protocol.Takeover: EventTakeover, protocol.LeaseLost: EventLeaseLost, protocol.Restore: EventRestore, protocol.Reject: EventReject,
 	} {
 		assert.Equal(t, name, string(kind))
 	}

@@ -67,9 +67,6 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 // the token nor the keys of WithEncryption.
 func (s *Source) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "wxtoken.Source(%s)", s.key) }
 
-// fetcherKey names the credential, for Fetchers that build on this Source.
-func (s *Source) fetcherKey() string { return s.fetcher.Key() }
-
 // Token returns a token that can be used now. Mostly that is a copy in memory;
 // when the copy is about to end, one caller in one process makes the platform
 // replace it, in the background. A caller waits only while there is no usable

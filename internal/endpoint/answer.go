@@ -98,9 +98,3 @@ func wholeNumber(raw json.RawMessage) (n float64, err error) {
 	}
 	return n, err
 }
-
-// Printable reports whether s is free of what has no place in a credential:
-// spaces, control bytes and bytes that are not ASCII.
-func Printable(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
-}

@@ -1,6 +1,9 @@
 package protocol
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // A Cooldown in the record says that the platform is not to be asked before Until.
 type Cooldown struct {
@@ -79,7 +82,8 @@ func (p penalty) after(prev *Cooldown, result Result, fingerprint string, now ti
 // cause is the failure that another process met, as far as the record tells it.
 func (c *Cooldown) cause() Result {
 	if c.Code == 0 {
-		return Result{Outcome: Unknown, Message: c.Message}
+		err := fmt.Errorf("wxtoken: the last fetch failed: %s; see the log of the process that made it", c.Message)
+		return Result{Outcome: Unknown, Err: err}
 	}
 	return Result{Outcome: Denied, Code: c.Code, Message: c.Message}
 }
@@ -103,7 +107,7 @@ func (ru Rules) cooling(r Record, v View, now time.Time) (Step, bool) {
 		return Step{}, false
 	}
 	cause := c.cause()
-	if v.failedTag == c.Until {
+	if v.failure != nil && v.failedTag == c.Until {
 		cause.Err = v.failure // tells more than the record does
 	}
 	return Step{Do: Fail, Until: c.ends(v.cooledSeen), Cause: cause}, true

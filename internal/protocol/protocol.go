@@ -31,7 +31,7 @@ type Step struct {
 	Do    Action
 	Next  Record // for Take and Swap: what to put in the record's place
 	After View   // for Take, Swap and Drop: what this process knows then
-	Event string // what to report then; mostly empty
+	Event string // what to report then; mostly none
 
 	Cause Result        // for Fail: why the platform must not be asked
 	Until time.Time     // for Fail: until when
@@ -51,8 +51,9 @@ const (
 	Fail               // there is no token to hand out, for now
 )
 
-// The Events of Steps.
+// The events of a Step and of Observe.
 const (
+	Adopt     = "adopt"
 	Takeover  = "takeover"
 	LeaseLost = "lease_lost"
 	Restore   = "restore"

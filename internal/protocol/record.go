@@ -65,13 +65,13 @@ type sealedRecord struct {
 }
 
 // Encode gives the bytes for the cache, sealed if there is a key.
-func Encode(r Record, seal Sealer) ([]byte, error) {
+func Encode(r Record, seal Sealer) []byte {
 	r.Version = recordVersion
-	plain, err := json.Marshal(r)
-	if err != nil || len(seal.Keys) == 0 {
-		return plain, err
+	raw, _ := json.Marshal(r) // of strings and numbers: cannot fail
+	if len(seal.Keys) > 0 {
+		raw, _ = json.Marshal(sealedRecord{recordVersion, seal.seal(raw)})
 	}
-	return json.Marshal(sealedRecord{recordVersion, seal.seal(plain)})
+	return raw
 }
 
 // Decode returns ErrGarbage for what may be overwritten, and ErrNewer or

@@ -44,7 +44,7 @@ type Result struct {
 	Token   Record // if Issued: Token, IssuedAt and ExpiresAt
 	Code    int    // if Denied: errcode
 	Message string // if Denied: errmsg
-	Err     error  // what this process's callers are told; nil if another process met it
+	Err     error  // what callers are told; nil if another process was Denied
 }
 
 // An Outcome says what may have happened to the platform's token.
@@ -58,9 +58,9 @@ const (
 	Unknown // the request may have been served, or may yet be
 )
 
-// Observe notes a record whose read began at readAt and ended at now. It reports
-// whether it brought another process's token.
-func (v *View) Observe(r Record, readAt, now time.Time) bool {
+// Observe notes a record whose read began at readAt and ended at now. It gives
+// Adopt if that brought another process's token, else no event.
+func (v *View) Observe(r Record, readAt, now time.Time) (event string) {
 	if r.Lease != v.lease {
 		v.lease, v.leaseSeen = r.Lease, now
 	}
@@ -72,14 +72,16 @@ func (v *View) Observe(r Record, readAt, now time.Time) bool {
 	}
 	v.calm = r.Token != "" && r.Lease == "" && r.Owed == 0
 	if r.Token == "" || v.newer(r, now) {
-		return false // the copy outlives a store that lost the record
+		return "" // the copy outlives a store that lost the record
 	}
-	brought := r.Token != v.Copy.Token || r.IssuedAt != v.Copy.IssuedAt
-	if brought {
+	if r.Token != v.Copy.Token || r.IssuedAt != v.Copy.IssuedAt {
 		v.copySeen = now
+		if v.claim == nil || r.Token != v.claim.Token.Token {
+			event = Adopt
+		}
 	}
 	v.Copy, v.copyRead = r, readAt
-	return brought && (v.claim == nil || r.Token != v.claim.Token.Token)
+	return event
 }
 
 // newer reports whether this process knows of a newer state than r: the store

@@ -1,0 +1,40 @@
+package endpoint
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// CheckCredential looks for spaces and the like, which come from files and
+// environment variables; the platform would only say "invalid".
+func CheckCredential(idName, id, secret string) error {
+	for _, c := range []struct{ name, value string }{{idName, id}, {"secret", secret}} {
+		if c.value == "" {
+			return fmt.Errorf("wxtoken: %s is empty; nothing was sent", c.name)
+		}
+		if !Printable(c.value) {
+			return fmt.Errorf("wxtoken: %s holds a space, a control byte or a byte that is not ASCII; nothing was sent", c.name)
+		}
+	}
+	return nil
+}
+
+// CheckHosts refuses what is no URL to put a path behind. The error does not
+// show it, as it may hold a password.
+func CheckHosts(urls []string) error {
+	for i, s := range urls {
+		u, err := url.Parse(s)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" ||
+			u.User != nil || strings.ContainsAny(s, "?#") {
+			return fmt.Errorf("URL %d is not of the form https://host[:port][/path]", i+1)
+		}
+	}
+	return nil
+}
+
+// Printable reports whether s is free of what has no place in a credential:
+// spaces, control bytes and bytes that are not ASCII.
+func Printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
