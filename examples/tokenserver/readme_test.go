@@ -161,7 +161,7 @@ func TestTheRecordInRedisIsAsTheREADMESays(t *testing.T) {
 	assert.Equal(t, platform.LatestStable("wx2"), read("wxtoken:stable:wx2")["token"])
 
 	// Between a refusal and the next token.
-	platform.Inject(wxtest.Latency(300 * time.Millisecond).On(wxtest.TokenPath))
+	platform.Inject(wxtest.Latency(time.Second).On(wxtest.TokenPath))
 	time.Sleep(believed)
 	done := make(chan answer)
 	go func() { done <- srv.reject(token) }()
