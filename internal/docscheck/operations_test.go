@@ -135,7 +135,8 @@ func TestOtherCommands(t *testing.T) {
 				case words[0] == "make":
 					targets(path, strings.Join(words[1:], " "))
 				case words[0] == "go" && pattern > 0:
-					out, err := run(root, "go", "test", "-list", words[pattern+1], words[len(words)-1])
+					pkg := words[slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, ".") })]
+					out, err := run(root, "go", "test", "-list", words[pattern+1], pkg)
 					assert.NoError(t, err, out)
 					assert.Contains(t, out, "Test", "%s: no such test: %s", path, command)
 				default:
