@@ -45,8 +45,8 @@ lint: ## gofmt, go vet, staticcheck and govulncheck
 	@$(call each,(cd $$dir && GOVULNCHECK=$(GOVULNCHECK) sh $(CURDIR)/.ci/govulncheck))
 
 .PHONY: cover
-cover: servers ## fail if the root package's tests cover less than 90 % of its statements
-	@go test -coverprofile=coverage.out .
+cover: servers ## fail if tests cover less than 90 % of the statements of the root package and internal/protocol
+	@go test -coverprofile=coverage.out -coverpkg=.,./internal/protocol . ./internal/protocol
 	@go tool cover -func=coverage.out | awk '/^total:/ { sub("%", "", $$3); covered = $$3 } \
 		END { printf "%s %% covered, at least $(COVERAGE) %% wanted\n", covered; exit covered + 0 < $(COVERAGE) }'
 
