@@ -184,6 +184,29 @@ func TestNobodyWaitsWhileATokenIsAtHand(t *testing.T) {
 	})
 }
 
+// An asked counts how often somebody waits for its end.
+type asked struct {
+	context.Context
+	times atomic.Int64
+}
+
+func (a *asked) Done() <-chan struct{} { a.times.Add(1); return a.Context.Done() }
+
+func TestWaitersSleepUntilThereIsAToken(t *testing.T) {
+	bubble(t, "for the lease of a dead process", func(t *testing.T) {
+		cache := wxtoken.NewMemoryCache()
+		put(t, cache, []byte(`{"v":1,"epoch":"e","seq":1,"lease":"of a process that died"}`))
+		src := wxtoken.New(&stub{}, cache)
+		ctx, start := &asked{Context: t.Context()}, time.Now()
+		together(1000, func(int) {
+			_, err := src.Token(ctx)
+			assert.NoError(t, err)
+		})
+		assert.Greater(t, time.Since(start), 14*time.Second)
+		assert.Less(t, ctx.times.Load(), int64(3*1000), "wakeups of a thousand callers")
+	})
+}
+
 // A caller's httptrace hooks, as tracing libraries put into its ctx, are for the
 // caller's own request; by HTTP/2 they are shown the path with the secret.
 func TestTraceOfACallerSeesNothingOfTheFetch(t *testing.T) {

@@ -30,9 +30,9 @@ type flight struct {
 	events   []Event
 
 	// Guarded by src.mu.
-	patience *time.Timer   // until the callers have waited long enough
+	patience *time.Timer   // until the callers have waited another moment
 	since    time.Time     // when it was set
-	overdue  bool          // they have
+	overdue  bool          // they have waited for one
 	news     chan struct{} // closed, and made anew, when there may be a token for them
 
 	// Written before done is closed, read after.
@@ -50,8 +50,8 @@ func (s *Source) depart(ctx context.Context, judging bool) {
 	s.flight = f
 	go func() {
 		f.token, f.err = f.run(guard.Detach(ctx))
-		f.patience.Stop()
 		s.mu.Lock()
+		f.patience.Stop()
 		s.flight, s.view = nil, f.view
 		s.remember(f.err)
 		s.mu.Unlock()
@@ -210,31 +210,36 @@ func (f *flight) commit(event string) {
 // the record has confirmed, or any once they have waited long enough, as the
 // cache must be slow or dead. src.mu is held.
 func (f *flight) offers() bool {
-	return f.overdue || f.src.hot.Load() != nil && !f.src.view.Unpublished()
+	return f.overdue && !f.paused(time.Now()) || f.src.hot.Load() != nil && !f.src.view.Unpublished()
 }
 
-// announce wakes the callers who wait, if there may be a token for them. src.mu
-// is held.
+// announce wakes the callers who wait, if there is a token for them. src.mu is
+// held.
 func (f *flight) announce() {
-	if f.offers() {
+	if _, usable := f.src.held(time.Now()); usable && f.offers() {
 		close(f.news)
 		f.news = make(chan struct{})
 	}
 }
 
-// losePatience is for a cache that is slow or dead, of which the callers have
-// waited a moment. A moment that took twice as long was a pause of the process,
-// in which the flight stood still as well.
+// paused reports whether the process stood still of late, and the flight with
+// it: a moment took twice as long. src.mu is held.
+func (f *flight) paused(now time.Time) bool {
+	return protocol.Passed(now, f.since.Add(2*f.src.rules.Patience()))
+}
+
+// losePatience is called once in a moment. It is for a cache that is slow or
+// dead, of which the callers have waited for one.
 func (f *flight) losePatience() {
-	f.src.mu.Lock()
-	defer f.src.mu.Unlock()
-	moment := f.src.rules.Patience()
-	if now := time.Now(); now.Sub(f.since) > 2*moment {
-		f.since = now
-		f.patience.Reset(moment)
-		return
+	s := f.src
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flight != f {
+		return // it ended when the timer fired
 	}
-	f.overdue = true
+	now := time.Now()
+	f.overdue, f.since = !f.paused(now), now
+	f.patience.Reset(s.rules.Patience())
 	f.announce()
 }
 

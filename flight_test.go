@@ -46,7 +46,16 @@ func TestPatienceOutlastsAPause(t *testing.T) {
 		}
 		assert.False(t, overdue(time.Second), "the timer came ten minutes late")
 		assert.True(t, overdue(time.Second))
+
+		s.mu.Lock()
+		assert.True(t, f.offers())
+		f.since = f.since.Add(-10 * time.Minute)
+		assert.False(t, f.offers(), "a later pause counts as well")
+		s.mu.Unlock()
+
 		<-f.done
+		f.losePatience() // had the timer fired just before
+		assert.False(t, f.patience.Stop(), "no timer outlives the flight")
 	})
 }
 
