@@ -73,9 +73,10 @@ func (c *constant) Fetch(context.Context) (wxtoken.Token, error) {
 }
 
 func TestTokenThatNoRecordCanHold(t *testing.T) {
-	for _, value := range []string{"from-a-file\n", "a b", "t\xff", "密"} {
+	soon, never := time.Date(2000, 1, 2, 0, 0, 0, 0, time.UTC), time.Unix(1<<60, 0) // the latter in more than 2^63 ms
+	for value, expires := range map[string]time.Time{"from-a-file\n": soon, "a b": soon, "t\xff": soon, "密": soon, "endless": never} {
 		bubble(t, value, func(t *testing.T) {
-			f, cache := &constant{value: value, expires: time.Now().Add(24 * time.Hour)}, wxtoken.NewMemoryCache()
+			f, cache := &constant{value: value, expires: expires}, wxtoken.NewMemoryCache()
 			src := wxtoken.New(f, cache)
 			for start := time.Now(); time.Since(start) < time.Hour; time.Sleep(10 * time.Second) {
 				_, err := src.Token(t.Context())
@@ -85,6 +86,18 @@ func TestTokenThatNoRecordCanHold(t *testing.T) {
 			assert.Less(t, f.fetches.Load(), int64(150), "as many as without an answer")
 		})
 	}
+}
+
+func TestTokenThatComesWithAnError(t *testing.T) {
+	bubble(t, "is none", func(t *testing.T) {
+		l, fails := &log{}, func(context.Context) (wxtoken.Token, error) {
+			return wxtoken.Token{Value: "x", ExpiresAt: time.Now().Add(time.Hour)}, errDown
+		}
+		_, err := wxtoken.New(wxtoken.FetcherFunc("stub", fails), nil, l.option()).Token(t.Context())
+		assert.ErrorIs(t, err, errDown)
+		require.Equal(t, 1, l.count(wxtoken.EventFetch))
+		assert.Zero(t, l.all()[0].ExpiresAt)
+	})
 }
 
 func TestRefusalsOfATokenThatIsIssuedAgain(t *testing.T) {

@@ -250,8 +250,12 @@ func (f *flight) fetch(ctx context.Context, deadline time.Time) protocol.Result 
 	ctx, cancel := context.WithTimeout(ctx, min(s.rules.Fetch, deadline.Sub(start)))
 	defer cancel()
 	t, err := guard.Call(ctx, "Fetcher.Fetch", s.fetcher.Fetch)
+	t.ExpiresAt = time.UnixMilli(t.ExpiresAt.UnixMilli()) // as the record will have it
 	if err == nil && (!t.Valid() || !endpoint.Printable(t.Value)) {
-		t, err = Token{}, errors.New("wxtoken: the Fetcher returned a token that is empty or over, or has a space, control or non-ASCII byte; check its Value and ExpiresAt")
+		err = errors.New("wxtoken: the Fetcher returned a token that is empty or over, or has a space, control or non-ASCII byte; check its Value and ExpiresAt")
+	}
+	if err != nil {
+		t = Token{} // whatever the Fetcher gave
 	}
 	f.report(Event{Kind: EventFetch, Duration: time.Since(start), ExpiresAt: t.ExpiresAt, Err: err})
 	return resultOf(t, start, err)
