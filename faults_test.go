@@ -374,6 +374,7 @@ func TestStrangeRecords(t *testing.T) {
 		`{"v":0}`, `{"v":-1}`, `{"v":1}`, `{"v":"1"}`, `{"v":1,"epoch":"e","seq":-1}`,
 		`{"v":1,"epoch":"e","owed":99}`, `{"v":1,"epoch":"e","token":"a b"}`, `{"v":1,"epoch":"e","seq":1e30}`,
 		`{"v":1,"epoch":"e","cooldown":{"step":-1}}`, `{"v":1,"sealed":7}`,
+		`{"v":1,"epoch":"e","cooldown":{"step":2147483647}}`, `{"v":1,"epoch":"e","early":2147483647}`,
 	} {
 		bubble(t, "replaced: "+value, func(t *testing.T) {
 			cache, l := wxtoken.NewMemoryCache(), &log{}

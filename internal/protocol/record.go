@@ -10,8 +10,9 @@ import (
 // recordVersion goes up when a reader of the version before would misread.
 const recordVersion = 1
 
-// mostOwed is the largest doubt that the protocol can leave in a record.
-const mostOwed = 3
+// What the protocol can leave in a record at most: of doubt, and of anything it
+// counts, which no life is long enough for, and which can still be added to.
+const mostOwed, mostCounted = 3, 1 << 30
 
 // A Record is all that the processes sharing a credential agree on: the latest
 // token, and the lease of the fetch under way. It is changed only by
@@ -107,9 +108,10 @@ func Decode(raw []byte, seal Sealer) (Record, error) {
 
 // sane refuses what this protocol cannot have written.
 func (r Record) sane() bool {
-	return r.Version == recordVersion && r.Epoch != "" && 0 <= r.Seq && r.Seq < 1<<53 && r.Early >= 0 &&
-		0 <= r.Owed && r.Owed <= mostOwed && !strings.ContainsFunc(r.Token, unprintable) &&
-		(r.Cooldown == nil || r.Cooldown.Step >= 0)
+	return r.Version == recordVersion && r.Epoch != "" && 0 <= r.Seq && r.Seq < 1<<53 &&
+		0 <= r.Early && r.Early < mostCounted && 0 <= r.Owed && r.Owed <= mostOwed &&
+		!strings.ContainsFunc(r.Token, unprintable) &&
+		(r.Cooldown == nil || 0 <= r.Cooldown.Step && r.Cooldown.Step < mostCounted)
 }
 
 // unprintable finds what no token has, and what could break out of a query.
