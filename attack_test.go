@@ -157,6 +157,25 @@ func TestInvalidateOfTwoTokensAtOnce(t *testing.T) {
 	})
 }
 
+func TestInvalidateOfATokenThatIsNotPublishedYet(t *testing.T) {
+	bubble(t, "takes it out of use", func(t *testing.T) {
+		var down atomic.Bool
+		fail := func(context.Context) error {
+			if down.Load() {
+				return errDown
+			}
+			return nil
+		}
+		cache := &faultyCache{Cache: wxtoken.NewMemoryCache(), get: fail, swap: fail}
+		src := wxtoken.New(&stub{answer: func(n int64) error { down.Store(n == 1); return nil }}, cache)
+		require.Equal(t, "token-1", token(t, src))
+		age(t)
+		down.Store(false)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		assert.Equal(t, "token-2", token(t, src))
+	})
+}
+
 func TestPlatformBusyInTwoWays(t *testing.T) {
 	bubble(t, "keeps nobody waiting for long", func(t *testing.T) {
 		src := wxtoken.New(&stub{answer: func(n int64) error {

@@ -90,6 +90,7 @@ func (f *flight) run(ctx context.Context) (Token, error) {
 		case !f.known:
 			f.read(ctx)
 			continue
+		case f.view.Unpublished(): // first, as it may be what was refused
 		case !f.judge(ctx):
 			continue
 		case f.judging:
