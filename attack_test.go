@@ -88,6 +88,33 @@ func TestTokenThatNoRecordCanHold(t *testing.T) {
 	}
 }
 
+// A repeater gives one token for as long as that lives, as stable_token does.
+type repeater struct {
+	stub
+	end time.Time
+}
+
+func (r *repeater) Fetch(ctx context.Context) (wxtoken.Token, error) {
+	tok, err := r.stub.Fetch(ctx)
+	if time.Now().Before(r.end) {
+		tok = wxtoken.Token{Value: "same", ExpiresAt: r.end}
+	}
+	return tok, err
+}
+
+func TestTokenThatIsRepeatedAfterItsEnd(t *testing.T) {
+	bubble(t, "by the clock of another process, is not fetched in a tight loop", func(t *testing.T) {
+		now, cache := time.Now(), wxtoken.NewMemoryCache()
+		put(t, cache, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":1,"token":"same","issued_at":%d,"expires_at":%d}`,
+			now.Add(-2*time.Hour).UnixMilli(), now.UnixMilli()))
+		f := &repeater{stub{latency: 50 * time.Millisecond, repeatable: true}, now.Add(59 * time.Second)}
+		token(t, wxtoken.New(f, cache))
+		time.Sleep(time.Minute) // the platform gives another one then
+		assert.Equal(t, "token-"+fmt.Sprint(f.fetches.Load()), recordOf(t, cache)["token"])
+		assert.Less(t, f.fetches.Load(), int64(100), "in a minute")
+	})
+}
+
 func TestTokenThatComesWithAnError(t *testing.T) {
 	bubble(t, "is none", func(t *testing.T) {
 		l, fails := &log{}, func(context.Context) (wxtoken.Token, error) {

@@ -25,6 +25,7 @@ type flight struct {
 	record   protocol.Record // the same, decoded
 	known    bool            // raw and record are what this process last read or stored
 	pause    time.Duration   // before the next read
+	rest     time.Duration   // before the next fetch, as a token may be over when it comes
 	failures int             // of the cache, in a row
 	trouble  error           // the last of them
 	events   []Event
@@ -105,6 +106,8 @@ func (f *flight) run(ctx context.Context) (Token, error) {
 		case protocol.Wait:
 			f.known, f.failures = false, 0
 		case protocol.Ask:
+			time.Sleep(jitter(f.rest))
+			f.rest = min(max(2*f.rest, rules.Patience()/10), rules.Patience())
 			f.view.Fetched(f.fetch(ctx, f.view.LeaseEnds()))
 			f.commit("")
 		case protocol.Take:
@@ -211,11 +214,10 @@ func (f *flight) commit(event string) {
 // the record has confirmed, or any once they have waited long enough, as the
 // cache must be slow or dead. src.mu is held.
 func (f *flight) offers() bool {
-	return f.overdue && !f.paused(time.Now()) || f.src.hot.Load() != nil && !f.src.view.Unpublished()
+	return f.overdue && !f.paused() || f.src.hot.Load() != nil && !f.src.view.Unpublished()
 }
 
-// announce wakes the callers who wait, if there is a token for them. src.mu is
-// held.
+// announce wakes those who wait, if there is a token for them. src.mu is held.
 func (f *flight) announce() {
 	if _, usable := f.src.held(time.Now()); usable && f.offers() {
 		close(f.news)
@@ -225,23 +227,20 @@ func (f *flight) announce() {
 
 // paused reports whether the process stood still of late, and the flight with
 // it: a moment took twice as long. src.mu is held.
-func (f *flight) paused(now time.Time) bool {
-	return protocol.Passed(now, f.since.Add(2*f.src.rules.Patience()))
+func (f *flight) paused() bool {
+	return protocol.Passed(time.Now(), f.since.Add(2*f.src.rules.Patience()))
 }
 
 // losePatience is called once in a moment. It is for a cache that is slow or
 // dead, of which the callers have waited for one.
 func (f *flight) losePatience() {
-	s := f.src
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.flight != f {
-		return // it ended when the timer fired
+	f.src.mu.Lock()
+	defer f.src.mu.Unlock()
+	if f.src.flight == f { // else it ended as the timer fired
+		f.overdue, f.since = !f.paused(), time.Now()
+		f.patience.Reset(f.src.rules.Patience())
+		f.announce()
 	}
-	now := time.Now()
-	f.overdue, f.since = !f.paused(now), now
-	f.patience.Reset(s.rules.Patience())
-	f.announce()
 }
 
 // fetch asks the platform, once, and ends by the deadline.
@@ -251,12 +250,9 @@ func (f *flight) fetch(ctx context.Context, deadline time.Time) protocol.Result 
 	ctx, cancel := context.WithTimeout(ctx, min(s.rules.Fetch, deadline.Sub(start)))
 	defer cancel()
 	t, err := guard.Call(ctx, "Fetcher.Fetch", s.fetcher.Fetch)
-	t.ExpiresAt = time.UnixMilli(t.ExpiresAt.UnixMilli()) // as the record will have it
-	if err == nil && (!t.Valid() || !endpoint.Printable(t.Value)) {
-		err = errors.New("wxtoken: the Fetcher returned a token that is empty or over, or has a space, control or non-ASCII byte; check its Value and ExpiresAt")
-	}
-	if err != nil {
-		t = Token{} // whatever the Fetcher gave
+	end := time.UnixMilli(t.ExpiresAt.UnixMilli()) // as the record will have it
+	if err == nil && (t.Value == "" || time.Until(end) <= 0 || !endpoint.Printable(t.Value)) {
+		t, err = Token{}, errors.New("wxtoken: the Fetcher returned a token that is empty or over, or has a space, control or non-ASCII byte; check its Value and ExpiresAt")
 	}
 	f.report(Event{Kind: EventFetch, Duration: time.Since(start), ExpiresAt: t.ExpiresAt, Err: err})
 	return resultOf(t, start, err)

@@ -11,7 +11,8 @@ import (
 )
 
 // Call calls fn, and returns when ctx ends, whatever fn does: a panic or Goexit
-// is an error, and an fn that does not heed ctx is left behind. If ctx has ended,
+// is an error, and an fn that does not heed ctx is left behind. With an error
+// goes no value, whatever fn returned. If ctx has ended,
 // it does not call fn, and returns an *endpoint.Unsent. The value of a panic may
 // hold a secret, so only its type is told, or what the runtime said.
 func Call[T any](ctx context.Context, name string, fn func(context.Context) (T, error)) (T, error) {
@@ -36,7 +37,9 @@ func Call[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 			}
 			done <- res
 		}()
-		res.value, res.err = fn(ctx)
+		if res.value, res.err = fn(ctx); res.err != nil {
+			res.value = none
+		}
 	}()
 	select {
 	case res := <-done:

@@ -25,7 +25,7 @@ func TestCall(t *testing.T) {
 		took time.Duration
 	}{
 		"value":   {func(context.Context) (int, error) { return 7, nil }, 7, "", 0},
-		"error":   {func(context.Context) (int, error) { return 7, no }, 7, "no", 0},
+		"error":   {func(context.Context) (int, error) { return 7, no }, 0, "no", 0},
 		"panic":   {func(context.Context) (int, error) { panic("a secret") }, 0, "wxtoken: it panicked with a string", 0},
 		"mistake": {func(context.Context) (int, error) { return none[0], nil }, 0, "wxtoken: it panicked: runtime error: index out of range [0] with length 0", 0},
 		"Goexit":  {func(context.Context) (int, error) { runtime.Goexit(); return 7, nil }, 0, "wxtoken: it ended its goroutine", 0},
