@@ -42,3 +42,23 @@ func TestCooldownWhenTheClockIsSet(t *testing.T) {
 	assert.False(t, cools(r, v, stepped(failed.Add(time.Second), time.Hour)))
 	assert.False(t, cools(Record{}, own, stepped(failed.Add(time.Second), time.Hour)))
 }
+
+// A machine that was suspended must see what happened to its lease meanwhile.
+func TestLeaseOfASuspendedMachine(t *testing.T) {
+	ru := Rules{Fetch: 10 * time.Second, Local: 45 * time.Second}
+	asked := time.Now()
+	st := ru.Decide(Record{}, View{}, "nonce", asked)
+	require.Equal(t, Take, st.Do)
+	awake, later := asked.Add(time.Second), stepped(asked.Add(time.Second), time.Hour)
+	assert.Equal(t, Ask, ru.Decide(st.Next, st.After, "", awake).Do)
+	late := ru.Decide(st.Next, st.After, "", later)
+	assert.Equal(t, Swap, late.Do, "it is too late to fetch")
+	assert.Empty(t, late.Next.Lease)
+
+	v := st.After
+	v.Fetched(Result{Outcome: Issued, Token: Record{Token: "t", ExpiresAt: asked.Add(2 * time.Hour).UnixMilli()}})
+	_, usable := v.Held(awake)
+	assert.True(t, usable)
+	_, usable = v.Held(later)
+	assert.False(t, usable, "others have had time to take the lease over and to fetch")
+}

@@ -68,7 +68,7 @@ func (ru Rules) Decide(r Record, v View, nonce string, now time.Time) Step {
 	switch {
 	case mine && c.Outcome != Pending:
 		return ru.publish(r, v, now)
-	case mine && now.Sub(c.asked) > ru.sendBy():
+	case mine && Passed(now, c.asked.Add(ru.sendBy())):
 		r.Lease, v.claim = "", nil
 		return Step{Do: Swap, Next: r, After: v}
 	case mine:

@@ -94,7 +94,7 @@ func (v *View) newer(r Record, now time.Time) bool {
 // that is not published yet is given out under its lease, and after that only if
 // the cache is to blame: a process that was paused must first see what happened.
 func (v *View) Held(now time.Time) (Record, bool) {
-	if c := v.claim; v.Unpublished() && c.Token.usable(now) && (c.kept || now.Before(c.ends)) {
+	if c := v.claim; v.Unpublished() && c.Token.usable(now) && (c.kept || !Passed(now, c.ends)) {
 		return c.Token, true
 	}
 	return v.Copy, v.Copy.usable(now)
