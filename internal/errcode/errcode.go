@@ -20,7 +20,7 @@ func Advice(code int) string {
 		return "check the appID"
 	case 40014, 42001:
 		return "fetch a new access token"
-	case 40164:
+	case 40164, 61004:
 		return "add this machine's public IP address to the app's whitelist; edits take about 5 minutes"
 	case 40243:
 		return "the secret is frozen: an administrator must thaw it, which takes 10 minutes"
@@ -36,7 +36,7 @@ func Advice(code int) string {
 		return "the account is frozen or may not fetch tokens: see the platform's console"
 	case 61024:
 		return "the app is bound to a third-party platform: use that platform's token"
-	case 61004, 89501, 89503:
+	case 89501, 89503:
 		return "an administrator must confirm this machine's IP address"
 	case 89506:
 		return "an administrator refused this machine's IP address: wait 24 hours"
