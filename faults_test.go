@@ -78,6 +78,21 @@ func TestCacheDown(t *testing.T) {
 		time.Sleep(time.Second)
 		assert.Equal(t, "token-2", token(t, src), "coordinated again")
 	})
+	bubble(t, "what a repeatable fetcher fetched outlives a record that is over", func(t *testing.T) {
+		cache, mend := broken(wxtoken.NewMemoryCache())
+		put(t, cache.Cache, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":1,"token":"old","expires_at":1,"cooldown":{"until":%d,"code":45009}}`,
+			time.Now().Add(time.Hour).UnixMilli()))
+		src := wxtoken.New(&stub{repeatable: true}, cache)
+		require.Equal(t, "token-1", token(t, src))
+		mend()
+		for range 10 {
+			time.Sleep(time.Minute)
+			require.Equal(t, "token-1", token(t, src))
+		}
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		time.Sleep(6 * time.Minute) // the cooldown is over
+		assert.Equal(t, "token-2", token(t, src))
+	})
 	bubble(t, "a repeatable fetcher's failures are a trickle as well", func(t *testing.T) {
 		f := &stub{repeatable: true, answer: func(int64) error { return &wxtoken.APIError{Code: 40125} }}
 		cache, _ := broken(wxtoken.NewMemoryCache())
@@ -327,6 +342,44 @@ func TestStoreLosesOrRewindsTheRecord(t *testing.T) {
 		for _, src := range srcs {
 			assert.Equal(t, "token-2", token(t, src))
 		}
+	})
+	bubble(t, "flushed while the platform refuses: the copy serves, and the cache sees a trickle", func(t *testing.T) {
+		f := &stub{answer: func(n int64) error {
+			if n > 1 {
+				return &wxtoken.APIError{Code: 45009}
+			}
+			return nil
+		}}
+		store := &swappable{cache: wxtoken.NewMemoryCache()}
+		cache := &faultyCache{Cache: store, get: func(context.Context) error { time.Sleep(time.Millisecond); return nil }}
+		src := wxtoken.New(f, cache)
+		token(t, src)
+		store.cache = wxtoken.NewMemoryCache()
+		waits := 0
+		for range 600 {
+			time.Sleep(100 * time.Millisecond)
+			before := time.Now()
+			require.Equal(t, "token-1", token(t, src))
+			if time.Since(before) > 0 {
+				waits++
+			}
+		}
+		assert.Zero(t, waits)
+		assert.LessOrEqual(t, cache.gets.Load(), int64(60), "reads in a minute")
+	})
+	bubble(t, "rewound: a refusal of the newer token takes it out of use", func(t *testing.T) {
+		cache := wxtoken.NewMemoryCache()
+		src := wxtoken.New(&stub{}, cache)
+		token(t, src)
+		before, err := cache.Get(t.Context(), "wxtoken:stub")
+		require.NoError(t, err)
+		age(t)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		require.Equal(t, "token-2", token(t, src))
+		put(t, cache, before)
+		age(t)
+		require.NoError(t, src.Invalidate(t.Context(), "token-2"))
+		assert.Equal(t, "token-3", token(t, src))
 	})
 	bubble(t, "rewound: the newer token is written back and verified", func(t *testing.T) {
 		f, l := &stub{}, &log{}

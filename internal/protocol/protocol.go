@@ -258,7 +258,7 @@ func (ru Rules) restore(r Record, v View) Step {
 // believed doubles with each token in a row that was refused: at most some 300
 // fetches a day come of it, of the platform's 2,000.
 func (ru Rules) Refuse(r Record, v View, token string, now time.Time) Step {
-	if token == v.Copy.Token && r.Token == "" { // the store lost the record
+	if token == v.Copy.Token && token != r.Token { // the store has not got it
 		v.Copy.Rejected = true
 		return Step{Do: Drop, After: v}
 	}

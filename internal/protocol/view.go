@@ -71,8 +71,12 @@ func (v *View) Observe(r Record, readAt, now time.Time) (event string) {
 		v.cooldown, v.cooledSeen = c, now
 	}
 	v.calm = r.Token != "" && r.Lease == "" && r.Owed == 0
-	if r.Token == "" || v.newer(r, now) {
-		return "" // the copy outlives a store that lost the record
+	alone := v.Copy.Epoch == "" && r.Token != v.Copy.Token && !r.usable(now) && v.Copy.usable(now)
+	if r.Token == "" || v.newer(r, now) || alone {
+		// The copy outlives a store that lost the record, or that was out of reach
+		// when the copy was fetched. There is nothing better for now.
+		v.copyRead = readAt
+		return ""
 	}
 	if r.Token != v.Copy.Token || r.IssuedAt != v.Copy.IssuedAt {
 		v.copySeen = now
