@@ -78,21 +78,23 @@ func TestCacheDown(t *testing.T) {
 		time.Sleep(time.Second)
 		assert.Equal(t, "token-2", token(t, src), "coordinated again")
 	})
-	bubble(t, "what a repeatable fetcher fetched outlives a record that is over", func(t *testing.T) {
-		cache, mend := broken(wxtoken.NewMemoryCache())
-		put(t, cache.Cache, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":1,"token":"old","expires_at":1,"cooldown":{"until":%d,"code":45009}}`,
-			time.Now().Add(time.Hour).UnixMilli()))
-		src := wxtoken.New(&stub{repeatable: true}, cache)
-		require.Equal(t, "token-1", token(t, src))
-		mend()
-		for range 10 {
-			time.Sleep(time.Minute)
+	for _, end := range []time.Duration{-time.Hour, 2 * time.Minute} {
+		bubble(t, "what a repeatable fetcher fetched outlives a record that ends in "+end.String(), func(t *testing.T) {
+			cache, mend := broken(wxtoken.NewMemoryCache())
+			put(t, cache.Cache, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":1,"token":"old","expires_at":%d,"cooldown":{"until":%d,"code":45009}}`,
+				time.Now().Add(end).UnixMilli(), time.Now().Add(time.Hour).UnixMilli()))
+			src := wxtoken.New(&stub{repeatable: true}, cache)
 			require.Equal(t, "token-1", token(t, src))
-		}
-		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
-		time.Sleep(6 * time.Minute) // the cooldown is over
-		assert.Equal(t, "token-2", token(t, src))
-	})
+			mend()
+			for range 10 {
+				time.Sleep(time.Minute)
+				require.Equal(t, "token-1", token(t, src))
+			}
+			require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+			time.Sleep(6 * time.Minute) // the cooldown is over
+			assert.Equal(t, "token-2", token(t, src))
+		})
+	}
 	bubble(t, "a repeatable fetcher's failures are a trickle as well", func(t *testing.T) {
 		f := &stub{repeatable: true, answer: func(int64) error { return &wxtoken.APIError{Code: 40125} }}
 		cache, _ := broken(wxtoken.NewMemoryCache())

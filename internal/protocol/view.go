@@ -71,7 +71,8 @@ func (v *View) Observe(r Record, readAt, now time.Time) (event string) {
 		v.cooldown, v.cooledSeen = c, now
 	}
 	v.calm = r.Token != "" && r.Lease == "" && r.Owed == 0
-	alone := v.Copy.Epoch == "" && r.Token != v.Copy.Token && !r.usable(now) && v.Copy.usable(now)
+	alone := v.Copy.Epoch == "" && v.Copy.usable(now) && r.Token != v.Copy.Token &&
+		(!r.usable(now) || r.ExpiresAt < v.Copy.ExpiresAt)
 	if r.Token == "" || v.newer(r, now) || alone {
 		// The copy outlives a store that lost the record, or that was out of reach
 		// when the copy was fetched. There is nothing better for now.
