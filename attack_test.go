@@ -362,3 +362,11 @@ func TestOddOptions(t *testing.T) {
 		})
 	}
 }
+
+func TestTimeoutOfANanosecond(t *testing.T) {
+	bubble(t, "ends, and does not spin", func(t *testing.T) {
+		start := time.Now()
+		_, _ = wxtoken.New(&stub{}, nil, wxtoken.WithFetchTimeout(1)).Token(t.Context())
+		assert.Less(t, time.Since(start), time.Second)
+	})
+}

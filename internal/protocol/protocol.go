@@ -15,16 +15,16 @@ type Rules struct {
 	Fingerprint string        // of this process's secret, for the scope of cooldowns
 }
 
-func (ru Rules) Watch() time.Duration     { return ru.Local / 22 }            // 2 s: M while something is going on
-func (ru Rules) Patience() time.Duration  { return ru.Fetch / 10 }            // 1 s: what a caller with an old copy waits for the cache
-func (ru Rules) CacheCall() time.Duration { return ru.Fetch / 5 }             // 2 s: one call of the cache
-func (ru Rules) soft() time.Duration      { return ru.Local * 2 / 3 }         // 30 s: copies older are read again
-func (ru Rules) lease() time.Duration     { return ru.Fetch * 3 / 2 }         // 15 s: a lease older is abandoned
-func (ru Rules) sendBy() time.Duration    { return ru.Fetch / 2 }             // 5 s: the lease's age at which a fetch may still start
-func (ru Rules) verify() time.Duration    { return 2*ru.Local + ru.Fetch }    // 100 s: when an unknown request has landed
-func (ru Rules) ample() time.Duration     { return ru.verify() + 2*ru.Fetch } // 120 s: what is left of a token that nobody need hurry to replace
-func (ru Rules) announce() time.Duration  { return ru.Local + ru.Watch() }    // 47 s: by then every process keeps close to the record
-func (ru Rules) youngest() time.Duration  { return ru.Fetch }                 // 10 s: no refusal of a younger token is believed
+func (ru Rules) Watch() time.Duration     { return ru.Local / 22 }                      // 2 s: M while something is going on
+func (ru Rules) Patience() time.Duration  { return max(ru.Fetch/10, time.Millisecond) } // 1 s: what a caller with an old copy waits for the cache
+func (ru Rules) CacheCall() time.Duration { return ru.Fetch / 5 }                       // 2 s: one call of the cache
+func (ru Rules) soft() time.Duration      { return ru.Local * 2 / 3 }                   // 30 s: copies older are read again
+func (ru Rules) lease() time.Duration     { return ru.Fetch * 3 / 2 }                   // 15 s: a lease older is abandoned
+func (ru Rules) sendBy() time.Duration    { return ru.Fetch / 2 }                       // 5 s: the lease's age at which a fetch may still start
+func (ru Rules) verify() time.Duration    { return 2*ru.Local + ru.Fetch }              // 100 s: when an unknown request has landed
+func (ru Rules) ample() time.Duration     { return ru.verify() + 2*ru.Fetch }           // 120 s: what is left of a token that nobody need hurry to replace
+func (ru Rules) announce() time.Duration  { return ru.Local + ru.Watch() }              // 47 s: by then every process keeps close to the record
+func (ru Rules) youngest() time.Duration  { return ru.Fetch }                           // 10 s: no refusal of a younger token is believed
 
 // A Step is what to do next.
 type Step struct {
