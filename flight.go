@@ -129,7 +129,7 @@ func (f *flight) run(ctx context.Context) (Token, error) {
 func (f *flight) read(ctx context.Context) {
 	s := f.src
 	time.Sleep(jitter(f.pause))
-	f.pause = min(max(f.pause*3/2, 5*time.Millisecond), 30*time.Millisecond)
+	f.pause = min(max(f.pause*3/2, 5*time.Millisecond), 20*time.Millisecond)
 	readAt := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.rules.CacheCall())
 	defer cancel()
