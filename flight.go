@@ -105,6 +105,7 @@ func (f *flight) run(ctx context.Context) (Token, error) {
 			return Token{}, cooldownError(st)
 		case protocol.Wait:
 			f.known, f.failures = false, 0
+			f.pause = min(f.pause, 20*time.Millisecond)
 		case protocol.Ask:
 			time.Sleep(jitter(f.rest))
 			f.rest = min(max(2*f.rest, rules.Patience()/10), rules.Patience())
@@ -129,7 +130,7 @@ func (f *flight) run(ctx context.Context) (Token, error) {
 func (f *flight) read(ctx context.Context) {
 	s := f.src
 	time.Sleep(jitter(f.pause))
-	f.pause = min(max(f.pause*3/2, 5*time.Millisecond), 20*time.Millisecond)
+	f.pause = max(min(f.pause*3/2, s.rules.Patience()), 5*time.Millisecond)
 	readAt := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.rules.CacheCall())
 	defer cancel()
