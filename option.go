@@ -3,8 +3,8 @@ package wxtoken
 import (
 	"cmp"
 	"crypto/rand"
-	"encoding/binary"
 	"log/slog"
+	"math/big"
 	"slices"
 	"time"
 )
@@ -99,7 +99,6 @@ func positive(d, usual time.Duration) time.Duration {
 // jitter returns d less up to a fifth, so that processes do not act in step. Like
 // the nonces it comes from crypto/rand, which a test can make repeat itself.
 func jitter(d time.Duration) time.Duration {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return d - time.Duration(float64(d)/5*float64(binary.LittleEndian.Uint64(b[:]))/(1<<64))
+	off, _ := rand.Int(rand.Reader, big.NewInt(int64(d/5)+1)) // never fails
+	return d - time.Duration(off.Int64())
 }
