@@ -51,11 +51,10 @@ type Event struct {
 
 func (s *Source) emit(e Event) {
 	e.Key = s.key
-	if s.observer != nil {
-		s.observer(e)
-	}
-	if s.log != nil {
-		s.log(e)
+	for _, tell := range []func(Event){s.observer, s.log} {
+		if tell != nil {
+			tell(e)
+		}
 	}
 }
 

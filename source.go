@@ -135,12 +135,16 @@ func (s *Source) await(ctx context.Context, f *flight) (Token, error) {
 		if usable && (offered || ended != nil) {
 			return t, nil
 		}
+		select {
+		case <-f.done: // what is there beats a ctx that ended with it
+			return f.token, f.err
+		default:
+		}
 		if ended != nil {
 			return Token{}, ended
 		}
 		select {
 		case <-f.done:
-			return f.token, f.err
 		case <-news:
 		case <-ctx.Done():
 			ended = fmt.Errorf("wxtoken: waiting for a token: %w", context.Cause(ctx))
@@ -158,10 +162,7 @@ func waitOut(ctx context.Context, err error) bool {
 	}
 	wait := time.Until(cool.Until)
 	end, ends := ctx.Deadline()
-	if wait <= 0 || wait > 2*time.Second || ends && time.Until(end) <= wait {
-		return false
-	}
-	return sleep(ctx, wait)
+	return 0 < wait && wait <= 2*time.Second && (!ends || wait < time.Until(end)) && sleep(ctx, wait)
 }
 
 // sleep waits for d and reports true, or false as soon as ctx ends.

@@ -62,7 +62,7 @@ func main() {
 		{"hot", b.hot}, {"herd", b.herd}, {"refresh", b.refresh}, {"traffic", b.traffic},
 		{"footprint", b.footprint}, {"build", b.build}, {"growth", b.growth},
 	}
-	start := time.Now()
+	start, version := time.Now(), revision()
 	var sections []*section
 	for _, chapter := range chapters {
 		if *only == "" || slices.Contains(strings.Split(*only, ","), chapter.name) {
@@ -71,7 +71,7 @@ func main() {
 		}
 	}
 	var report bytes.Buffer
-	fmt.Fprintf(&report, "# Benchmarks\n\n%s\n\n%s\n", preamble(time.Since(start)), summary(sections))
+	fmt.Fprintf(&report, "# Benchmarks\n\n%s\n\n%s\n", preamble(version, time.Since(start)), summary(sections))
 	for _, s := range sections {
 		s.write(&report)
 	}
@@ -87,11 +87,16 @@ func main() {
 	program.Close()
 }
 
-func preamble(took time.Duration) string {
-	version := "unknown"
-	if rev, err := exec.Command("git", "describe", "--always", "--dirty").Output(); err == nil {
-		version = strings.TrimSpace(string(rev))
+// revision is asked for before the pictures are written, which make it dirty.
+func revision() string {
+	out, err := exec.Command("git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return "of an unknown revision"
 	}
+	return strings.TrimSpace(string(out))
+}
+
+func preamble(version string, took time.Duration) string {
 	return fmt.Sprintf("Written by `make bench` in %v on %s: wxtoken %s, %s, %s/%s, %d processors%s. "+
 		"Everything in a table was measured in this one run, unless it says \"measured elsewhere\". "+
 		"Peers: silenceper/wechat v2.1.14, medivhzhan/weapp v3.6.18, fastwego/offiaccount v1.0.1, and from other fields "+
