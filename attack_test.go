@@ -28,9 +28,10 @@ func (deaf) CompareAndSwap(context.Context, string, []byte, []byte, time.Duratio
 
 func TestStoreThatNeverSwaps(t *testing.T) {
 	bubble(t, "is not asked in a tight loop", func(t *testing.T) {
-		f, cache := &stub{}, &faultyCache{Cache: deaf{wxtoken.NewMemoryCache()}}
-		_, err := wxtoken.New(f, cache).Token(t.Context())
+		f, cache, l := &stub{}, &faultyCache{Cache: deaf{wxtoken.NewMemoryCache()}}, &log{}
+		_, err := wxtoken.New(f, cache, l.option()).Token(t.Context())
 		assert.Error(t, err)
+		assert.Equal(t, 1, l.count(wxtoken.EventCacheError), "the operator is told")
 		assert.Less(t, cache.gets.Load(), int64(200), "reads in a minute")
 		assert.Zero(t, f.fetches.Load())
 	})

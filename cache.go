@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -38,10 +39,8 @@ func checkKey(key string) error {
 	if key == "" || len(key) > 250 {
 		return fmt.Errorf("wxtoken: cache key of %d bytes: must be 1 to 250; shorten WithKeyPrefix or the Fetcher's Key", len(key))
 	}
-	for i := range len(key) {
-		if key[i] <= ' ' || key[i] == 0x7f {
-			return fmt.Errorf("wxtoken: cache key %q has a space or control byte at offset %d; change WithKeyPrefix or the Fetcher's Key", key, i)
-		}
+	if i := strings.IndexFunc(key, func(c rune) bool { return c <= ' ' || c == 0x7f }); i >= 0 {
+		return fmt.Errorf("wxtoken: cache key %q has a space or control byte at offset %d; change WithKeyPrefix or the Fetcher's Key", key, i)
 	}
 	return nil
 }
@@ -67,11 +66,7 @@ func checkSwap(ctx context.Context, key string, ttl time.Duration) error {
 // roundUp gives d in whole units. An entry may outlive its ttl a little, but
 // must not die before it.
 func roundUp(d, unit time.Duration) int64 {
-	n := int64(d / unit)
-	if d%unit > 0 {
-		n++
-	}
-	return n
+	return int64((d-1)/unit) + 1 // d is positive: see checkSwap
 }
 
 // storeError says which store and key an error of a store's client is about.

@@ -20,7 +20,7 @@
 //
 // Without faults there is one fetch in a token's lifetime, for all processes
 // together. The token is replaced in the background before it ends; a caller
-// waits only while there is no usable token, and no longer than its ctx. While
+// waits for it only while there is no usable token, and no longer than its ctx. While
 // the cache answers, no copy is given out that has not been compared with the
 // record for 45 s; a superseded token lives for 5 minutes. Processes that die or
 // freeze, lost replies and lost records cost a fetch more, and heal by

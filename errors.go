@@ -8,10 +8,11 @@ import (
 	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
-// ErrCacheUnavailable is wrapped, together with the cause, by the error of
-// Source.Token when the cache does not answer and no usable token is at hand:
-// a fetch without the cache could kill the token of every other process.
-var ErrCacheUnavailable = errors.New("wxtoken: cache unavailable and no usable token at hand; check the cache's address and health")
+// ErrCacheUnavailable is wrapped, together with the cause, by the errors of
+// Source.Token, if no usable token is at hand either, and Source.Invalidate: the
+// cache did not answer, and a fetch without it could kill the token of every
+// other process.
+var ErrCacheUnavailable = errors.New("wxtoken: cache unavailable; check its address and health")
 
 // An APIError is the platform's refusal of a request: errcode and errmsg as it
 // sent them, with the secret scrubbed. No token was issued.
@@ -36,18 +37,18 @@ func (e *APIError) Error() string {
 // platform was busy (-1, -1000) or the limit per minute was reached (45011).
 func (e *APIError) Temporary() bool { return errcode.Busy(e.Code) || e.Code == 45011 }
 
-// A CooldownError says that the platform refused a fetch and is not asked again
-// before Until. Unwrap gives the refusal, mostly an *APIError.
+// A CooldownError says that a fetch failed, and that the platform is not asked
+// again before Until.
 type CooldownError struct {
 	Until time.Time // wall clock
-	Err   error     // the first failure
+	Err   error     // the failure that began it, mostly an *APIError; never nil
 }
 
 func (e *CooldownError) Error() string {
 	return fmt.Sprintf("%v (not asked again before %s)", e.Err, e.Until.UTC().Format(time.RFC3339))
 }
 
-// Unwrap gives the failure that began the cooldown.
+// Unwrap gives Err.
 func (e *CooldownError) Unwrap() error { return e.Err }
 
 // IsTokenRejected reports whether a business API's errcode says that the access

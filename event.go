@@ -27,8 +27,8 @@ const (
 	// EventRestore: the store went back in time, as a failover can; this process
 	// wrote the newer token back.
 	EventRestore EventKind = "restore"
-	// EventCacheError: the cache failed, or held what is no record. Worth an alert
-	// when it goes on.
+	// EventCacheError: the cache failed, or held what this process cannot read, or
+	// stores nothing. Worth an alert when it goes on.
 	EventCacheError EventKind = "cache_error"
 )
 
@@ -61,6 +61,9 @@ func (s *Source) emit(e Event) {
 // logTo logs events. It is called through a func, so that the linker leaves out
 // most of log/slog, some 80 KB, where nobody uses WithLogger.
 func logTo(l *slog.Logger) func(Event) {
+	if l == nil {
+		return nil
+	}
 	return func(e Event) {
 		level := slog.LevelWarn
 		switch {

@@ -15,9 +15,11 @@ import (
 )
 
 // A Fetcher asks the platform for a token. It must be safe for concurrent use.
+// One that has a method Repeatable() bool which gives true, since a second fetch
+// gives the same token and harms nobody, is asked while the cache is down, too.
 type Fetcher interface {
-	// Fetch asks the platform; each call may supersede the token before it.
-	// An *APIError says that the platform refused and issued nothing; after
+	// Fetch asks the platform; each call may supersede the token before it. A
+	// token has printable ASCII without spaces, and an end in the future. An *APIError says that the platform refused and issued nothing; after
 	// any other error a token may have been issued.
 	Fetch(ctx context.Context) (Token, error)
 
@@ -52,13 +54,13 @@ type HTTPFetcher struct {
 	key      string
 	endpoint endpoint.Endpoint
 	secret   func() string // a func: no way of printing the fetcher shows it; nil for tickets
-	tokens   refresher     // for tickets: where the credential comes from
+	tokens   invalidator   // for tickets: where the credential comes from
 	fault    error         // why nothing can be sent
 }
 
 // NewFetcher fetches by GET cgi-bin/token, which supersedes the token before.
-// If appID or secret is empty, or holds a space or control byte, Fetch says so
-// and sends nothing.
+// If appID or secret is empty, or holds a space, a control byte or one that is
+// not ASCII, Fetch says so and sends nothing.
 func NewFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 	return newHTTPFetcher(HTTPFetcher{
 		key: "token:" + appID,

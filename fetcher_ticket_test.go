@@ -12,7 +12,7 @@ import (
 )
 
 // A ticketFetcher with any other Source than a real one.
-func ticketFetcher(src refresher, kind string, opts ...FetcherOption) *HTTPFetcher {
+func ticketFetcher(src invalidator, kind string, opts ...FetcherOption) *HTTPFetcher {
 	f := NewTicketFetcher(New(NewFetcher("wx1", fetchtest.Secret), nil), kind, opts...)
 	f.tokens = src
 	return f

@@ -26,14 +26,14 @@ type flight struct {
 	known    bool            // raw and record are what this process last read or stored
 	pause    time.Duration   // before the next read
 	rest     time.Duration   // before the next fetch, as a token may be over when it comes
-	failures int             // of the cache, in a row
+	failures int             // of the cache, since it last stored or another's fetch was waited for
 	trouble  error           // the last of them
 	events   []Event
 
 	// Guarded by src.mu.
-	patience *time.Timer   // until the callers have waited another moment
-	since    time.Time     // when it was set
-	overdue  bool          // they have waited for one
+	patience *time.Timer   // fires every Rules.Patience
+	since    time.Time     // when it was last set
+	overdue  bool          // it has fired in time: callers get what there is
 	news     chan struct{} // closed, and made anew, when there may be a token for them
 
 	// Written before done is closed, read after.
@@ -122,6 +122,7 @@ func (f *flight) run(ctx context.Context) (Token, error) {
 		}
 	}
 	f.trouble = fmt.Errorf("wxtoken: no token after %s: other processes take the lease and do not finish, or the cache stores nothing", 6*rules.Fetch)
+	f.report(Event{Kind: EventCacheError, Err: f.trouble})
 	return f.alone(ctx)
 }
 
@@ -151,7 +152,7 @@ func (f *flight) read(ctx context.Context) {
 			f.report(Event{Kind: EventCacheError, Err: err})
 		}
 		if err != nil && !errors.Is(err, protocol.ErrGarbage) {
-			f.failures, f.trouble = 2, err
+			f.failures, f.trouble = 2, err // the record is to be left alone
 			return
 		}
 	}
@@ -200,7 +201,7 @@ func (f *flight) commit(event string) {
 	s.mu.Lock()
 	s.view = f.view
 	s.heat(time.Now())
-	f.announce()
+	f.wake()
 	s.mu.Unlock()
 	if event != "" {
 		e := Event{Kind: EventKind(event)}
@@ -218,29 +219,29 @@ func (f *flight) offers() bool {
 	return f.overdue && !f.paused() || f.src.hot.Load() != nil && !f.src.view.Unpublished()
 }
 
-// announce wakes those who wait, if there is a token for them. src.mu is held.
-func (f *flight) announce() {
+// wake tells those who wait, if there is a token for them. src.mu is held.
+func (f *flight) wake() {
 	if _, usable := f.src.held(time.Now()); usable && f.offers() {
 		close(f.news)
 		f.news = make(chan struct{})
 	}
 }
 
-// paused reports whether the process stood still of late, and the flight with
-// it: a moment took twice as long. src.mu is held.
+// paused reports whether the timer is late by as much as it is long: the process
+// stood still, and the flight with it. src.mu is held.
 func (f *flight) paused() bool {
 	return protocol.Passed(time.Now(), f.since.Add(2*f.src.rules.Patience()))
 }
 
-// losePatience is called once in a moment. It is for a cache that is slow or
-// dead, of which the callers have waited for one.
+// losePatience is called every Rules.Patience. Unless that is late, the cache
+// must be slow or dead, and callers get what there is.
 func (f *flight) losePatience() {
 	f.src.mu.Lock()
 	defer f.src.mu.Unlock()
 	if f.src.flight == f { // else it ended as the timer fired
 		f.overdue, f.since = !f.paused(), time.Now()
 		f.patience.Reset(f.src.rules.Patience())
-		f.announce()
+		f.wake()
 	}
 }
 
@@ -297,7 +298,7 @@ func (f *flight) alone(ctx context.Context) (Token, error) {
 		now := time.Now()
 		switch st := s.rules.Alone(f.view, now); st.Do {
 		case protocol.Fail:
-			err = errors.Join(cooldownError(st), f.trouble)
+			err = fmt.Errorf("%w; %w", cooldownError(st), f.trouble)
 		case protocol.Ask:
 			result := f.fetch(ctx, now.Add(s.rules.Fetch))
 			f.view.FetchedAlone(result, now)

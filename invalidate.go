@@ -14,11 +14,12 @@ import (
 // token. An old value kills nothing, and any number of reports of the same one
 // cause one fetch.
 //
-// Nil says that rejected is no longer given out. An error says why it still is:
-// the cache did not answer (ErrCacheUnavailable), ctx ended, or the refusal is
-// not believed, since the token is younger than WithFetchTimeout or since tokens
-// are refused again and again; then another system is likely to fetch for the
-// same app. While the cache does not answer, a refused token is kept back for a
+// Nil says that rejected is no longer given out. An error says why it may still
+// be: the cache did not answer (ErrCacheUnavailable) or holds what this process
+// cannot read; the last flight failed (a *CooldownError, say); ctx ended; or the
+// refusal is not believed, since the token is younger than WithFetchTimeout or
+// since tokens are refused again and again, by another system's fetches for the
+// same app most likely. While the cache does not answer, a refused token is kept back for a
 // 22nd of WithLocalAge (2 s) after each report, and Token gives an error instead.
 func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 	started := time.Now()

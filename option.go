@@ -28,15 +28,16 @@ type optionFunc func(*options)
 func (f optionFunc) apply(o *options) { f(o) }
 
 // WithKeyPrefix puts prefix before the Fetcher's Key to make the record's key
-// in the cache. The default is "wxtoken:". Key and prefix together have at most
+// in the cache. The default is "wxtoken:", and "" means none. Key and prefix together have at most
 // 250 bytes, without spaces or control bytes.
 func WithKeyPrefix(prefix string) Option {
 	return optionFunc(func(o *options) { o.prefix = prefix })
 }
 
-// WithFetchTimeout bounds one fetch, its retries included. The default, also
-// for zero and less, is 10 seconds. A process that dies while it fetches holds
-// up the others for one and a half times this long.
+// WithFetchTimeout bounds one fetch, its retries included; one call of the cache
+// may take a fifth of it. The default, also for zero and less, is 10 seconds, and
+// more than a day counts as a day, here and below. A process that dies while it
+// fetches holds up callers without a token for one and a half times this long.
 func WithFetchTimeout(d time.Duration) Option {
 	return optionFunc(func(o *options) { o.fetchTimeout = d })
 }
@@ -70,13 +71,10 @@ func WithObserver(fn func(Event)) Option {
 	return optionFunc(func(o *options) { o.observer = fn })
 }
 
-// WithLogger logs every Event to l. Nil, the default, means no logging.
+// WithLogger logs every Event to l: a token taken over at Debug, one fetched at
+// Info, errors at Error, the rest at Warn. Nil, the default, means no logging.
 func WithLogger(l *slog.Logger) Option {
-	return optionFunc(func(o *options) {
-		if o.log = nil; l != nil {
-			o.log = logTo(l)
-		}
-	})
+	return optionFunc(func(o *options) { o.log = logTo(l) })
 }
 
 func newOptions(opts []Option) options {

@@ -54,9 +54,8 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 	s := &Source{fetcher: f, cache: c, key: o.prefix + f.Key(), observer: o.observer, log: o.log}
 	s.seal = protocol.Sealer{Keys: o.keys, CacheKey: s.key}
 	s.rules = protocol.Rules{Fetch: o.fetchTimeout, Local: o.localAge, Ahead: jitter(o.refreshAhead)}
-	if r, ok := f.(interface{ Repeatable() bool }); ok {
-		s.rules.Repeatable = r.Repeatable()
-	}
+	r, ok := f.(interface{ Repeatable() bool })
+	s.rules.Repeatable = ok && r.Repeatable()
 	if p, ok := f.(interface{ fingerprint(salt string) string }); ok {
 		s.rules.Fingerprint = p.fingerprint(s.key)
 	}
@@ -69,12 +68,15 @@ func (s *Source) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "wxtoken.Source(%s
 
 // Token returns a token that can be used now. Mostly that is a copy in memory;
 // when the copy is about to end, one caller in one process makes the platform
-// replace it, in the background. A caller waits only while there is no usable
-// token, at most until its ctx ends; the work it started goes on for the others.
+// replace it, in the background. A caller waits while there is no usable token,
+// and for a look at the cache, but no longer than a second (a tenth of
+// WithFetchTimeout), when the copy is older than WithLocalAge; never beyond its
+// ctx. The work that it started goes on for the others.
 //
 // Errors wrap what happened: an *APIError if the platform refused, inside a
 // *CooldownError that says when it is asked again; ErrCacheUnavailable if the
-// cache does not answer and there is no usable copy; ctx's error if it ended.
+// cache does not answer and there is no usable copy; ctx's error if it ended
+// before anything else was known.
 func (s *Source) Token(ctx context.Context) (Token, error) {
 	if t := s.hot.Load(); t != nil {
 		return *t, nil
@@ -115,6 +117,7 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	default:
 		s.depart(ctx, false)
 	}
+	// Nobody waits again for what has only just failed.
 	failing := s.failure != nil && s.flight.started.Before(s.retryAt.Add(s.rules.Watch()))
 	if usable && (failing || !protocol.Passed(now, hard)) {
 		return t, nil, nil
@@ -167,10 +170,8 @@ func waitOut(ctx context.Context, err error) bool {
 
 // sleep waits for d and reports true, or false as soon as ctx ends.
 func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false
@@ -186,12 +187,13 @@ func (s *Source) held(now time.Time) (Token, bool) {
 	return tokenOf(r), usable && !keptBack
 }
 
-// heat lets Token return the held token without a lock until its soft age, and
-// leaves no timer behind for longer. s.mu is held.
+// heat lets Token return the held token without a lock until its soft age, or
+// 10 ms before its end as a timer may be late, and leaves no timer behind for
+// longer. s.mu is held.
 func (s *Source) heat(now time.Time) {
 	t, usable := s.held(now)
 	soft, _ := s.rules.Ages(&s.view)
-	left := min(soft.Sub(now), t.ExpiresAt.Sub(now)-10*time.Millisecond) // as a timer may be late
+	left := min(soft.Sub(now), t.ExpiresAt.Sub(now)-10*time.Millisecond)
 	if !usable || left <= 0 {
 		s.hot.Store(nil)
 		return
@@ -215,7 +217,6 @@ func (s *Source) Run(ctx context.Context) error {
 			select {
 			case <-f.done:
 			case <-ctx.Done():
-				return ctx.Err()
 			}
 		}
 		s.mu.Lock()

@@ -48,8 +48,8 @@ type TokenSource interface {
 	Token(ctx context.Context) (Token, error)
 }
 
-// A refresher is a TokenSource that can be told of a refused token, as Source can.
-type refresher interface {
+// An invalidator is a TokenSource that can be told of a refused token, as Source can.
+type invalidator interface {
 	TokenSource
 	Invalidate(ctx context.Context, rejected string) error
 }

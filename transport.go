@@ -1,6 +1,7 @@
 package wxtoken
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -69,7 +70,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	resp, err := t.send(req, req.Body, before, token, after)
-	source, ok := t.Source.(refresher)
+	source, ok := t.Source.(invalidator)
 	if err != nil || !ok || !IsTokenRejected(errcode.Of(resp)) {
 		return resp, err
 	}
@@ -106,12 +107,7 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-func (t *Transport) base() http.RoundTripper {
-	if t.Base == nil {
-		return http.DefaultTransport
-	}
-	return t.Base
-}
+func (t *Transport) base() http.RoundTripper { return cmp.Or(t.Base, http.DefaultTransport) }
 
 // allows reports whether u's host may be given a token.
 func (t *Transport) allows(u *url.URL) bool {

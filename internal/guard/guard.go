@@ -1,4 +1,5 @@
-// Package guard calls the code of others and always comes back.
+// Package guard calls the code of others: it always comes back, and shows that
+// code no more of a ctx than it should see.
 package guard
 
 import (
@@ -12,9 +13,9 @@ import (
 
 // Call calls fn, and returns when ctx ends, whatever fn does: a panic or Goexit
 // is an error, and an fn that does not heed ctx is left behind. With an error
-// goes no value, whatever fn returned. If ctx has ended,
-// it does not call fn, and returns an *endpoint.Unsent. The value of a panic may
-// hold a secret, so only its type is told, or what the runtime said.
+// goes no value, whatever fn returned. If ctx has ended, it does not call fn, and
+// returns an *endpoint.Unsent. The value of a panic may hold a secret, so only
+// its type is told, or what the runtime said.
 func Call[T any](ctx context.Context, name string, fn func(context.Context) (T, error)) (T, error) {
 	var none T
 	if err := ctx.Err(); err != nil {

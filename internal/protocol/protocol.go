@@ -16,7 +16,7 @@ type Rules struct {
 }
 
 func (ru Rules) Watch() time.Duration     { return ru.Local / 22 }                      // 2 s: M while something is going on
-func (ru Rules) Patience() time.Duration  { return max(ru.Fetch/10, time.Millisecond) } // 1 s: what a caller with an old copy waits for the cache
+func (ru Rules) Patience() time.Duration  { return max(ru.Fetch/10, time.Millisecond) } // 1 s: how long a flight takes until callers get an old copy
 func (ru Rules) CacheCall() time.Duration { return ru.Fetch / 5 }                       // 2 s: one call of the cache
 func (ru Rules) soft() time.Duration      { return ru.Local * 2 / 3 }                   // 30 s: copies older are read again
 func (ru Rules) lease() time.Duration     { return ru.Fetch * 3 / 2 }                   // 15 s: a lease older is abandoned
@@ -42,7 +42,7 @@ type Step struct {
 type Action int
 
 const (
-	Use  Action = iota // hand out the held token
+	Use  Action = iota // hand out the held token; of Refuse: the refused one is out of use
 	Wait               // another process fetches: read again soon
 	Take               // ask for the lease: like Swap, but After holds whatever comes of it
 	Swap               // change the record

@@ -33,7 +33,7 @@ type claim struct {
 	nonce   string
 	asked   time.Time // before the lease was asked for
 	ends    time.Time // when others may take the lease over
-	settles int64     // a fetch under this lease pays all that is owed at this seq
+	settles int64     // a fetch under this lease pays all that is owed at this seq; -1: none
 	kept    bool      // the cache failed when the token was to be published
 	Result
 }
@@ -71,9 +71,9 @@ func (v *View) Observe(r Record, readAt, now time.Time) (event string) {
 		v.cooldown, v.cooledSeen = c, now
 	}
 	v.calm = r.Token != "" && r.Lease == "" && r.Owed == 0
-	alone := v.Copy.Epoch == "" && v.Copy.usable(now) && r.Token != v.Copy.Token &&
+	better := v.Copy.Epoch == "" && v.Copy.usable(now) && r.Token != v.Copy.Token &&
 		(!r.usable(now) || r.ExpiresAt < v.Copy.ExpiresAt)
-	if r.Token == "" || v.newer(r, now) || alone {
+	if r.Token == "" || v.newer(r, now) || better {
 		// The copy outlives a store that lost the record, or that was out of reach
 		// when the copy was fetched. There is nothing better for now.
 		v.copyRead = readAt
