@@ -66,7 +66,7 @@ api: ## write docs/api.txt, if CHANGELOG.md names what changed under Unreleased
 fuzz: ## run each fuzz target for FUZZTIME (1m)
 	@grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | while IFS=: read -r file func; do \
 		echo "== $$file $${func#func }"; \
-		(cd "$$(dirname "$$file")" && go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) .) || exit 1; \
+		(cd "$$(dirname "$$file")" && go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .) || exit 1; \
 	done
 
 .PHONY: soak
