@@ -20,10 +20,10 @@
 //
 // Without faults there is one fetch in a token's lifetime, for all processes
 // together. The token is replaced in the background before it ends; a caller
-// waits for it only while there is no usable token, and no longer than its ctx. While
-// the cache answers, no copy is given out that has not been compared with the
-// record for 45 s; a superseded token lives for 5 minutes. Processes that die or
-// freeze, lost replies and lost records cost a fetch more, and heal by
+// waits for it only while there is no usable token, and no longer than its ctx.
+// While the cache answers, no copy is given out that has not been compared with
+// the record for 45 s; a superseded token lives for 5 minutes. Processes that die
+// or freeze, lost replies and lost records cost a fetch more, and heal by
 // themselves. The secret is in no record, key, log, event or error.
 //
 // # What is not

@@ -27,8 +27,8 @@ const (
 	// EventRestore: the store went back in time, as a failover can; this process
 	// wrote the newer token back.
 	EventRestore EventKind = "restore"
-	// EventCacheError: the cache failed, or held what this process cannot read, or
-	// stores nothing. Worth an alert when it goes on.
+	// EventCacheError: the cache failed, held what this process cannot read, or let
+	// no process get through with a fetch. Worth an alert when it goes on.
 	EventCacheError EventKind = "cache_error"
 )
 

@@ -66,3 +66,23 @@ func TestEventsOfTheProtocol(t *testing.T) {
 		assert.Equal(t, name, string(kind))
 	}
 }
+
+// The timer that ends the fast path may be late, so the last moments of a token
+// are left to the path that looks at the clock.
+func TestFastPathEndsBeforeTheToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		end := time.Now().Add(time.Minute)
+		s := New(FetcherFunc("app", func(context.Context) (Token, error) {
+			return Token{Value: "token-1", ExpiresAt: end}, nil
+		}), nil, WithLocalAge(time.Hour), WithRefreshAhead(time.Nanosecond))
+		fast := func(left time.Duration) bool {
+			time.Sleep(time.Until(end) - left)
+			_, err := s.Token(t.Context())
+			require.NoError(t, err)
+			synctest.Wait()
+			return s.hot.Load() != nil
+		}
+		assert.True(t, fast(20*time.Millisecond))
+		assert.False(t, fast(5*time.Millisecond))
+	})
+}
