@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/wxtoken/wxtoken/internal/endpoint"
+	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
 // A Fetcher asks the platform for a token. It must be safe for concurrent use.
@@ -56,6 +57,7 @@ type HTTPFetcher struct {
 	secret   func() string // a func: no way of printing the fetcher shows it; nil for tickets
 	tokens   invalidator   // for tickets: where the credential comes from
 	fault    error         // why nothing can be sent
+	platform errcode.Platform
 }
 
 // NewFetcher fetches by GET cgi-bin/token, which supersedes the token before.
@@ -63,7 +65,7 @@ type HTTPFetcher struct {
 // not ASCII, Fetch says so and sends nothing.
 func NewFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 	return newHTTPFetcher(HTTPFetcher{
-		key: "token:" + appID,
+		key: "token:" + appID, platform: errcode.WeChat,
 		endpoint: endpoint.Endpoint{
 			Path: "/cgi-bin/token", Field: "access_token", Hosts: weChatHosts(),
 			Params: func(s string) map[string]string {
@@ -80,7 +82,7 @@ func NewFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 // until that is under five minutes. Its tokens are apart from NewFetcher's.
 func NewStableFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 	f := NewFetcher(appID, secret, opts...)
-	f.key, f.endpoint.Path = "stable:"+appID, "/cgi-bin/stable_token"
+	f.key, f.platform, f.endpoint.Path = "stable:"+appID, errcode.Stable, "/cgi-bin/stable_token"
 	f.endpoint.Post, f.endpoint.Repeatable = true, true
 	return f
 }
@@ -104,10 +106,13 @@ func NewTicketFetcher(src *Source, kind string, opts ...FetcherOption) *HTTPFetc
 				return map[string]string{"type": kind, "access_token": accessToken}
 			},
 		},
-		tokens: src,
+		tokens: src, platform: platformOf(src.fetcher),
 	}
 	if kind != "jsapi" && kind != "wx_card" {
 		f.fault = fmt.Errorf("wxtoken: no ticket of kind %q; use jsapi or wx_card; nothing was sent", kind)
+	}
+	if f.platform == errcode.WeCom || f.platform == errcode.QQ { // whose tokens are none of WeChat's business
+		f.fault = fmt.Errorf("wxtoken: no WeChat ticket for a token of platform %q; nothing was sent", f.platform)
 	}
 	return newHTTPFetcher(f, opts)
 }
@@ -121,13 +126,13 @@ func NewWeComFetcher(corpID, secret string, opts ...FetcherOption) *HTTPFetcher 
 	f := HTTPFetcher{
 		endpoint: endpoint.Endpoint{
 			Path: "/cgi-bin/gettoken", Field: "access_token", Repeatable: true,
-			Hosts: []string{"https://qyapi.weixin.qq.com"},
+			Hosts: apiHosts(errcode.WeCom),
 			Params: func(s string) map[string]string {
 				return map[string]string{"corpid": corpID, "corpsecret": s}
 			},
 		},
-		secret: func() string { return secret },
-		fault:  endpoint.CheckCredential("corpID", corpID, secret),
+		secret: func() string { return secret }, platform: errcode.WeCom,
+		fault: endpoint.CheckCredential("corpID", corpID, secret),
 	}
 	f.key = "wecom:" + corpID + ":" + f.fingerprint("wecom key")
 	return newHTTPFetcher(f, opts)
@@ -238,7 +243,7 @@ func (f *HTTPFetcher) fetchWith(ctx context.Context, credential string) (Token, 
 	value, expiresAt, err := f.endpoint.Fetch(ctx, credential)
 	var refused *endpoint.Refusal
 	if errors.As(err, &refused) {
-		return Token{}, &APIError{refused.Code, refused.Message}
+		return Token{}, advise(f.platform, &APIError{refused.Code, refused.Message})
 	}
 	return Token{value, expiresAt}, err
 }
