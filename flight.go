@@ -102,7 +102,7 @@ func (f *flight) run(ctx context.Context) (Token, error) {
 			held, _ := f.view.Held(time.Now())
 			return tokenOf(held), nil
 		case protocol.Fail:
-			return Token{}, cooldownError(st)
+			return Token{}, f.src.cooldownError(st)
 		case protocol.Wait:
 			f.known, f.failures = false, 0
 			f.pause = min(f.pause, 20*time.Millisecond)
@@ -281,10 +281,10 @@ func tokenOf(r protocol.Record) Token {
 }
 
 // cooldownError tells why the platform is not asked now.
-func cooldownError(st protocol.Step) error {
+func (s *Source) cooldownError(st protocol.Step) error {
 	err := st.Cause.Err
 	if err == nil { // another process met it, and the record has what it was told
-		err = &APIError{st.Cause.Code, st.Cause.Message}
+		err = advise(platformOf(s.fetcher), &APIError{st.Cause.Code, st.Cause.Message})
 	}
 	return &CooldownError{st.Until, err}
 }
@@ -298,7 +298,7 @@ func (f *flight) alone(ctx context.Context) (Token, error) {
 		now := time.Now()
 		switch st := s.rules.Alone(f.view, now); st.Do {
 		case protocol.Fail:
-			err = fmt.Errorf("%w; %w", cooldownError(st), f.trouble)
+			err = fmt.Errorf("%w; %w", s.cooldownError(st), f.trouble)
 		case protocol.Ask:
 			result := f.fetch(ctx, now.Add(s.rules.Fetch))
 			f.view.FetchedAlone(result, now)

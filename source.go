@@ -30,6 +30,8 @@ type Source struct {
 	// at anything else; a timer clears it. It makes the common path one load.
 	hot atomic.Pointer[Token]
 
+	handed memory // what it handed out
+
 	mu      sync.Mutex    // guards what follows
 	view    protocol.View // changed only by the flight under way
 	flight  *flight       // nil: none
@@ -184,6 +186,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (s *Source) held(now time.Time) (Token, bool) {
 	r, usable := s.view.Held(now)
 	keptBack := r.Token == s.refused && now.Sub(s.refusal) < s.rules.Watch()
+	if usable && !keptBack {
+		s.handed.add(r.Token)
+	}
 	return tokenOf(r), usable && !keptBack
 }
 
