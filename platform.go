@@ -2,22 +2,48 @@ package wxtoken
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
-// platformOf returns the platform that f fetches from. A Fetcher in another
-// package of this module tells it by a method Platform() errcode.Platform; those
-// of applications cannot, as the type is internal, and belong to none.
+// platformOf returns the platform whose tokens f fetches, or "" for one that is
+// not known, as of a FetcherFunc. A Fetcher in another package of this module
+// tells it by a method Platform() errcode.Platform, which applications cannot
+// have, as the type is internal.
 func platformOf(f Fetcher) errcode.Platform {
 	switch f := f.(type) {
-	case *HTTPFetcher:
-		return f.platform
 	case interface{ Platform() errcode.Platform }:
 		return f.Platform()
+	case interface{ askedPlatform() errcode.Platform }: // an *HTTPFetcher, or what embeds one
+		return f.askedPlatform()
+	case *funcFetcher:
+		return ""
+	}
+	// A type that embeds a Fetcher hides its methods, but not its Key.
+	switch prefix, _, _ := strings.Cut(f.Key(), ":"); prefix {
+	case "token":
+		return errcode.WeChat
+	case "stable":
+		return errcode.Stable
+	case "wecom":
+		return errcode.WeCom
+	case "qq":
+		return errcode.QQ
 	}
 	return ""
 }
+
+func (f *HTTPFetcher) askedPlatform() errcode.Platform { return f.platform }
+
+// isTicket reports whether f fetches tickets. A type that embeds a Fetcher hides
+// the method, but not the Key.
+func isTicket(f Fetcher) bool {
+	t, ok := f.(interface{ keepsTickets() bool })
+	return ok && t.keepsTickets() || strings.HasPrefix(f.Key(), "ticket:")
+}
+
+func (f *HTTPFetcher) keepsTickets() bool { return f.tokens != nil }
 
 // apiHosts are where the tokens of a platform are used, as base URLs, in the
 // order in which they are to be tried; nil for one that is not known.
@@ -36,7 +62,7 @@ func apiHosts(p errcode.Platform) []string {
 // apiHosts are the hosts whose APIs take the tokens of s; nil if they are not
 // known. An error says that none does.
 func (s *Source) apiHosts() ([]string, error) {
-	if f, ok := s.fetcher.(*HTTPFetcher); ok && f.tokens != nil {
+	if isTicket(s.fetcher) {
 		return nil, errors.New("the Transport's Source keeps tickets, which no API takes for an access_token: give it the Source of the access token")
 	}
 	return apiHosts(platformOf(s.fetcher)), nil
