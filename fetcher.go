@@ -56,6 +56,8 @@ type HTTPFetcher struct {
 	secret   func() string // a func: no way of printing the fetcher shows it; nil for tickets
 	tokens   invalidator   // for tickets: where the credential comes from
 	fault    error         // why nothing can be sent
+
+	untilExpiry, fullLife bool // see repeats
 }
 
 // NewFetcher fetches by GET cgi-bin/token, which supersedes the token before.
@@ -104,7 +106,8 @@ func NewTicketFetcher(src *Source, kind string, opts ...FetcherOption) *HTTPFetc
 				return map[string]string{"type": kind, "access_token": accessToken}
 			},
 		},
-		tokens: src,
+		tokens:      src,
+		untilExpiry: true, fullLife: true,
 	}
 	if kind != "jsapi" && kind != "wx_card" {
 		f.fault = fmt.Errorf("wxtoken: no ticket of kind %q; use jsapi or wx_card; nothing was sent", kind)
@@ -128,6 +131,8 @@ func NewWeComFetcher(corpID, secret string, opts ...FetcherOption) *HTTPFetcher 
 		},
 		secret: func() string { return secret },
 		fault:  endpoint.CheckCredential("corpID", corpID, secret),
+
+		untilExpiry: true,
 	}
 	f.key = "wecom:" + corpID + ":" + f.fingerprint("wecom key")
 	return newHTTPFetcher(f, opts)
@@ -184,6 +189,10 @@ func (f *HTTPFetcher) Key() string { return f.key }
 // Repeatable reports whether a second fetch gives the same token and harms no
 // holder of the first. It does not for NewFetcher, and does for its sisters.
 func (f *HTTPFetcher) Repeatable() bool { return f.endpoint.Repeatable }
+
+// repeats reports whether the platform, asked again, repeats a token until it
+// expires, and whether it says each time that its whole life is left.
+func (f *HTTPFetcher) repeats() (untilExpiry, fullLife bool) { return f.untilExpiry, f.fullLife }
 
 // fingerprint tells secrets apart without showing them: 64 bits of an HMAC over
 // salt, keyed by the secret. It is "" where there is no secret.
