@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/wxtoken/wxtoken/internal/endpoint"
+	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
 // A Fetcher asks the platform for a token. It must be safe for concurrent use.
@@ -58,6 +59,7 @@ type HTTPFetcher struct {
 	fault    error         // why nothing can be sent
 
 	untilExpiry, fullLife bool // see repeats
+	platform              errcode.Platform
 }
 
 // NewFetcher fetches by GET cgi-bin/token, which supersedes the token before.
@@ -65,7 +67,7 @@ type HTTPFetcher struct {
 // not ASCII, Fetch says so and sends nothing.
 func NewFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 	return newHTTPFetcher(HTTPFetcher{
-		key: "token:" + appID,
+		key: "token:" + appID, platform: errcode.WeChat,
 		endpoint: endpoint.Endpoint{
 			Path: "/cgi-bin/token", Field: "access_token", Hosts: weChatHosts(),
 			Params: func(s string) map[string]string {
@@ -82,7 +84,7 @@ func NewFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 // until that is under five minutes. Its tokens are apart from NewFetcher's.
 func NewStableFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 	f := NewFetcher(appID, secret, opts...)
-	f.key, f.endpoint.Path = "stable:"+appID, "/cgi-bin/stable_token"
+	f.key, f.platform, f.endpoint.Path = "stable:"+appID, errcode.Stable, "/cgi-bin/stable_token"
 	f.endpoint.Post, f.endpoint.Repeatable = true, true
 	return f
 }
@@ -106,11 +108,14 @@ func NewTicketFetcher(src *Source, kind string, opts ...FetcherOption) *HTTPFetc
 				return map[string]string{"type": kind, "access_token": accessToken}
 			},
 		},
-		tokens:      src,
+		tokens: src, platform: platformOf(src.fetcher),
 		untilExpiry: true, fullLife: true,
 	}
 	if kind != "jsapi" && kind != "wx_card" {
 		f.fault = fmt.Errorf("wxtoken: no ticket of kind %q; use jsapi or wx_card; nothing was sent", kind)
+	}
+	if f.platform == errcode.WeCom || f.platform == errcode.QQ { // whose tokens are none of WeChat's business
+		f.fault = fmt.Errorf("wxtoken: no WeChat ticket for a token of platform %q; nothing was sent", f.platform)
 	}
 	return newHTTPFetcher(f, opts)
 }
@@ -124,13 +129,13 @@ func NewWeComFetcher(corpID, secret string, opts ...FetcherOption) *HTTPFetcher 
 	f := HTTPFetcher{
 		endpoint: endpoint.Endpoint{
 			Path: "/cgi-bin/gettoken", Field: "access_token", Repeatable: true,
-			Hosts: []string{"https://qyapi.weixin.qq.com"},
+			Hosts: apiHosts(errcode.WeCom),
 			Params: func(s string) map[string]string {
 				return map[string]string{"corpid": corpID, "corpsecret": s}
 			},
 		},
-		secret: func() string { return secret },
-		fault:  endpoint.CheckCredential("corpID", corpID, secret),
+		secret: func() string { return secret }, platform: errcode.WeCom,
+		fault: endpoint.CheckCredential("corpID", corpID, secret),
 
 		untilExpiry: true,
 	}
@@ -247,7 +252,7 @@ func (f *HTTPFetcher) fetchWith(ctx context.Context, credential string) (Token, 
 	value, expiresAt, err := f.endpoint.Fetch(ctx, credential)
 	var refused *endpoint.Refusal
 	if errors.As(err, &refused) {
-		return Token{}, &APIError{refused.Code, refused.Message}
+		return Token{}, advise(f.platform, &APIError{refused.Code, refused.Message})
 	}
 	return Token{value, expiresAt}, err
 }

@@ -102,7 +102,7 @@ func (f *flight) end(st protocol.Step) {
 	if st.Do == protocol.Fail {
 		f.err = f.trouble
 		if st.Cause.Err != nil || st.Cause.Outcome != protocol.Pending {
-			f.err = cooldownError(st)
+			f.err = s.cooldownError(st)
 			if f.trouble != nil && errors.Is(f.trouble, ErrCacheUnavailable) {
 				f.err = fmt.Errorf("%w; %w", f.err, f.trouble)
 			}
@@ -350,10 +350,10 @@ func tokenOf(r protocol.Record) Token {
 }
 
 // cooldownError says why the platform is not asked now.
-func cooldownError(st protocol.Step) error {
+func (s *Source) cooldownError(st protocol.Step) error {
 	err := st.Cause.Err
 	if err == nil { // another process met it, and the record has what the platform answered
-		err = &APIError{st.Cause.Code, st.Cause.Message}
+		err = advise(platformOf(s.fetcher), &APIError{st.Cause.Code, st.Cause.Message})
 	}
 	return &CooldownError{st.Until, err}
 }

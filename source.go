@@ -30,6 +30,8 @@ type Source struct {
 	// at anything else; a timer clears it. It makes the common path one load.
 	fresh atomic.Pointer[Token]
 
+	handed memory // what it handed out
+
 	mu      sync.Mutex // guards what follows
 	process protocol.Process
 	flight  *flight     // nil: none
@@ -228,6 +230,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // held is the token to hand out. s.mu is held.
 func (s *Source) held(now time.Time) (Token, bool) {
 	r, usable := s.process.Held(now)
+	if usable {
+		s.handed.add(r.Token)
+	}
 	return tokenOf(r), usable
 }
 

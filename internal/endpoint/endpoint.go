@@ -97,10 +97,10 @@ func (e *Endpoint) Fetch(ctx context.Context, credential string) (value string, 
 // an equal share of the time left to connect; one share is kept for the answer.
 func (e *Endpoint) askHosts(ctx context.Context, credential string) (string, time.Time, error) {
 	end, _ := ctx.Deadline()
-	failure := fmt.Errorf("wxtoken: %s: no connection and nothing sent; check DNS, proxy and firewall", e.Path)
+	var failures []failure
+	var ended error
 	for i, host := range e.Hosts {
-		if ctx.Err() != nil {
-			failure = fmt.Errorf("%w; %w", failure, ctx.Err())
+		if ended = ctx.Err(); ended != nil {
 			break
 		}
 		value, expiresAt, err := e.ask(ctx, host, credential, time.Until(end)/time.Duration(len(e.Hosts)-i+1))
@@ -108,9 +108,9 @@ func (e *Endpoint) askHosts(ctx context.Context, credential string) (string, tim
 		if !errors.As(err, &unsent) {
 			return value, expiresAt, err
 		}
-		failure = fmt.Errorf("%w; %w", failure, unsent.Err)
+		failures = append(failures, failure{hostOf(host), unsent.Err})
 	}
-	return "", time.Time{}, &Unsent{failure}
+	return "", time.Time{}, &Unsent{unreached(e.Path, failures, ended)}
 }
 
 // ask sends one request to host, if it gets a connection within wait.
@@ -150,7 +150,7 @@ func (e *Endpoint) ask(ctx context.Context, host, credential string, wait time.D
 			err = fmt.Errorf("%w: %w", end, err)
 		}
 		if unsent {
-			return "", time.Time{}, &Unsent{fmt.Errorf("%s: %w", req.URL.Host, err)}
+			return "", time.Time{}, &Unsent{err}
 		}
 		return "", time.Time{}, fmt.Errorf("wxtoken: %s at %s: no answer, yet a token may have been issued: %w", e.Path, req.URL.Host, err)
 	}
