@@ -29,6 +29,7 @@ import (
 // In the Params of NewEndpointFetcher, the secret takes the place of {secret}.
 // NewTicketFetcher has no secret: there, and with a nil fn, Fetch returns an error.
 func WithSecretFunc(fn func(context.Context) (string, error)) FetcherOption {
+	s := &secretSource{ask: fn} // one for all that this option is given to
 	return fetcherOption(func(f *HTTPFetcher) {
 		switch {
 		case fn == nil:
@@ -36,7 +37,7 @@ func WithSecretFunc(fn func(context.Context) (string, error)) FetcherOption {
 		case f.secret == nil:
 			f.fault = errors.New("wxtoken: WithSecretFunc: a ticket needs an access token and no secret; give the option to the access token's fetcher; nothing was sent")
 		default:
-			f.secret = &secretSource{ask: fn}
+			f.secret = s
 		}
 	})
 }

@@ -83,12 +83,11 @@ func TestSecretFunc(t *testing.T) {
 		sent = r.Form.Encode() + " " + string(body[:n])
 		fetchtest.Answer(200, fetchtest.Good)(w, r)
 	})
-	v := &vault{secret: "first-secret"}
-	fetchers := withSecretFunc("argument", WithBaseURL(base), WithSecretFunc(v.get))
-	assert.Zero(t, v.asked, "asked before a fetch")
-	for name, f := range fetchers {
+	for name := range withSecretFunc("") {
 		t.Run(name, func(t *testing.T) {
-			v.set("first-secret")
+			v := &vault{}
+			f := withSecretFunc("argument", WithBaseURL(base), WithSecretFunc(v.get))[name]
+			assert.Zero(t, v.asked, "asked before a fetch")
 			assert.Empty(t, f.fingerprint("salt"))
 			for _, secret := range []string{"first-secret", "second-secret", "second-secret", "third-secret"} {
 				v.set(secret)
