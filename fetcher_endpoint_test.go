@@ -108,6 +108,7 @@ func TestBadEndpoints(t *testing.T) {
 		"no host":              {func(e *Endpoint) { e.URL = "https:///t" }, badURL},
 		"password":             {func(e *Endpoint) { e.URL = "https://me:MarkedSecret@platform.example/t" }, badURL},
 		"fragment":             {func(e *Endpoint) { e.URL = "https://platform.example/t#MarkedSecret" }, badURL},
+		"fragment after query": {func(e *Endpoint) { e.URL = "https://platform.example/t?a=b#MarkedSecret" }, badURL},
 		"space":                {func(e *Endpoint) { e.URL = "https://platform.example/t?k=Marked Secret" }, badURL},
 		"unreadable":           {func(e *Endpoint) { e.URL = "https://MarkedSecret%zz/t" }, badURL},
 	} {

@@ -351,6 +351,11 @@ func (c deadCache) CompareAndSwap(context.Context, string, []byte, []byte, time.
 	return false, c.err
 }
 
+// A renamed fetcher has all that a Source knows of it, but the Key.
+type renamed struct{ *HTTPFetcher }
+
+func (renamed) Key() string { return "renamed" }
+
 func TestPlatformOf(t *testing.T) {
 	fn := func(context.Context) (Token, error) { return Token{}, nil }
 	wecom, stable := NewWeComFetcher("ww1", "s"), NewStableFetcher("wx1", "s")
@@ -374,6 +379,7 @@ func TestPlatformOf(t *testing.T) {
 		"hidden QQ":           {struct{ Fetcher }{NewQQFetcher("1105", "s")}, qq, false},
 		"hidden function":     {struct{ Fetcher }{FetcherFunc("mine", fn)}, otherPlatform, false},
 		"hidden ticket":       {struct{ Fetcher }{NewTicketFetcher(New(wecom, nil), "jsapi")}, otherPlatform, true},
+		"renamed ticket":      {Repeatable(renamed{NewTicketFetcher(New(wecom, nil), "jsapi")}), weCom, true},
 		"repeatable function": {Repeatable(FetcherFunc("wecom:mine", fn)), otherPlatform, false},
 	} {
 		assert.Equal(t, test.want, platformOf(test.fetcher), name)
