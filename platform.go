@@ -2,6 +2,7 @@ package wxtoken
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/wxtoken/wxtoken/internal/errcode"
 )
@@ -11,12 +12,34 @@ import (
 // of applications cannot, as the type is internal, and belong to none.
 func platformOf(f Fetcher) errcode.Platform {
 	switch f := f.(type) {
-	case *HTTPFetcher:
-		return f.platform
+	case interface{ askedPlatform() errcode.Platform }:
+		return f.askedPlatform()
 	case interface{ Platform() errcode.Platform }:
 		return f.Platform()
+	case *funcFetcher:
+		return ""
+	}
+	// A type that embeds a Fetcher hides its methods, but not its Key.
+	switch prefix, _, _ := strings.Cut(f.Key(), ":"); prefix {
+	case "token":
+		return errcode.WeChat
+	case "stable":
+		return errcode.Stable
+	case "wecom":
+		return errcode.WeCom
+	case "qq":
+		return errcode.QQ
 	}
 	return ""
+}
+
+func (f *HTTPFetcher) askedPlatform() errcode.Platform { return f.platform }
+
+// repeats reports whether f's platform, asked again, repeats a token until it
+// expires, and whether it says each time that its whole life is left.
+func repeats(f Fetcher) (untilExpiry, fullLife bool) {
+	ticket := isTicket(f)
+	return ticket || platformOf(f) == errcode.WeCom, ticket
 }
 
 // apiHosts are where the tokens of a platform are used, as base URLs, in the
@@ -36,7 +59,7 @@ func apiHosts(p errcode.Platform) []string {
 // apiHosts are the hosts whose APIs take the tokens of s; nil if they are not
 // known. An error says that none does.
 func (s *Source) apiHosts() ([]string, error) {
-	if f, ok := s.fetcher.(*HTTPFetcher); ok && f.tokens != nil {
+	if isTicket(s.fetcher) {
 		return nil, errors.New("the Transport's Source keeps tickets, which no API takes for an access_token: give it the Source of the access token")
 	}
 	return apiHosts(platformOf(s.fetcher)), nil

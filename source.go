@@ -63,21 +63,13 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 		s.process.Fingerprint = p.fingerprint(s.key)
 	}
 	_, s.process.Changeable = f.(changeable)
-	if r, ok := f.(repeater); ok {
-		s.process.AtExpiry, s.process.FullLife = r.repeats()
-	}
+	s.process.AtExpiry, s.process.FullLife = repeats(f)
 	return s
 }
 
 func isRepeatable(f Fetcher) bool {
 	r, ok := f.(interface{ Repeatable() bool })
 	return ok && r.Repeatable()
-}
-
-// A repeater is a Fetcher whose platform repeats a token, asked again, until it
-// expires; with its full life each time where that is not known any better.
-type repeater interface {
-	repeats() (untilExpiry, fullLife bool)
 }
 
 // Format prints the key of the record, for every verb of package fmt, and neither
