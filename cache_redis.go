@@ -83,14 +83,14 @@ func (r *RedisCache) whyLate() string {
 	}
 	pool, opts := client.PoolStats(), client.Options()
 	switch {
+	case pool.IdleConns > 0:
+		return ""
 	case opts.Addr == "FailoverClient" && pool.TotalConns == 0: // the name that go-redis gives it
 		return "redis: no connection yet: perhaps a sentinel hangs; keep DialTimeout and ReadTimeout well under the 2 s that a call has"
-	case pool.TotalConns == 0 && opts.TLSConfig != nil:
-		return fmt.Sprintf("redis: no connection to %s yet: is it reachable, and does the port expect TLS?", opts.Addr)
-	case pool.TotalConns == 0:
-		return fmt.Sprintf("redis: no connection to %s yet: is it reachable?", opts.Addr)
-	case pool.IdleConns == 0 && int(pool.TotalConns) >= opts.PoolSize:
+	case int(pool.TotalConns) >= opts.PoolSize:
 		return fmt.Sprintf("redis: all %d connections of the client's pool are in use: raise PoolSize, or find what keeps them", opts.PoolSize)
+	case opts.TLSConfig != nil:
+		return fmt.Sprintf("redis: no connection to %s is ready: is it reachable, and does the port expect TLS?", opts.Addr)
 	}
-	return ""
+	return fmt.Sprintf("redis: no connection to %s is ready: is it reachable, and does it answer without TLS?", opts.Addr)
 }

@@ -25,7 +25,7 @@ var words = func() map[string]bool {
 		enabled encountered end ended enough entry eof err error errors escape etcdserver eval evalsha exceed exceeded
 		execabort execute executed exhausted exist existing exists expected expire expired external fail failed
 		failing failover failure fatal field file find first flags for forbidden foreign found free from full
-		general get gets getting given got going group handshake has have header heartbeat hello held holding hy000 host i/o idle if implemented in
+		general get gets getting given got going group handshake has hash have header heartbeat hello held holding hy000 host i/o idle if implemented in
 		index initialization initialize input instance instead integer interface internal interrupted into invalid is
 		isn't it item its join key keys kind large last leader lease left length limit limited line
 		listen loading local lock locked log long longer look looks lookup lost lua machine malformed many master masterdown
@@ -38,7 +38,7 @@ var words = func() map[string]bool {
 		quota raft range rate rdb reach reached read read-only read-write reading readonly ready reason recently
 		recognized recovery redis refused reject rejected relation remote renew replica replicas reply replies
 		request requests required reset restarting resource response restart result results retries retry role rollback row rows
-		rpc rueidis running runtime goroutine save scan script sent sentinel sentinels serializable serialization serialize server
+		rpc rueidis running runtime goroutine save scan script sent sentinel sentinels serializable serialization serialize served server
 		servers session set setsockopt shard serialize shutdown shut signed single size slave slot slots slow small snapshot socket some soon
 		space specified sql sqlite sqlite_busy sqlite_full sqlite_ioerr sqlite_locked sqlite_readonly
 		sqlstate ssl starting state statement statistics status stop stopped storage store stored storing string such support supported
