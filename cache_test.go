@@ -24,24 +24,6 @@ func TestRedisCacheKeepsTheContract(t *testing.T) {
 	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return cache })
 }
 
-func TestRedisCacheOverSentinelKeepsTheContract(t *testing.T) {
-	t.Parallel()
-	group := servers.Sentinel(t)
-	client := redis.NewFailoverClient(&redis.FailoverOptions{
-		MasterName:    group.MasterName,
-		SentinelAddrs: group.SentinelAddrs(),
-	})
-	t.Cleanup(func() { require.NoError(t, client.Close()) })
-	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return wxtoken.NewRedisCache(client) })
-}
-
-func TestRedisCacheOverClusterKeepsTheContract(t *testing.T) {
-	t.Parallel()
-	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: servers.Cluster(t).Addrs()})
-	t.Cleanup(func() { require.NoError(t, client.Close()) })
-	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return wxtoken.NewRedisCache(client) })
-}
-
 func TestFileCacheKeepsTheContract(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
