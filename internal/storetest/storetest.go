@@ -94,10 +94,14 @@ func (s Store) open(t *testing.T, config string) wxtoken.Cache {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c, ok := cache.(interface{ Close() error }); ok {
-		t.Cleanup(func() { _ = c.Close() })
-	}
+	t.Cleanup(func() { closeCache(cache) })
 	return cache
+}
+
+func closeCache(cache wxtoken.Cache) {
+	if c, ok := cache.(interface{ Close() error }); ok {
+		_ = c.Close()
+	}
 }
 
 // workload has a client of its own for each Cache.
@@ -132,7 +136,7 @@ func (s Store) killed(t *testing.T) linearize.Workload {
 				select {
 				case <-done:
 					return
-				case <-time.After(rand.N(20 * time.Millisecond)):
+				case <-time.After(rand.N(5 * time.Millisecond)):
 				}
 				if err := workers[rand.IntN(len(workers))].kill(); err != nil {
 					t.Error(err)
@@ -156,21 +160,26 @@ func (s Store) outage(t *testing.T) string {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	prefix := fmt.Sprintf("outage%d:", time.Now().UnixNano())
-	source := func() *wxtoken.Source {
-		return wxtoken.New(wxtoken.NewFetcher(herdApp, herdSecret, wxtoken.WithBaseURL(platform.URL)), s.open(t, s.Config), wxtoken.WithKeyPrefix(prefix))
+	ask := func(cache wxtoken.Cache) (wxtoken.Token, error) {
+		return wxtoken.New(wxtoken.NewFetcher(herdApp, herdSecret, wxtoken.WithBaseURL(platform.URL)), cache, wxtoken.WithKeyPrefix(prefix)).Token(ctx)
 	}
-	before := source()
-	first, err := before.Token(ctx)
+	first, err := ask(s.open(t, s.Config))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Outage(prefix + "token:" + herdApp)
 	start := time.Now()
-	after := source()
-	token, err := after.Token(ctx)
-	for err != nil && ctx.Err() == nil { // the store is on its way back
-		time.Sleep(10 * time.Millisecond)
-		token, err = after.Token(ctx)
+	var token wxtoken.Token
+	for {
+		var cache wxtoken.Cache
+		if cache, err = s.Open(s.Config); err == nil { // a process that starts now
+			token, err = ask(cache)
+			closeCache(cache)
+		}
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond) // the store is on its way back
 	}
 	took := time.Since(start)
 	if err != nil {

@@ -91,8 +91,8 @@ type worker struct {
 	t      *testing.T
 	config string
 
-	call sync.Mutex // one request at a time; not held by kill
-	mu   sync.Mutex // guards what follows
+	call sync.Mutex // one request at a time
+	up   sync.Mutex // held while the process is down, so that nothing is asked in vain
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	out  *bufio.Reader
@@ -112,8 +112,6 @@ func startWorker(t *testing.T, config string) *worker {
 }
 
 func (w *worker) start() (err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.cmd = exec.Command(os.Args[0])
 	w.cmd.Env = append(os.Environ(), workerEnv+"="+w.config, "GORACE=atexit_sleep_ms=0")
 	w.cmd.Stderr = os.Stderr
@@ -130,9 +128,9 @@ func (w *worker) start() (err error) {
 
 // kill ends the process with SIGKILL, whatever it does, and starts another.
 func (w *worker) kill() error {
-	w.mu.Lock()
+	w.up.Lock()
+	defer w.up.Unlock()
 	_ = w.cmd.Process.Kill()
-	w.mu.Unlock()
 	w.call.Lock() // the call that was cut short has failed by now
 	defer w.call.Unlock()
 	_ = w.in.Close()
@@ -142,7 +140,9 @@ func (w *worker) kill() error {
 
 // ask sends r and waits for the answer. An error means that the worker died.
 func (w *worker) ask(r request) (a reply, err error) {
+	w.up.Lock()
 	w.call.Lock()
+	w.up.Unlock()
 	defer w.call.Unlock()
 	line, err := json.Marshal(r)
 	if err != nil {
