@@ -57,7 +57,7 @@ func start(tb TB, p program) *Server {
 	tb.Cleanup(s.Stop)
 	err := errExited
 	for try := 0; try < 5 && errors.Is(err, errExited); try++ {
-		s.port = freePort()
+		s.port = FreePort()
 		err = s.restart()
 	}
 	if err != nil {
@@ -224,10 +224,10 @@ func (s *Server) isReady(said string) bool {
 	return true
 }
 
-// freePort returns a port that nobody listens on. It stays below the range from which systems pick local ports: a client
+// FreePort returns a port that nobody listens on. It stays below the range from which systems pick local ports: a client
 // that retries against a killed server could otherwise be given the server's own port, and Restart would fail.
 // So does the port 10000 above it, where a cluster node listens too. No well-known server has its port in either range.
-func freePort() int {
+func FreePort() int {
 	for {
 		port := 20000 + rand.IntN(2700)
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
