@@ -18,6 +18,7 @@ import (
 	"github.com/wxtoken/wxtoken/internal/errcode"
 	"github.com/wxtoken/wxtoken/internal/fetchtest"
 	"github.com/wxtoken/wxtoken/internal/protocol"
+	"github.com/wxtoken/wxtoken/internal/store"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
@@ -108,7 +109,7 @@ func TestFetchRequests(t *testing.T) {
 			assert.WithinRange(t, tok.ExpiresAt, before.Round(0).Add(2*time.Hour), time.Now().Add(2*time.Hour))
 			assert.Equal(t, tok.ExpiresAt.Round(0), tok.ExpiresAt, "has a monotonic reading")
 			assert.Equal(t, test.key, test.fetcher.Key())
-			assert.NoError(t, checkKey(test.fetcher.Key()))
+			assert.NoError(t, store.CheckKey(test.fetcher.Key()))
 			assert.Equal(t, test.repeatable, test.fetcher.Repeatable())
 			assert.Equal(t, test.method, got.Method)
 			assert.True(t, got.Close, "the connection is kept open for hours")
