@@ -69,6 +69,8 @@ func decode(body []byte, field string) (token string, lifetime time.Duration, er
 	switch {
 	case badCode != nil:
 		err = errors.New("errcode is not a whole number")
+	case field == "":
+		return "", 0, nil
 	case token == "":
 		err = fmt.Errorf("%s is missing, empty or not a string", field)
 	case len(token) > maxToken || !Printable(token):

@@ -36,6 +36,14 @@ type Endpoint struct {
 	Params     func(credential string) map[string]string // of a request
 	Hosts      []string                                  // base URLs, in the order in which they are tried
 	Client     *http.Client                              // its Transport and Timeout are used; nil: http.DefaultTransport
+
+	// The rest is for requests that bring more than a credential, or fetch no
+	// token: without a Field, a good answer is any that has no errcode.
+	Query   string                                        // raw, of a Post
+	Body    any                                           // of a Post, in place of Params
+	Secrets []string                                      // more that no error may show
+	Once    bool                                          // sent once, even if the platform is busy
+	Read    func(object map[string]json.RawMessage) error // judges a good answer further, once for each
 }
 
 // A Refusal is the platform's no: errcode and errmsg as it sent them, with the
@@ -72,7 +80,7 @@ func (e *Endpoint) Fetch(ctx context.Context, credential string) (value string, 
 		case err == nil:
 			return value, expiresAt, nil
 		case errors.As(err, &refused):
-			again = errcode.Busy(refused.Code)
+			again = errcode.Busy(refused.Code) && !e.Once
 		case !errors.As(err, &unsent):
 			asked = true
 		case asked:
@@ -142,7 +150,7 @@ func (e *Endpoint) ask(ctx context.Context, host, credential string, wait time.D
 
 	start := time.Now().Round(0) // wall clock only: other machines will read it
 	resp, body, err := e.exchange(req)
-	hide := Mask(credential)
+	hide := Mask(append([]string{credential}, e.Secrets...)...)
 	if err != nil {
 		unsent := wanted.Load() && !got.Load()
 		err = HideError(err, hide, !unsent)
@@ -155,6 +163,12 @@ func (e *Endpoint) ask(ctx context.Context, host, credential string, wait time.D
 		return "", time.Time{}, fmt.Errorf("wxtoken: %s at %s: no answer, yet a token may have been issued: %w", e.Path, req.URL.Host, err)
 	}
 	value, lifetime, err := judge(resp, body, e.Field, hide)
+	if err == nil && e.Read != nil {
+		var object map[string]json.RawMessage
+		if err = json.Unmarshal(bytes.TrimPrefix(body, []byte("\ufeff")), &object); err == nil {
+			err = e.Read(object)
+		}
+	}
 	var refused *Refusal
 	switch {
 	case errors.As(err, &refused):
@@ -167,17 +181,22 @@ func (e *Endpoint) ask(ctx context.Context, host, credential string, wait time.D
 
 // request puts the parameters into the query, or into a JSON body.
 func (e *Endpoint) request(ctx context.Context, host, credential string) (*http.Request, error) {
-	params, target := e.Params(credential), strings.TrimRight(host, "/")+e.Path
+	target := strings.TrimRight(host, "/") + e.Path
 	if e.Post {
-		body, _ := json.Marshal(params) // of strings: cannot fail
+		content := e.Body
+		if content == nil {
+			content = e.Params(credential)
+		}
+		body, _ := json.Marshal(content) // of strings and numbers: cannot fail
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
 		if err == nil {
+			req.URL.RawQuery = e.Query
 			req.Header.Set("Content-Type", "application/json")
 		}
 		return req, err
 	}
 	query := url.Values{}
-	for name, value := range params {
+	for name, value := range e.Params(credential) {
 		query.Set(name, value)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
@@ -192,7 +211,7 @@ func (e *Endpoint) request(ctx context.Context, host, credential string) (*http.
 //
 // http.Transport sends a GET again that dies on a reused connection, and so could
 // have two tokens issued. Hence each request has a new connection or, through a
-// RoundTripper of another kind, an empty body that cannot be rewound.
+// RoundTripper of another kind, a body that cannot be rewound.
 func (e *Endpoint) exchange(req *http.Request) (*http.Response, []byte, error) {
 	rt := http.DefaultTransport
 	if e.Client != nil && e.Client.Transport != nil {
@@ -204,7 +223,9 @@ func (e *Endpoint) exchange(req *http.Request) (*http.Response, []byte, error) {
 		defer t.CloseIdleConnections() // ends a dial that nobody waits for
 		rt = t
 	} else if !e.Repeatable {
-		req.Body = io.NopCloser(strings.NewReader(""))
+		if req.GetBody = nil; req.Body == nil {
+			req.Body = io.NopCloser(strings.NewReader(""))
+		}
 	}
 	resp, err := rt.RoundTrip(req)
 	if err != nil {

@@ -7,14 +7,17 @@ import (
 	"strings"
 )
 
-// Mask gives a function that puts *** for secret, plain, URL-escaped or quoted.
-func Mask(secret string) func(string) string {
-	if secret == "" {
-		return func(s string) string { return s }
+// Mask gives a function that puts *** for each secret, plain, URL-escaped or quoted.
+func Mask(secrets ...string) func(string) string {
+	var pairs []string
+	for _, secret := range secrets {
+		if secret != "" {
+			quoted := strconv.Quote(secret)
+			pairs = append(pairs, secret, "***", url.QueryEscape(secret), "***",
+				url.PathEscape(secret), "***", quoted[1:len(quoted)-1], "***")
+		}
 	}
-	quoted := strconv.Quote(secret)
-	return strings.NewReplacer(secret, "***", url.QueryEscape(secret), "***",
-		url.PathEscape(secret), "***", quoted[1:len(quoted)-1], "***").Replace
+	return strings.NewReplacer(pairs...).Replace
 }
 
 // hideRuns puts *** for each run of at least min characters that tokens are made of.
