@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/wxtoken/wxtoken/internal/bridge"
 	"github.com/wxtoken/wxtoken/internal/protocol"
 )
 
@@ -25,6 +26,7 @@ type Source struct {
 
 	observer func(Event) // nil: none
 	log      func(Event) // nil: none
+	gate     bridge.Gate // nil: always open
 
 	// hot is the held token for as long as it may be given out without a look
 	// at anything else; a timer clears it. It makes the common path one load.
@@ -38,6 +40,7 @@ type Source struct {
 	failure error         // of the last flight; nil after one that succeeded
 	retryAt time.Time     // while it is remembered, no new flight before this
 	backoff time.Duration
+	seen    bridge.Revision // of gate, when a failure was last forgiven for it
 }
 
 // New makes a Source of tokens that f fetches and that c shares between
@@ -58,6 +61,9 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 	s.rules.Repeatable = ok && r.Repeatable()
 	if p, ok := f.(interface{ fingerprint(salt string) string }); ok {
 		s.rules.Fingerprint = p.fingerprint(s.key)
+	}
+	if s.gate, _ = f.(bridge.Gate); s.gate != nil {
+		s.seen, _ = s.gate.Gate()
 	}
 	return s
 }
@@ -99,6 +105,9 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.closed(); err != nil {
+		return Token{}, nil, err
+	}
 	now := time.Now()
 	t, usable := s.held(now)
 	soft, hard := s.rules.Ages(&s.view)
@@ -123,6 +132,24 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 		return t, nil, nil
 	}
 	return Token{}, s.flight, nil
+}
+
+// closed returns why the gate is closed, if it is, and forgets failures that have
+// lost their reason. s.mu is held.
+func (s *Source) closed() error {
+	if s.gate == nil {
+		return nil
+	}
+	revision, err := s.gate.Gate()
+	if revision != s.seen && s.flight == nil {
+		s.seen = revision
+		s.view.Forgive()
+		s.failure, s.retryAt, s.backoff = nil, time.Time{}, 0
+	}
+	if err != nil {
+		s.hot.Store(nil)
+	}
+	return err
 }
 
 // await waits for f, or until f offers the held token; what f goes on to do is
@@ -194,7 +221,7 @@ func (s *Source) heat(now time.Time) {
 	t, usable := s.held(now)
 	soft, _ := s.rules.Ages(&s.view)
 	left := min(soft.Sub(now), t.ExpiresAt.Sub(now)-10*time.Millisecond)
-	if !usable || left <= 0 {
+	if !usable || left <= 0 || s.closed() != nil {
 		s.hot.Store(nil)
 		return
 	}
@@ -208,7 +235,7 @@ func (s *Source) heat(now time.Time) {
 func (s *Source) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		s.mu.Lock()
-		if s.flight == nil && !time.Now().Before(s.retryAt) {
+		if s.closed() == nil && s.flight == nil && !time.Now().Before(s.retryAt) {
 			s.depart(ctx, false)
 		}
 		f := s.flight

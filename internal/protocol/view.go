@@ -155,3 +155,6 @@ func (ru Rules) Ages(v *View) (soft, hard time.Time) {
 	}
 	return soft, hard
 }
+
+// Forgive ends the wait that this process's own failures impose on it alone.
+func (v *View) Forgive() { v.ownUntil, v.ownStep = time.Time{}, 0 }
