@@ -207,7 +207,7 @@ func TestNothingShowsASecret(t *testing.T) {
 		for _, own := range []bool{false, true} {
 			bubble(t, fmt.Sprint(name, " own=", own), func(t *testing.T) {
 				w := newWorld(t, wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true}))
-				var out bytes.Buffer
+				var out, logs bytes.Buffer
 				see := func(values ...any) {
 					for _, v := range values {
 						fmt.Fprintf(&out, "%v %+v %#v %s %q %x\n", v, v, v, v, v, v)
@@ -221,7 +221,7 @@ func TestNothingShowsASecret(t *testing.T) {
 						}
 					}
 				}
-				log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+				log := slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 				opts := []openplatform.Option{openplatform.WithSourceOptions(wxtoken.WithLogger(log))}
 				rows := &table{}
 				if own {
@@ -251,6 +251,7 @@ func TestNothingShowsASecret(t *testing.T) {
 				see(err)
 				hidden = append(hidden, w.LatestComponent(compID), w.LatestAuthorizer(compID, "wx1"), w.RefreshToken(compID, "wx1"), w.RefreshToken(compID, "wx2"))
 				synctest.Wait()
+				out.Write(logs.Bytes())
 				for _, h := range hidden {
 					for _, form := range []string{h, fmt.Sprintf("%x", h)} {
 						if i := strings.Index(out.String(), form); h != "" && i >= 0 {

@@ -3,7 +3,6 @@ package wxtest
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/wxtoken/wxtoken/internal/msgcrypt"
@@ -62,6 +61,7 @@ type component struct {
 	tickets       []ticket // the newest last
 	codes         map[string]*authCode
 	authorizers   []*authorization // in the order of their first authorization
+	byAppID       map[string]*authorization
 }
 
 // An authCode is an authorization code.
@@ -97,7 +97,7 @@ func (p *Platform) AddComponent(appID, secret, token, encodingAESKey string) {
 	if p.components == nil {
 		p.components = map[string]*component{}
 	}
-	p.components[appID] = &component{appID: appID, secret: secret, box: box, codes: map[string]*authCode{}}
+	p.components[appID] = &component{appID: appID, secret: secret, box: box, codes: map[string]*authCode{}, byAppID: map[string]*authorization{}}
 }
 
 // component returns a known component; p.mu is held.
@@ -107,15 +107,6 @@ func (p *Platform) component(appID string) *component {
 		panic(fmt.Sprintf("wxtest: no component %q: add it with AddComponent or WithComponent", appID))
 	}
 	return c
-}
-
-// find returns the authorization of an account, or nil.
-func (c *component) find(appID string) *authorization {
-	i := slices.IndexFunc(c.authorizers, func(a *authorization) bool { return a.appID == appID })
-	if i < 0 {
-		return nil
-	}
-	return c.authorizers[i]
 }
 
 // IssueTicket makes a new component_verify_ticket without pushing it.
@@ -148,11 +139,11 @@ func (p *Platform) IssueCode(componentAppID, authorizerAppID string) string {
 
 func (p *Platform) authorize(c *component, appID string) (code string, again bool) {
 	now := time.Now()
-	a := c.find(appID)
+	a := c.byAppID[appID]
 	if again = a != nil && !a.ended; a == nil {
 		a = &authorization{appID: appID}
 		a.ledger = ledger{app: &app{tickets: map[string]ticket{}}}
-		c.authorizers = append(c.authorizers, a)
+		c.authorizers, c.byAppID[appID] = append(c.authorizers, a), a
 	}
 	a.ended, a.since = false, now
 	code = "queryauthcode@@@" + randomString(60)
@@ -169,7 +160,7 @@ func (p *Platform) EndAuthorization(componentAppID, authorizerAppID string) {
 }
 
 func (p *Platform) endAuthorization(c *component, appID string) {
-	a := c.find(appID)
+	a := c.byAppID[appID]
 	if a == nil {
 		return
 	}
@@ -190,7 +181,7 @@ func (p *Platform) LatestComponent(componentAppID string) string {
 func (p *Platform) LatestAuthorizer(componentAppID, authorizerAppID string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if a := p.component(componentAppID).find(authorizerAppID); a != nil {
+	if a := p.component(componentAppID).byAppID[authorizerAppID]; a != nil {
 		return a.ledger.last()
 	}
 	return ""
@@ -200,7 +191,7 @@ func (p *Platform) LatestAuthorizer(componentAppID, authorizerAppID string) stri
 func (p *Platform) RefreshToken(componentAppID, authorizerAppID string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if a := p.component(componentAppID).find(authorizerAppID); a != nil {
+	if a := p.component(componentAppID).byAppID[authorizerAppID]; a != nil {
 		return a.refresh
 	}
 	return ""
@@ -212,7 +203,7 @@ func (p *Platform) RefreshToken(componentAppID, authorizerAppID string) string {
 func (p *Platform) ReplaceRefreshToken(componentAppID, authorizerAppID string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if a := p.component(componentAppID).find(authorizerAppID); a != nil && a.refresh != "" {
+	if a := p.component(componentAppID).byAppID[authorizerAppID]; a != nil && a.refresh != "" {
 		a.refresh, a.before = newRefreshToken(), ""
 	}
 }

@@ -146,7 +146,7 @@ func (a *authorization) replaceRefresh(p *Platform, now time.Time) {
 
 // authorizerToken is api_authorizer_token.
 func (p *Platform) authorizerToken(c *component, call componentCall, now time.Time) (map[string]any, int) {
-	a := c.find(call.AuthorizerID)
+	a := c.byAppID[call.AuthorizerID]
 	switch {
 	case call.AuthorizerID == "":
 		return nil, 41002
