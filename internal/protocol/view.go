@@ -150,3 +150,6 @@ func (p *Process) Ages() (fresh, stale time.Time) {
 func (p *Process) Tolerable(now time.Time) bool {
 	return p.run != nil && p.run.failures > 0 || !Passed(now, p.view.copyRead.Add(5*p.Local))
 }
+
+// Forgive ends the wait that this process's own failures impose on it alone.
+func (p *Process) Forgive() { p.view.own = nil }
