@@ -280,7 +280,7 @@ func (p *Process) lost(r Record, nonce string, now time.Time) Step {
 			st.Do = drop // published; only the reply was lost
 			return st
 		}
-		gone := r.Lease == "" && !Passed(now, c.ends) && r.Token == c.base
+		gone := r.Lease == "" && !Passed(now, c.ends) && (r.Epoch == "" || r.Token == c.base)
 		lasts := r.usable(now) && r.ExpiresAt >= c.Token.ExpiresAt
 		if gone || p.Repeatable && !lasts {
 			st.Next = p.withToken(r, c)
