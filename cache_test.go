@@ -1,8 +1,9 @@
 package wxtoken_test
 
 import (
-	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/bradfitz/gomemcache/memcache"
@@ -13,6 +14,7 @@ import (
 	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/cachetest"
 	"github.com/wxtoken/wxtoken/internal/servers"
+	"github.com/wxtoken/wxtoken/wxtest"
 )
 
 func TestMemoryCacheKeepsTheContract(t *testing.T) {
@@ -26,22 +28,10 @@ func TestRedisCacheKeepsTheContract(t *testing.T) {
 	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return cache })
 }
 
-func TestRedisCacheOverSentinelKeepsTheContract(t *testing.T) {
+func TestFileCacheKeepsTheContract(t *testing.T) {
 	t.Parallel()
-	group := servers.Sentinel(t)
-	client := redis.NewFailoverClient(&redis.FailoverOptions{
-		MasterName:    group.MasterName,
-		SentinelAddrs: group.SentinelAddrs(),
-	})
-	t.Cleanup(func() { require.NoError(t, client.Close()) })
-	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return wxtoken.NewRedisCache(client) })
-}
-
-func TestRedisCacheOverClusterKeepsTheContract(t *testing.T) {
-	t.Parallel()
-	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: servers.Cluster(t).Addrs()})
-	t.Cleanup(func() { require.NoError(t, client.Close()) })
-	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return wxtoken.NewRedisCache(client) })
+	dir := t.TempDir()
+	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return wxtoken.NewFileCache(dir) })
 }
 
 func TestMemcachedCacheKeepsTheContract(t *testing.T) {
@@ -58,32 +48,6 @@ func TestMemcachedCacheOverSeveralServersKeepsTheContract(t *testing.T) {
 	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return cache })
 }
 
-// A mistake in a key or ttl is told in the same words, whatever the store.
-func TestBadArgumentsGetTheSameErrorEverywhere(t *testing.T) {
-	caches := map[string]wxtoken.Cache{ // nothing is sent, so no server is needed
-		"memory":    wxtoken.NewMemoryCache(),
-		"redis":     wxtoken.NewRedisCache(redisClient(t, "127.0.0.1:1")),
-		"memcached": wxtoken.NewMemcachedCache(memcachedClient(t, "127.0.0.1:1")),
-	}
-	for name, cache := range caches {
-		t.Run(name, func(t *testing.T) {
-			for key, want := range map[string]string{
-				"":                       "wxtoken: cache key of 0 bytes: must be 1 to 250",
-				strings.Repeat("k", 251): "wxtoken: cache key of 251 bytes: must be 1 to 250",
-				"my app:token":           `wxtoken: cache key "my app:token" has a space or control byte at offset 2`,
-				"token\n":                `wxtoken: cache key "token\n" has a space or control byte at offset 5`,
-			} {
-				_, err := cache.Get(t.Context(), key)
-				assert.ErrorContains(t, err, want)
-				_, err = cache.CompareAndSwap(t.Context(), key, nil, nil, time.Second)
-				assert.ErrorContains(t, err, want)
-			}
-			_, err := cache.CompareAndSwap(t.Context(), "key", nil, nil, 0)
-			assert.ErrorContains(t, err, `wxtoken: cache ttl of 0s for key "key": must be positive`)
-		})
-	}
-}
-
 // redisClient connects without retries, so that one call is one command, and is
 // closed at the test's end.
 func redisClient(t testing.TB, addr string) *redis.Client {
@@ -97,4 +61,42 @@ func memcachedClient(t testing.TB, addrs ...string) *memcache.Client {
 	client.Timeout = 2 * time.Second // a busy machine is no failure
 	t.Cleanup(func() { require.NoError(t, client.Close()) })
 	return client
+}
+
+// Two processes with a memory each: with a repeatable fetcher the platform
+// answers both with one token, and no call is rejected; with NewFetcher each
+// fetch of one supersedes the token of the other.
+func TestMemoryForEachProcess(t *testing.T) {
+	type constructor func(appID, secret string, opts ...wxtoken.FetcherOption) *wxtoken.HTTPFetcher
+	for name, test := range map[string]struct {
+		fetcher constructor
+		shared  bool
+	}{
+		"stable": {wxtoken.NewStableFetcher, true},
+		"plain":  {wxtoken.NewFetcher, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const hours = 72
+				platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"), wxtest.WithStrictGrace())
+				var calls, rejected atomic.Int64
+				for process := range 2 {
+					src := wxtoken.New(test.fetcher("wx1", "secret", wxtoken.WithHTTPClient(platform.Client())), wxtoken.NewMemoryCache())
+					go func() {
+						time.Sleep(time.Duration(process) * 7 * time.Minute)
+						for range hours * 60 * 2 {
+							calls.Add(1)
+							if !platform.Honoured(token(t, src)) {
+								rejected.Add(1)
+							}
+							time.Sleep(30 * time.Second)
+						}
+					}()
+				}
+				time.Sleep((hours + 1) * time.Hour)
+				t.Logf("%d hours, %d calls: %d rejected, %d fetches", hours, calls.Load(), rejected.Load(), platform.Stats().Fetches().Total())
+				assert.Equal(t, test.shared, rejected.Load() == 0)
+			})
+		})
+	}
 }

@@ -7,16 +7,15 @@ import (
 	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
-// platformOf returns the platform whose tokens f fetches, or "" for one that is
-// not known, as of a FetcherFunc. A Fetcher in another package of this module
-// tells it by a method Platform() errcode.Platform, which applications cannot
-// have, as the type is internal.
+// platformOf returns the platform that f fetches from. A Fetcher in another
+// package of this module tells it by a method Platform() errcode.Platform; those
+// of applications cannot, as the type is internal, and belong to none.
 func platformOf(f Fetcher) errcode.Platform {
 	switch f := f.(type) {
+	case interface{ askedPlatform() errcode.Platform }:
+		return f.askedPlatform()
 	case interface{ Platform() errcode.Platform }:
 		return f.Platform()
-	case interface{ askedPlatform() errcode.Platform }: // an *HTTPFetcher, or what embeds one
-		return f.askedPlatform()
 	case *funcFetcher:
 		return ""
 	}
@@ -36,14 +35,12 @@ func platformOf(f Fetcher) errcode.Platform {
 
 func (f *HTTPFetcher) askedPlatform() errcode.Platform { return f.platform }
 
-// isTicket reports whether f fetches tickets. A type that embeds a Fetcher hides
-// the method, but not the Key.
-func isTicket(f Fetcher) bool {
-	t, ok := f.(interface{ keepsTickets() bool })
-	return ok && t.keepsTickets() || strings.HasPrefix(f.Key(), "ticket:")
+// repeats reports whether f's platform, asked again, repeats a token until it
+// expires, and whether it says each time that its whole life is left.
+func repeats(f Fetcher) (untilExpiry, fullLife bool) {
+	ticket := isTicket(f)
+	return ticket || platformOf(f) == errcode.WeCom, ticket
 }
-
-func (f *HTTPFetcher) keepsTickets() bool { return f.tokens != nil }
 
 // apiHosts are where the tokens of a platform are used, as base URLs, in the
 // order in which they are to be tried; nil for one that is not known.
