@@ -27,6 +27,8 @@ type Process struct {
 	readOnly bool     // the last swap failed
 	ignored  memo     // the token whose rejection was not believed
 	run      *run     // the flight under way; nil: none
+
+	secretAsked time.Time // when it last looked whether the secret has changed
 }
 
 // A run is what a Process knows during one flight.
@@ -37,16 +39,15 @@ type run struct {
 	swap     *Step  // under way; nil: none
 	verdicts map[string]Verdict
 
-	pause       time.Duration // before the next read
-	rest        time.Duration // before the next fetch, as a token may be expired when it comes
-	last        time.Time     // of the last step
-	spent       time.Duration // a pause of the process counts as no more than one fetch
-	failures    int           // of the cache, since it last stored or another's fetch was waited for
-	offline     bool          // the flight goes on without the cache
-	leaveAlone  bool          // the record must not be touched, nor a token fetched
-	tried       bool          // a fetch without the cache
-	secretAsked time.Time
-	lost        bool // a token was dropped since the last step
+	pause      time.Duration // before the next read
+	rest       time.Duration // before the next fetch, as a token may be expired when it comes
+	last       time.Time     // of the last step
+	spent      time.Duration // a pause of the process counts as no more than one fetch
+	failures   int           // of the cache, since it last stored or another's fetch was waited for
+	offline    bool          // the flight goes on without the cache
+	leaveAlone bool          // the record must not be touched, nor a token fetched
+	tried      bool          // a fetch without the cache
+	lost       bool          // a token was dropped since the last step
 }
 
 // A Step is what to do next.
