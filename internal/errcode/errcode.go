@@ -132,9 +132,9 @@ func common(code int) string {
 	case 89501, 89503:
 		return "an administrator must confirm this machine's IP address"
 	case 89506:
-		return "an administrator refused this machine's IP address: wait 24 hours"
+		return "an administrator denied this machine's IP address: wait 24 hours"
 	case 89507:
-		return "an administrator refused this machine's IP address: wait 1 hour"
+		return "an administrator denied this machine's IP address: wait 1 hour"
 	}
 	return ""
 }
