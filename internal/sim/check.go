@@ -33,6 +33,14 @@ func decode(b []byte) *record {
 	return &r
 }
 
+// token is that of the record, or "".
+func (r *record) token() string {
+	if r == nil {
+		return ""
+	}
+	return r.Token
+}
+
 // A watch is what the checks remember. Guarded by world.mu.
 type watch struct {
 	rec        *record             // in the store
@@ -62,11 +70,12 @@ func (h *watch) forget(p *process) {
 func (w *world) called(p *process) *request {
 	q := &request{p: p, lease: p.lease, called: time.Now()}
 	for other := range w.watch.active {
-		if other.returned.IsZero() && !w.explained(other) && w.cfg.Grace != Stable {
+		if other.returned.IsZero() && !w.explained(other) && !w.cfg.Grace.repeats() {
 			w.violation("I4", fmt.Sprintf("node %d fetches while node %d does, and nothing was wrong", p.n.id, other.p.n.id))
 		}
 	}
 	w.watch.active[q] = true
+	w.report.Asked++
 	w.trace(p.n, "fetch begins", nil, "")
 	return q
 }
@@ -122,7 +131,9 @@ func (w *world) answered(q *request, err error) {
 // written checks a change of the record that p made.
 func (w *world) written(p *process, before, after []byte) {
 	old, rec := decode(before), decode(after)
-	w.watch.rec = rec
+	if w.storeOf(p.n) == &w.store {
+		w.watch.rec = rec
+	}
 	if rec == nil {
 		w.violation("record", fmt.Sprintf("node %d stored what is not a record", p.n.id))
 		return
@@ -185,6 +196,9 @@ const settleTime = 5 * time.Minute
 // nothing says so, and when that ends.
 func (w *world) check() {
 	h, now := &w.watch, time.Now()
+	if w.store.branch != nil {
+		return
+	}
 	why := w.silentlyStale(now)
 	if (why == "") == (h.stale == "") {
 		return
@@ -227,7 +241,7 @@ func (w *world) silentlyStale(now time.Time) string {
 	if h.rec.Lease != "" || h.rec.Owed > 0 || h.rec.Rejected || !now.Before(time.UnixMilli(h.rec.ExpiresAt)) {
 		return ""
 	}
-	if w.cfg.Grace == Stable && w.platform.accepts(h.rec.Token, now) {
+	if w.cfg.Grace.repeats() && w.platform.accepts(h.rec.Token, now) {
 		return "" // good to its own end, whatever was issued since
 	}
 	for q := range h.active {

@@ -25,7 +25,9 @@ var (
 	tableFlag = flag.Bool("sim.table", false, "print the table of docs/protocol.md")
 )
 
-func newReal(f wxtoken.Fetcher, c wxtoken.Cache, _ uint64) Source { return wxtoken.New(f, c) }
+func newReal(f wxtoken.Fetcher, c wxtoken.Cache, _ uint64, opts ...wxtoken.Option) Source {
+	return wxtoken.New(f, c, opts...)
+}
 
 // scenarios are what can be played with -sim.run, alone or joined by +.
 var scenarios = map[string]func(*Faults){
