@@ -32,7 +32,7 @@ func (c nodeCache) Get(ctx context.Context, key string) (value []byte, err error
 	if value == nil {
 		return nil, wxtoken.ErrCacheMiss
 	}
-	return append([]byte(nil), value...), nil
+	return value, nil
 }
 
 // CompareAndSwap changes the record and has the change checked.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/wxtoken/wxtoken"
 )
@@ -99,7 +101,21 @@ func (p *process) token(patience time.Duration) (wxtoken.Token, error) {
 		ctx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
-	return p.source.Token(ctx)
+	if !p.n.w.cfg.Bytes {
+		return p.source.Token(ctx)
+	}
+	before := allocated()
+	t, err := p.source.Token(ctx)
+	after := allocated()
+	p.n.w.locked(func() { p.n.w.report.BytesPeak = max(p.n.w.report.BytesPeak, after-before) })
+	return t, err
+}
+
+// allocated is how many bytes this program has allocated so far.
+func allocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
 }
 
 // wait holds a caller for as long as the node is paused.
@@ -144,13 +160,17 @@ func (w *world) countError(prefix string, err error) {
 		return
 	}
 	w.report.Errors[prefix+kindOf(err)]++
-	w.secretsIn("an error", err.Error())
+	w.checkText("an error", err.Error())
 }
 
-// secretsIn is I5.
-func (w *world) secretsIn(what, text string) {
+// checkText is I5, and that nothing foreign spoils a log.
+func (w *world) checkText(what, text string) {
 	if strings.Contains(text, tokenMark) || strings.Contains(text, secretMark) {
 		w.violation("I5", "a token or the secret in "+what+": "+text)
+	}
+	odd := func(c rune) bool { return c != '\n' && unicode.In(c, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
+	if len(text) > 4<<10 || strings.ContainsFunc(text, odd) {
+		w.violation("text", fmt.Sprintf("%s of %d bytes: %.200q", what, len(text), text))
 	}
 }
 

@@ -24,10 +24,11 @@ type record struct {
 	Cooldown  json.RawMessage `json:"cooldown"`
 }
 
-// decode gives nil for no record, and for one that cannot be read.
+// decode returns nil for no record, for one that cannot be read and for one
+// that is too large for any.
 func decode(b []byte) *record {
 	var r record
-	if b == nil || json.Unmarshal(b, &r) != nil {
+	if len(b) > 1<<20 || b == nil || json.Unmarshal(b, &r) != nil {
 		return nil
 	}
 	return &r
@@ -68,7 +69,8 @@ func (h *watch) forget(p *process) {
 
 // called notes that a fetch begins, which must be the only one.
 func (w *world) called(p *process) *request {
-	q := &request{p: p, lease: p.lease, called: time.Now()}
+	p.n.g.fetches++
+	q := &request{p: p, lease: p.lease, called: time.Now(), number: p.n.g.fetches}
 	for other := range w.watch.active {
 		if other.returned.IsZero() && !w.explained(other) && !w.cfg.Grace.repeats() {
 			w.violation("I4", fmt.Sprintf("node %d fetches while node %d does, and nothing was wrong", p.n.id, other.p.n.id))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/wxtoken/wxtoken"
@@ -54,9 +55,10 @@ var (
 	reported = bound{"runs without a cache_error", func(r *Report) float64 {
 		return float64(1 - min(r.Events[string(wxtoken.EventCacheError)], 1))
 	}, 0}
-	reads  = bound{"reads a minute", func(r *Report) float64 { return float64(r.ReadsPeak) }, 60}
-	events = bound{"events a minute", func(r *Report) float64 { return float64(r.EventsPeak) }, 3}
-	silent = bound{"broken invariants", func(r *Report) float64 { return float64(r.Broken) }, 0}
+	reads     = bound{"reads a minute", func(r *Report) float64 { return float64(r.ReadsPeak) }, 60}
+	events    = bound{"events a minute", func(r *Report) float64 { return float64(r.EventsPeak) }, 3}
+	megabytes = bound{"MB allocated by a call", func(r *Report) float64 { return float64(r.BytesPeak) / 1e6 }, 10}
+	intact    = bound{"broken invariants", func(r *Report) float64 { return float64(r.Broken) }, 0}
 )
 
 func fleets() []fleet {
@@ -75,6 +77,7 @@ func fleets() []fleet {
 		{"WeCom, three days", weCom(), []bound{failed(0), aDay(14)}},
 		{"reports of a good token, the cache down", reportsOffline(), []bound{without(3 * time.Second)}},
 		{"50 callers report a token too young", tooYoung(), []bound{reads, events}},
+		{"foreign records", foreignRecords(), []bound{megabytes, recovery(0)}}, // after the first minute
 	}
 }
 
@@ -108,6 +111,10 @@ func product[A, B any](as []A, bs []B) (pairs []struct {
 	return pairs
 }
 
+const killedFetching = Waits + 1
+
+// shortLives are processes that live for seconds: cron jobs, functions, a crash
+// loop.
 func shortLives(graces ...Grace) []Config {
 	type lives struct {
 		For, Every [2]time.Duration
@@ -116,7 +123,7 @@ func shortLives(graces ...Grace) []Config {
 		latency    time.Duration
 	}
 	spread := [2]time.Duration{sec(4), sec(20)}
-	return each(product([]Exit{Returns, Killed, Waits}, []lives{
+	return each(product([]Exit{Returns, Killed, killedFetching, Waits}, []lives{
 		{[2]time.Duration{sec(2.5), sec(14)}, spread, sec(0.5), 0, 0},
 		{[2]time.Duration{}, [2]time.Duration{sec(10), sec(10)}, 0, sec(5), 400 * time.Millisecond}, // a cron job
 		{[2]time.Duration{sec(10), sec(10)}, [2]time.Duration{sec(10), sec(10)}, sec(1), sec(5), 0},
@@ -127,12 +134,13 @@ func shortLives(graces ...Grace) []Config {
 		a Exit
 		b lives
 	}, c *Config) string {
-		if v.a == Killed && v.b.For[0] == 0 {
-			v.b.For = [2]time.Duration{sec(0.2), sec(3)} // in mid-fetch, often
+		exit := v.a
+		if exit == killedFetching {
+			exit = Returns
 		}
-		c.Grace, c.Latency = graces[i%len(graces)], v.b.latency
-		c.Members = []Member{{Every: v.b.calls, Patience: v.b.patience, Lives: &Lives{v.b.For, v.b.Every, v.a}}}
-		return fmt.Sprintf("%s, lives %v, every %v, %s, calls %s", c.Grace, v.b.For, v.b.Every, [...]string{"killed", "returns", "waits"}[v.a], v.b.calls)
+		c.Grace, c.Latency = graces[(i+i/4)%len(graces)], v.b.latency
+		c.Members = []Member{{Every: v.b.calls, Patience: v.b.patience, Lives: &Lives{v.b.For, v.b.Every, exit, v.a == killedFetching}}}
+		return fmt.Sprintf("%s, lives %v, every %v, %s, calls %s", c.Grace, v.b.For, v.b.Every, [...]string{"killed", "returns", "waits", "every other fetch killed"}[v.a], v.b.calls)
 	})
 }
 
@@ -215,7 +223,7 @@ func conflict() []Config {
 		b lives
 	}, c *Config) string {
 		c.Grace, c.Faults.ForeignEvery, c.Faults.Fixed = graces[i%2], v.a, i%3 != 0
-		c.Members = []Member{{Every: sec(5), Fixed: i%2 == 0, Lives: &Lives{v.b.For, v.b.Every, Exit(i % 2)}}}
+		c.Members = []Member{{Every: sec(5), Fixed: i%2 == 0, Lives: &Lives{For: v.b.For, Every: v.b.Every, Exit: Exit(i % 2)}}}
 		return fmt.Sprintf("%s, another fetches every %s, lives %v, one every %v", c.Grace, v.a, v.b.For, v.b.Every)
 	})
 }
@@ -322,5 +330,41 @@ func tooYoung() []Config {
 		c.Record = fmt.Sprintf(`{"v":1,"epoch":"e","seq":7,"token":"TOKEN","issued_at":NOW,"expires_at":LATER,"early":%d}`, v.b)
 		c.Members = []Member{{N: 1, Every: sec(1), Reporters: 50, Reports: v.a}}
 		return fmt.Sprintf("reports every %s, early %d", v.a, v.b)
+	})
+}
+
+// foreignRecords are what this protocol does not write.
+func foreignRecords() []Config {
+	type foreign struct{ name, record string }
+	big := func(mb int) string { return strings.Repeat("0123456789abcdef", mb<<20/16) }
+	const good = `"token":"TOKEN","issued_at":NOW,"expires_at":LATER`
+	odd := `\u001b[31m\u202e\u0007\u2028`
+	with := func(name, epoch, more string) foreign {
+		return foreign{name, `{"v":1,"epoch":"` + epoch + `","seq":3,` + more + `}`}
+	}
+	century := fmt.Sprint(time.Now().AddDate(100, 0, 0).UnixMilli())
+	return each([]foreign{
+		with("epoch of 100 MB", big(100), good),
+		with("message of 10 MB", "e", `"cooldown":{"until":LATER,"code":40013,"message":"`+big(10)+`"}`),
+		with("expiry in 100 years", "e", `"token":"x","issued_at":NOW,"expires_at":`+century),
+		with("control characters in the message", "e", `"cooldown":{"until":LATER,"code":45009,"message":"`+odd+`"}`),
+		with("control characters in the epoch", odd, good),
+		with("control characters in the lease", "e", good+`,"lease":"`+odd+`"`),
+		with("epoch of 200 bytes", big(1)[:200], good),
+		with("epoch of 20 KB", big(1)[:20_000], good),
+		with("lease of 3 MB", "e", `"lease":"`+big(3)+`"`),
+		with("token of 1 MB", "e", `"token":"`+big(1)+`","issued_at":NOW,"expires_at":LATER`),
+		with("scope of 40 MB", "e", `"cooldown":{"until":LATER,"code":40125,"scope":"`+big(40)+`"}`),
+		with("cooldown for 100 years", "e", `"cooldown":{"until":`+century+`,"code":-1}`),
+		with("expiry in 31 days", "e", `"token":"x","issued_at":NOW,"expires_at":`+fmt.Sprint(time.Now().AddDate(0, 0, 31).UnixMilli())),
+		with("unknown fields of 50 MB", "e", good+`,"other":"`+big(50)+`"`),
+		{"40 MB that are no JSON", big(40)},
+		{"20 MB of brackets", strings.Repeat("[", 20<<20)},
+		{"a newline of 64 MB", strings.Repeat("\n", 64<<20)},
+		{"sealed, 30 MB", `{"v":1,"sealed":"` + big(30) + `"}`},
+	}, func(i int, v foreign, c *Config) string {
+		c.Grace, c.Length, c.Record, c.Bytes = []Grace{Lenient, Stable}[i%2], 10*time.Minute, v.record, true
+		c.Members = []Member{{N: 1 + i%3, Every: sec(1)}}
+		return v.name
 	})
 }

@@ -15,6 +15,7 @@ const (
 type group struct {
 	w           *world
 	good        bool
+	fetches     int
 	alive       int
 	idle        time.Duration // in which no process of it lived
 	idleSince   time.Time

@@ -34,6 +34,7 @@ type Lives struct {
 	For   [2]time.Duration // how long one lives, at least and at most
 	Every [2]time.Duration // from the start of one to that of the next
 	Exit  Exit
+	Kills bool // of the fetches, every other one ends with its process
 }
 
 // An Exit is how a process ends.

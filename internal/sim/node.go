@@ -112,7 +112,7 @@ func (p *process) event(e wxtoken.Event) {
 		w.trace(p.n, "event "+string(e.Kind), nil, "")
 	}
 	if e.Err != nil {
-		w.secretsIn("an event", e.Err.Error())
+		w.checkText("an event", e.Err.Error())
 	}
 }
 

@@ -38,6 +38,7 @@ type Report struct {
 
 	Events                map[string]int // that the Sources reported, by kind
 	ReadsPeak, EventsPeak int            // the most in a minute
+	BytesPeak             uint64         // the most that one call of Token allocated, if that was measured
 
 	Reads, Writes                  int // cache operations
 	Leases, Takeovers, WrittenBack int // leases taken; from another; tokens put back

@@ -74,6 +74,7 @@ type request struct {
 	landed    time.Time // at the platform
 	returned  time.Time // to the Source
 	token     string
+	number    int  // of its group's
 	disturbed bool // by a fault that explains a second fetch
 }
 
@@ -139,6 +140,9 @@ func (l line) ask(ctx context.Context) (grant, *request, error) {
 // send carries the request to the platform and its answer back.
 func (l line) send(ctx context.Context, q *request, t fate) (g grant, err error) {
 	n, w := l.p.n, l.p.n.w
+	if l := n.m.Lives; l != nil && l.Kills && q.number%2 == 0 {
+		time.AfterFunc(between(n.fetches, 0, t.out+t.back), func() { w.locked(n.end) })
+	}
 	if a := n.ailment(); a != nil {
 		return l.sendBadly(ctx, q, t, a)
 	}

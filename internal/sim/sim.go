@@ -39,7 +39,8 @@ type Config struct {
 	Unmarked bool          // the fetcher does not say that it is repeatable
 	HTTP     bool          // through the library's own fetchers, over a transport of the model
 	Small    Small         // the store keeps small values only
-	Record   string        // what the store holds at the start, for TOKEN a good token and for NOW the time
+	Record   string        // what the store holds at the start, for TOKEN a good token, for NOW the time and for LATER its end
+	Bytes    bool          // measure what a call of Token allocates
 
 	// New makes the Source of a process that starts. id names the process, so
 	// that a Source can draw its randomness from the seed.
