@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"maps"
 	"math/rand/v2"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -22,7 +24,8 @@ import (
 )
 
 const (
-	processes = 6
+	processes = 6 // that live as long as the round
+	shortened = 2 // that live for 3 to 10 s each time; after these comes the one behind the spoiler
 	perDeck   = 2 // faults that wait for a fetch
 	shortDeal = 3 // common faults for each of the backend's own, in a short round
 )
@@ -38,6 +41,8 @@ type roundConfig struct {
 	short    bool          // in place of that, a few faults that are over soon
 	calm     time.Duration // without faults, at the end
 }
+
+func (c roundConfig) faulty() bool { return c.short || c.faults > 0 }
 
 // A round is the platform, a backend's servers and the workers between them.
 type round struct {
@@ -58,12 +63,17 @@ type round struct {
 	seized   map[*worker]bool // stopped or down
 	unplugs  map[*worker]bool
 	injected []injection
-	calls    []call
-	last     map[*worker]attempt // that succeeded
-	fetches  []fetch
-	events   map[string]int
-	stalls   []window // of this process: the machine was too busy
+	calls    []heard
+	last     map[*worker]string // the token that it used last, with success
+	said     map[*worker]string // what came of its last call
+	counts   map[string]int
 	trace    []traced
+}
+
+// heard is a call and who made it.
+type heard struct {
+	*call
+	worker, generation int
 }
 
 // A traced is a line of the trace, which is shown if something goes wrong.
@@ -83,7 +93,7 @@ func newRound(t *testing.T, name string, cfg roundConfig) *round {
 	t.Helper()
 	r := &round{
 		t: t, cfg: cfg, rng: rand.New(rand.NewPCG(cfg.seed, 0)), backend: startBackend(t, name),
-		seized: map[*worker]bool{}, unplugs: map[*worker]bool{}, last: map[*worker]attempt{}, events: map[string]int{},
+		seized: map[*worker]bool{}, unplugs: map[*worker]bool{}, last: map[*worker]string{}, said: map[*worker]string{}, counts: map[string]int{},
 	}
 	r.platform = wxtest.NewServer(
 		wxtest.WithApp(appID, secret), wxtest.WithQuota(0, 0), wxtest.WithSeed(cfg.seed),
@@ -92,41 +102,59 @@ func newRound(t *testing.T, name string, cfg roundConfig) *round {
 	t.Cleanup(r.platform.Close)
 	r.front = servers.Proxy(t, strings.TrimPrefix(r.platform.URL, "http://"))
 	for id := range processes {
-		r.workers = append(r.workers, r.newWorker(id))
+		r.addWorker(id, "http://"+r.front.Addr())
+	}
+	if cfg.faulty() {
+		for id := range shortened {
+			r.addWorker(processes+id, "http://"+r.front.Addr())
+		}
+		spoiler := httptest.NewServer(r.spoiler())
+		t.Cleanup(spoiler.Close)
+		r.addWorker(processes+shortened, spoiler.URL)
 	}
 	return r
 }
 
-func (r *round) newWorker(id int) *worker {
-	w := &worker{id: id, hear: r.hear, proxy: map[string]*servers.FaultProxy{}}
+func (r *round) addWorker(id int, platform string) {
+	w := &worker{id: id, hear: r.hear}
 	config := childConfig{
 		Backend: r.backend.name, Addrs: r.backend.config, Master: r.backend.master,
-		Routes: map[string]string{}, Platform: "http://" + r.front.Addr(), Lifetime: r.cfg.lifetime,
+		Routes: map[string]string{}, Platform: platform, Lifetime: r.cfg.lifetime,
 	}
 	for _, addr := range r.backend.servers {
-		w.proxy[addr] = servers.Proxy(r.t, addr)
-		config.Routes[addr] = w.proxy[addr].Addr()
+		p := servers.Proxy(r.t, addr)
+		w.proxy = append(w.proxy, p)
+		config.Routes[addr] = p.Addr()
 	}
 	text, err := json.Marshal(config)
 	require.NoError(r.t, err)
 	w.config = string(text)
-	return w
+	r.workers = append(r.workers, w)
 }
 
 // play runs the round to its end.
 func (r *round) play() {
 	r.t.Helper()
 	r.began = time.Now()
-	stop := r.watch()
-	defer stop()
-	defer func() { r.ended = time.Now() }()
-	for _, w := range r.workers {
+	over := make(chan struct{})
+	var background sync.WaitGroup
+	background.Go(func() { watchStalls(over, func(s window) { r.inject(injection{kindStall, nil, s}) }) })
+	for i, w := range r.workers {
 		require.NoError(r.t, w.start())
+		if processes <= i && i < processes+shortened {
+			background.Go(func() { r.shortLives(w, over) })
+		}
 	}
-	defer func() { // also if a server fails the test
+	stop := sync.OnceFunc(func() {
 		r.disarm()
+		close(over)
+		background.Wait()
 		r.timers.Wait()
+	})
+	defer func() { // also if a server fails the test
+		stop()
 		r.finish()
+		r.ended = time.Now()
 	}()
 	r.awaitHealth("at the start")
 	for f := range r.deal() {
@@ -134,8 +162,7 @@ func (r *round) play() {
 		time.Sleep(r.span(100*time.Millisecond, 3*time.Second))
 	}
 	time.Sleep(r.cfg.calm)
-	r.disarm()
-	r.timers.Wait()
+	stop()
 	r.awaitHealth("after the last fault")
 }
 
@@ -179,55 +206,29 @@ func (r *round) shuffle(deck []fault) []fault {
 // awaitHealth waits until the last call of every worker used the latest token.
 func (r *round) awaitHealth(when string) {
 	r.t.Helper()
-	ok := assert.Eventually(r.t, func() bool {
+	well := assert.Eventually(r.t, func() bool {
 		latest := hash(r.platform.Latest(appID))
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		for _, w := range r.workers {
-			if r.last[w].Token != latest {
-				return false
-			}
-		}
-		return latest != ""
+		return latest != "" && !slices.ContainsFunc(r.workers, func(w *worker) bool { return r.last[w] != latest })
 	}, healed, 20*time.Millisecond, "%s, not every worker comes to use the latest token", when)
-	if !ok {
+	if !well {
 		r.t.Fatalf("trace:\n%s", r.lately(time.Now(), 2*healed))
 	}
 }
 
 func (r *round) finish() {
-	if *traceFlag != "" {
-		defer r.keepTrace(*traceFlag)
-	}
 	var all sync.WaitGroup
 	for _, w := range r.workers {
 		all.Go(func() { assert.NoError(r.t, w.finish()) })
 	}
 	all.Wait()
-}
-
-func (r *round) keepTrace(path string) {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	require.NoError(r.t, err)
-	defer f.Close()
-	_, err = fmt.Fprintf(f, "%s, seed %d\n%s", r.backend.name, r.cfg.seed, r.lately(time.Now(), time.Since(r.began)))
-	require.NoError(r.t, err)
-}
-
-// watch notes when this machine is too busy to run anything in time.
-func (r *round) watch() (stop func()) {
-	done := make(chan struct{})
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		watchStalls(done, func(s window) {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.stalls = append(r.stalls, s)
-		})
-	})
-	return func() {
-		close(done)
-		ended.Wait()
+	if *traceFlag != "" {
+		f, err := os.OpenFile(*traceFlag, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		require.NoError(r.t, err)
+		defer f.Close()
+		_, err = fmt.Fprintf(f, "%s, seed %d\n%s", r.backend.name, r.cfg.seed, r.lately(time.Now(), time.Since(r.began)))
+		require.NoError(r.t, err)
 	}
 }
 
@@ -239,7 +240,7 @@ func (r *round) span(from, to time.Duration) time.Duration {
 	return from + time.Duration(r.rng.Float64()*float64(to-from))
 }
 
-func (r *round) anyWorker() *worker { return r.workers[r.rng.IntN(len(r.workers))] }
+func (r *round) anyWorker() *worker { return r.workers[r.rng.IntN(processes)] }
 
 // after does f later, on a goroutine of its own. The round waits for it.
 func (r *round) after(d time.Duration, f func()) {
@@ -261,11 +262,7 @@ func (r *round) disarm() {
 
 // begin notes a fault, and returns what notes its end.
 func (r *round) begin(kind string, workers ...int) (end func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	n := len(r.injected)
-	r.injected = append(r.injected, injection{kind, workers, window{From: time.Now()}})
-	r.note("%s %v", kind, workers)
+	n := r.inject(injection{kind, workers, window{From: time.Now()}})
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -274,12 +271,18 @@ func (r *round) begin(kind string, workers ...int) (end func()) {
 	}
 }
 
-// seize reserves w for a fault that stops or kills it, and reports false if
-// there is one already.
-func (r *round) seize(w *worker) bool  { return r.mark(r.seized, w) }
-func (r *round) release(w *worker)     { r.unmark(r.seized, w) }
-func (r *round) unplug(w *worker) bool { return r.mark(r.unplugs, w) }
-func (r *round) plug(w *worker)        { r.unmark(r.unplugs, w) }
+func (r *round) inject(in injection) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.injected = append(r.injected, in)
+	r.note("%s %v", in.kind, in.workers)
+	return len(r.injected) - 1
+}
+
+// seize reserves w for a fault that stops or ends it, and reports false if there
+// is one already.
+func (r *round) seize(w *worker) bool { return r.mark(r.seized, w) }
+func (r *round) release(w *worker)    { r.unmark(r.seized, w) }
 
 func (r *round) mark(set map[*worker]bool, w *worker) bool {
 	r.mu.Lock()
@@ -295,42 +298,43 @@ func (r *round) unmark(set map[*worker]bool, w *worker) {
 	delete(set, w)
 }
 
+// count adds one, and returns how many there are.
+func (r *round) count(what string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counts[what]++
+	return r.counts[what]
+}
+
 // hear takes in what a worker reports.
 func (r *round) hear(w *worker, generation int, l line) {
+	if l.Stall != nil {
+		r.inject(injection{kindStall, []int{w.id}, *l.Stall})
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case l.Call != nil:
-		c := *l.Call
-		c.worker, c.generation = w.id, generation
-		r.calls = append(r.calls, c)
-		r.noteCall(w, c)
-	case l.Fetch != nil:
-		r.fetches = append(r.fetches, *l.Fetch)
-		r.note("worker %d fetches: %s (%s)", w.id, l.Fetch.Why, l.Fetch.Token)
+		r.calls = append(r.calls, heard{l.Call, w.id, generation})
+		if l.Call.served() {
+			r.last[w] = l.Call.Token
+		}
+		if l.Call.Result != r.said[w] {
+			r.note("worker %d: %s %s", w.id, l.Call.Result, l.Call.Text)
+		}
+		r.said[w] = l.Call.Result
+	case l.Fetch != "":
+		r.counts["fetch for: "+l.Fetch]++
+		r.note("worker %d fetches: %s", w.id, l.Fetch)
 		if len(r.armed) > 0 {
 			strike := r.armed[0]
 			r.armed = r.armed[1:]
 			r.timers.Go(func() { strike(w) })
 		}
-	case l.Event.Kind != "":
-		r.events[string(l.Event.Kind)]++
-		r.note("worker %d: %s %s", w.id, l.Event.Kind, l.Event.Err)
-	case l.Stall != nil:
-		r.note("worker %d was held up for %s", w.id, l.Stall.To.Sub(l.Stall.From))
-	}
-}
-
-func (r *round) noteCall(w *worker, c call) {
-	for _, a := range []*attempt{&c.First, c.Second} {
-		if a == nil {
-			continue
-		}
-		if a.Code == 0 {
-			r.last[w] = *a
-		} else {
-			r.note("worker %d, token %s got %s: %d %s", w.id, a.Token, a.Got.Format("15:04:05.000"), a.Code, a.Err)
-		}
+	case l.Event != "":
+		r.counts["event: "+l.Event]++
+		r.note("worker %d: %s %s", w.id, l.Event, l.Text)
 	}
 }
 
@@ -343,11 +347,120 @@ func (r *round) note(format string, args ...any) {
 func (r *round) lately(until time.Time, span time.Duration) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.between(window{until.Add(-span), until})
+}
+
+func (r *round) between(w window) string {
 	var b strings.Builder
 	for _, l := range r.trace {
-		if (window{until.Add(-span), until}).meets(window{l.at, l.at}) {
+		if w.meets(window{l.at, l.at}) {
 			fmt.Fprintf(&b, "%s %s\n", l.at.Format("15:04:05.000"), l.text)
 		}
+	}
+	return b.String()
+}
+
+// met reports whether a fault of the wanted kind met the window; r.mu is held.
+func (r *round) met(w window, want func(injection) bool) bool {
+	return slices.ContainsFunc(r.injected, func(in injection) bool { return in.meets(w) && want(in) })
+}
+
+// isolated is how long a process can be without a token although nothing keeps
+// it from cache and platform: a fetch of another that failed, its lease and the
+// cooldown after it.
+const isolated = 5 * time.Second
+
+// check asserts what must hold, and returns what came of the round.
+func (r *round) check() map[string]string {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	platformCut := func(in injection) bool { return in.kind == kindPlatformCut }
+	for _, c := range r.calls {
+		r.counts["call: "+c.Result]++
+		if c.Result == rejectedTwice && !r.met(c.window, platformCut) {
+			r.t.Errorf("worker %d: %s %s, trace:\n%s", c.worker, c.Result, c.Text, r.between(window{c.To.Add(-15 * time.Second), c.To}))
+		}
+	}
+	assert.Zero(r.t, r.counts["fetch for: "+nothingToFetchFor])
+	longest := r.outage()
+	assert.Less(r.t, longest.To.Sub(longest.From), isolated, "without a token, though nothing is in the way, trace:\n%s", r.between(longest))
+	require.Greater(r.t, len(r.calls), 100, "calls")
+	if len(r.injected) == 0 {
+		r.checkCalm()
+	}
+	return r.figures(longest)
+}
+
+// outage is the longest time between two calls that were served of a worker that
+// lives as long as the round and that nothing isolated meanwhile; r.mu is held.
+func (r *round) outage() (longest window) {
+	type life struct{ worker, generation int }
+	since := map[life]time.Time{}
+	for _, c := range r.calls {
+		id := life{c.worker, c.generation}
+		if since[id].IsZero() {
+			since[id] = c.From
+		}
+		if !c.served() {
+			continue
+		}
+		o := window{since[id], c.To}
+		since[id] = c.To
+		if c.worker < processes && o.To.Sub(o.From) > longest.To.Sub(longest.From) &&
+			!r.met(o, func(in injection) bool { return in.isolates(c.worker) }) {
+			longest = o
+		}
+	}
+	return longest
+}
+
+// checkCalm asserts what holds without faults, on a machine that keeps up.
+func (r *round) checkCalm() {
+	issued := r.platform.Stats().Fetches()[0]
+	assert.Equal(r.t, len(r.calls), r.counts["call: "+ok], "each call, %v", r.counts)
+	assert.Equal(r.t, 1, r.counts["fetch for: no record"])
+	assert.Equal(r.t, issued-1, r.counts["fetch for: end of life"], "each fetch but the first is at the end of a life")
+	ends := int(r.ended.Sub(r.began) / (r.cfg.lifetime * 3 / 4))
+	assert.InDelta(r.t, ends+1, issued, 1, "one fetch in each lifetime less refresh-ahead")
+}
+
+// figures is what came of the round; r.mu is held.
+func (r *round) figures(longest window) map[string]string {
+	for _, in := range r.injected {
+		r.counts["fault: "+in.kind]++
+	}
+	for kind, n := range r.platform.Stats().Faults {
+		r.counts["fault: platform: "+kind] = n
+	}
+	r.counts["tokens issued"] = r.platform.Stats().Fetches()[0]
+	figures := map[string]string{
+		"seed": fmt.Sprint(r.cfg.seed), "seconds": fmt.Sprint(int(r.ended.Sub(r.began).Seconds())),
+		"longest without a token, nothing in the way": fmt.Sprintf("%.1f s", longest.To.Sub(longest.From).Seconds()),
+	}
+	for what, n := range r.counts {
+		figures[what] = fmt.Sprint(n)
+	}
+	r.t.Log("\n" + table([]string{r.backend.name}, []map[string]string{figures}))
+	return figures
+}
+
+// table is the figures in Markdown, one column for each round.
+func table(names []string, rounds []map[string]string) string {
+	rows := map[string]bool{}
+	for _, figures := range rounds {
+		for what := range figures {
+			rows[what] = true
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "| | %s |\n|---|%s\n", strings.Join(names, " | "), strings.Repeat("---|", len(names)))
+	for _, what := range slices.Sorted(maps.Keys(rows)) {
+		fmt.Fprintf(&b, "| %s |", what)
+		for _, figures := range rounds {
+			fmt.Fprintf(&b, " %s |", figures[what])
+		}
+		b.WriteByte('\n')
 	}
 	return b.String()
 }
