@@ -167,12 +167,13 @@ func (w *world) written(p *process, before, after []byte) {
 
 // tokenWritten is I1. A token that the record held before may be put back
 // after the store lost it, with owed raised; any other must come from its own
-// fetcher, under the lease of that fetch.
+// fetcher, under the lease of that fetch or, where the store lost that and nobody
+// fetches, with a fetch owed. A token that the platform repeats is anybody's.
 func (w *world) tokenWritten(p *process, old, rec *record) {
 	h := &w.watch
 	if h.published[rec.Token] {
 		w.report.WrittenBack++
-		if latest, _ := w.platform.latest(); rec.Owed == 0 && rec.Token != latest {
+		if latest, _ := w.platform.latest(); rec.Owed == 0 && rec.Token != latest && !w.cfg.Grace.repeats() {
 			w.violation("I1", fmt.Sprintf("node %d put back an old token, and owed is 0", p.n.id))
 		}
 		return
@@ -183,6 +184,8 @@ func (w *world) tokenWritten(p *process, old, rec *record) {
 	switch {
 	case !fetched:
 		w.violation("I1", fmt.Sprintf("node %d wrote a token that it did not fetch", p.n.id))
+	case w.cfg.Grace.repeats():
+	case old.Lease == "" && rec.Owed > 0 && !h.storeFault.Before(h.owner[rec.Token].called):
 	case old.Lease == "" || old.Lease != lease:
 		w.violation("I1", fmt.Sprintf("node %d wrote its token without the lease", p.n.id))
 	case bytes.Equal(old.Epoch, rec.Epoch) && rec.Seq <= old.Seq:
