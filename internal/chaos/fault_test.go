@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httputil"
@@ -141,7 +142,8 @@ func (r *round) restart(w *worker) func() {
 }
 
 func (r *round) strike(w *worker, kind string, d time.Duration, do, undo func()) {
-	if !r.seize(w) {
+	hold := fmt.Sprint("process ", w.id)
+	if !r.reserve(hold) {
 		return
 	}
 	end := r.begin(kind, w.id)
@@ -149,7 +151,7 @@ func (r *round) strike(w *worker, kind string, d time.Duration, do, undo func())
 	r.after(d, func() {
 		undo()
 		end()
-		r.release(w)
+		r.release(hold)
 	})
 }
 
@@ -204,7 +206,8 @@ func (r *round) onNextFetch(f wxtest.Fault, and func(*worker)) {
 func (r *round) disconnect(kind string, harm func(*servers.FaultProxy), d time.Duration) {
 	for _, i := range r.rng.Perm(processes)[:1+r.rng.IntN(3)] {
 		w := r.workers[i]
-		if !r.mark(r.unplugs, w) {
+		hold := fmt.Sprint("network of ", w.id)
+		if !r.reserve(hold) {
 			continue
 		}
 		end := r.begin(kind, w.id)
@@ -216,7 +219,7 @@ func (r *round) disconnect(kind string, harm func(*servers.FaultProxy), d time.D
 				p.Heal()
 			}
 			end()
-			r.unmark(r.unplugs, w)
+			r.release(hold)
 		})
 	}
 }
