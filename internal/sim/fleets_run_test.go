@@ -89,8 +89,12 @@ func (f fleet) chosen() (cases []Config) {
 // few is the places of a few cases from all over, none two alike.
 func (f fleet) few() map[int]bool {
 	few := map[int]bool{}
-	for j := range fewCases {
-		few[(j*len(f.cases)/fewCases+j)%len(f.cases)] = true
+	for j := range min(fewCases, len(f.cases)) {
+		i := j*len(f.cases)/fewCases + j
+		for few[i%len(f.cases)] {
+			i++
+		}
+		few[i%len(f.cases)] = true
 	}
 	return few
 }

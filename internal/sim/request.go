@@ -31,6 +31,8 @@ func (l line) fetcher() wxtoken.Fetcher {
 	client := wxtoken.WithHTTPClient(&http.Client{Transport: l})
 	secret := fmt.Sprint(secretMark, l.p.secret)
 	switch {
+	case cfg.Grace == WeCom || cfg.Grace == WeComEnd: // known by its fetcher
+		return wxtoken.NewWeComFetcher("sim", secret, client)
 	case cfg.HTTP && cfg.Grace.repeats():
 		return wxtoken.NewStableFetcher("sim", secret, client)
 	case cfg.HTTP:
