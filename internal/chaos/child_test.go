@@ -33,6 +33,7 @@ type childConfig struct {
 	Routes   map[string]string // server to this worker's proxy in front of it
 	Platform string            // URL
 	Lifetime time.Duration
+	Ahead    time.Duration // WithRefreshAhead
 }
 
 const (
@@ -52,7 +53,7 @@ func (c childConfig) work() {
 		spy,
 		wxtoken.WithFetchTimeout(fetchTimeout),
 		wxtoken.WithLocalAge(localAge),
-		wxtoken.WithRefreshAhead(refreshAhead),
+		wxtoken.WithRefreshAhead(c.Ahead),
 		wxtoken.WithObserver(func(e wxtoken.Event) {
 			report.send(line{Event: string(e.Kind), Text: fmt.Sprint(e.Err)})
 		}),

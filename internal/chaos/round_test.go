@@ -100,24 +100,24 @@ func newRound(t *testing.T, name string, cfg roundConfig) *round {
 	t.Cleanup(r.platform.Close)
 	r.front = servers.Proxy(t, strings.TrimPrefix(r.platform.URL, "http://"))
 	for id := range processes {
-		r.addWorker(id, "http://"+r.front.Addr())
+		r.addWorker(id, "http://"+r.front.Addr(), refreshAhead)
 	}
 	if cfg.faulty() {
 		for id := range shortened {
-			r.addWorker(processes+id, "http://"+r.front.Addr())
+			r.addWorker(processes+id, "http://"+r.front.Addr(), refreshAhead)
 		}
 		spoiler := httptest.NewServer(r.spoiler())
 		t.Cleanup(spoiler.Close)
-		r.addWorker(processes+shortened, spoiler.URL)
+		r.addWorker(processes+shortened, spoiler.URL, refreshAhead*5/4) // which makes it the first to fetch, mostly
 	}
 	return r
 }
 
-func (r *round) addWorker(id int, platform string) {
+func (r *round) addWorker(id int, platform string, ahead time.Duration) {
 	w := &worker{id: id, hear: r.hear}
 	config := childConfig{
 		Backend: r.backend.name, Addrs: r.backend.config, Master: r.backend.master,
-		Routes: map[string]string{}, Platform: platform, Lifetime: r.cfg.lifetime,
+		Routes: map[string]string{}, Platform: platform, Lifetime: r.cfg.lifetime, Ahead: ahead,
 	}
 	for _, addr := range r.backend.servers {
 		p := servers.Proxy(r.t, addr)
