@@ -16,11 +16,13 @@ import (
 // and once more after telling the Source that the token was rejected.
 func (n *node) call() {
 	w, began := n.w, time.Now()
+	n.failed = true
 	p, token := n.token(began)
 	if p == nil {
 		return
 	}
-	if w.count(&w.report.Calls, 1); n.use(token, began, "rejected", &w.report.Rejected, &w.report.RejectedCut) {
+	w.locked(func() { w.report.Calls++ })
+	if n.failed = !n.use(token, began, "rejected", &w.report.Rejected, &w.report.RejectedCut); !n.failed {
 		return
 	}
 	err := p.source.Invalidate(p.ctx, token)
@@ -30,11 +32,9 @@ func (n *node) call() {
 	}
 	w.mu.Unlock()
 	if p, token = n.token(began); p != nil {
-		n.use(token, began, "rejected again", &w.report.RejectedTwice, &w.report.RejectedTwiceCut)
+		n.failed = !n.use(token, began, "rejected again", &w.report.RejectedTwice, &w.report.RejectedTwiceCut)
 	}
 }
-
-func (w *world) count(what *int, by int) { w.locked(func() { *what += by }) }
 
 // use makes the business call, and counts it if the token is rejected.
 func (n *node) use(token string, began time.Time, what string, rejected, cut *int) bool {

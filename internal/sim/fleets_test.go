@@ -88,7 +88,7 @@ func sec(s float64) time.Duration { return time.Duration(s * float64(time.Second
 func each[T any](values []T, do func(i int, v T, c *Config) string) []Config {
 	var cases []Config
 	for i, v := range values {
-		c := Config{New: newReal}
+		c := Config{New: newReal, Retry: time.Second}
 		c.Name = do(i, v, &c)
 		cases = append(cases, c)
 	}
@@ -286,11 +286,11 @@ func mixedOptions() []Config {
 }
 
 func smallValues() []Config {
-	return each(product([]Small{Refuses, Drops, SaysFalse, Evicts}, []int{4, 1}), func(i int, v struct {
+	return each(product([]Small{Refuses, Drops, SaysFalse, Evicts}, []int{3, 1}), func(i int, v struct {
 		a Small
 		b int
 	}, c *Config) string {
-		c.Grace, c.Small = []Grace{Lenient, Stable}[i/3%2], v.a
+		c.Grace, c.Small, c.Length = []Grace{Lenient, Stable}[i/3%2], v.a, 8*time.Hour
 		c.Members = []Member{{N: v.b, Every: sec(1), Fixed: i%2 == 0}}
 		return fmt.Sprintf("%s, %s, %d processes", [...]string{"", "error", "false", "true", "true and gone"}[v.a], c.Grace, v.b)
 	})

@@ -122,10 +122,14 @@ func (n *node) live(d time.Duration) {
 
 // run makes the calls of a process that lives as long as the run.
 func (n *node) run() {
+	next := n.period()
 	if n.m.Fixed {
-		n.until(between(n.calls, 0, n.m.Every), n.call)
+		next = between(n.calls, 0, n.m.Every)
 	}
-	for n.until(n.period(), n.call) {
+	for n.until(next, n.call) {
+		if next = n.period(); n.failed && n.w.cfg.Retry > 0 {
+			next = min(next, n.w.cfg.Retry)
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ type node struct {
 	turn        time.Duration
 	secret      int    // the one it is deployed with
 	last        string // the token that its last call got
+	failed      bool   // its last call got none that was accepted
 	pausedUntil time.Time
 	paused      time.Duration // in all, counted when a pause begins
 	cutUntil    time.Time     // no store before then

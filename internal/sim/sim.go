@@ -40,6 +40,7 @@ type Config struct {
 	HTTP     bool          // through the library's own fetchers, over a transport of the model
 	Small    Small         // the store keeps small values only
 	Record   string        // what the store holds at the start, for TOKEN a good token, for NOW the time and for LATER its end
+	Retry    time.Duration // after a call that failed; 0: at the next call's time
 	Bytes    bool          // measure what a call of Token allocates
 
 	// New makes the Source of a process that starts. id names the process, so
