@@ -34,6 +34,18 @@ func Advice(code int) string {
 		return "too many calls this minute: wait for the next"
 	case 50004, 50007:
 		return "the account is frozen or may not fetch tokens: see the platform's console"
+	case 61003:
+		return "the account's owner must authorize the platform again"
+	case 61005, 61006:
+		return "wait for the next component_verify_ticket: check that pushes arrive"
+	case 61007:
+		return "the account's owner has not given the platform this permission"
+	case 61009, 61010:
+		return "have the account's owner authorize again: a code is for one use, and expires"
+	case 61011:
+		return "check the component's appID"
+	case 61023:
+		return "the refresh token is not the account's latest"
 	case 61024:
 		return "the app is bound to a third-party platform: use that platform's token"
 	case 89501, 89503:
