@@ -11,6 +11,7 @@ import (
 
 	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/internal/bridge"
+	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
 // ErrNotAuthorized is wrapped by the errors of Authorizer(…).Token where there is
@@ -49,6 +50,9 @@ type renewal struct {
 
 // Key names the credential in the cache.
 func (a *authorizer) Key() string { return "authorizer:" + a.p.appID + ":" + a.appID }
+
+// Platform tells whose error codes and API hosts these are.
+func (a *authorizer) Platform() errcode.Platform { return errcode.ThirdParty }
 
 // Gate tells the Source that the owner has ended or renewed the authorization,
 // that a ticket has come, or that a refresh token is to be saved.

@@ -6,6 +6,7 @@ import (
 	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/internal/bridge"
 	"github.com/wxtoken/wxtoken/internal/endpoint"
+	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
 // A component is the Fetcher of the component_access_token. What it embeds sends
@@ -19,6 +20,9 @@ type component struct {
 
 // Key names the credential in the cache.
 func (c *component) Key() string { return "component:" + c.p.appID }
+
+// Platform tells whose error codes and API hosts these are.
+func (c *component) Platform() errcode.Platform { return errcode.ThirdParty }
 
 // Repeatable reports that a second fetch supersedes the first.
 func (c *component) Repeatable() bool { return false }

@@ -91,7 +91,7 @@ func TestAPlainValueIsNotTrustedWhereKeysAreSet(t *testing.T) {
 		w.ready()
 		p := w.process(openplatform.WithSourceOptions(wxtoken.WithEncryption([32]byte{1})))
 		_, err := p.Source().Token(t.Context())
-		assert.ErrorContains(t, err, "it is plain")
+		assert.ErrorContains(t, err, "is not sealed")
 		assert.Empty(t, w.sent(wxtest.ComponentPath))
 	})
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/internal/bridge"
 	"github.com/wxtoken/wxtoken/internal/endpoint"
-	"github.com/wxtoken/wxtoken/internal/guard"
 	"github.com/wxtoken/wxtoken/internal/protocol"
+	shared "github.com/wxtoken/wxtoken/internal/store"
 )
 
 const (
@@ -34,7 +34,7 @@ type stored[T any] struct {
 }
 
 func (s *store) sealer(key string) protocol.Sealer {
-	return protocol.Sealer{Keys: s.shared.Keys, CacheKey: key}
+	return protocol.Sealer{Keys: s.shared.Keys, CacheKey: key, Plain: s.shared.Plain}
 }
 
 // key returns the whole key in the cache, or why it cannot be one.
@@ -54,7 +54,7 @@ func get[T any](ctx context.Context, s *store, name string) (v stored[T], err er
 	}
 	ctx, cancel := context.WithTimeout(ctx, cacheCall)
 	defer cancel()
-	raw, err := guard.Call(ctx, "Cache.Get", func(ctx context.Context) ([]byte, error) { return s.cache.Get(ctx, key) })
+	raw, err := shared.Get(ctx, s.cache, key)
 	if errors.Is(err, wxtoken.ErrCacheMiss) {
 		return v, nil
 	}
@@ -62,11 +62,11 @@ func get[T any](ctx context.Context, s *store, name string) (v stored[T], err er
 		return v, fmt.Errorf("%w: %w", wxtoken.ErrCacheUnavailable, err)
 	}
 	v.raw = append([]byte{}, raw...)
-	err = s.sealer(key).Unwrap(raw, s.shared.Plain, &v.value)
+	err = s.sealer(key).Unwrap(raw, &v.value)
 	if err != nil {
 		v.value = *new(T) // it may be half read
 	}
-	if errors.Is(err, protocol.ErrGarbage) {
+	if errors.Is(err, protocol.ErrCorrupt) {
 		err = nil
 	}
 	return v, err
@@ -85,9 +85,7 @@ func put[T any](ctx context.Context, s *store, name string, old stored[T], value
 	}
 	ctx, cancel := context.WithTimeout(ctx, cacheCall)
 	defer cancel()
-	done, err := guard.Call(ctx, "Cache.CompareAndSwap", func(ctx context.Context) (bool, error) {
-		return s.cache.CompareAndSwap(ctx, key, old.raw, raw, ttl)
-	})
+	done, err := shared.CompareAndSwap(ctx, s.cache, key, old.raw, raw, ttl)
 	if err != nil {
 		err = fmt.Errorf("%w: %w", wxtoken.ErrCacheUnavailable, err)
 	}

@@ -142,7 +142,7 @@ func (p *Platform) authorize(c *component, appID string) (code string, again boo
 	a := c.byAppID[appID]
 	if again = a != nil && !a.ended; a == nil {
 		a = &authorization{appID: appID}
-		a.ledger = ledger{app: &app{tickets: map[string]ticket{}}}
+		a.ledger = ledger{app: &app{}}
 		c.authorizers, c.byAppID[appID] = append(c.authorizers, a), a
 	}
 	a.ended, a.since = false, now

@@ -1,11 +1,8 @@
 package protocol
 
-import (
-	"encoding/json"
-	"fmt"
-)
+import "encoding/json"
 
-// maxEnvelope is the largest value that Unwrap reads.
+// maxEnvelope is the largest value that Unwrap reads, in bytes.
 const maxEnvelope = 16 << 10
 
 // An envelope is how a value that is not a Record looks in the cache.
@@ -29,13 +26,12 @@ func (s Sealer) Wrap(value any) ([]byte, error) {
 	return json.Marshal(e)
 }
 
-// Unwrap reads what Wrap wrote. It returns ErrGarbage for what may be
-// overwritten, ErrNewer or ErrNoKey for what must not be. With keys, a plain value
-// is ErrNoKey unless plain allows it.
-func (s Sealer) Unwrap(raw []byte, plain bool, value any) error {
+// Unwrap reads what Wrap wrote. It returns ErrCorrupt for what may be
+// overwritten, and ErrNewer, ErrNoKey or ErrPlain for what must not be.
+func (s Sealer) Unwrap(raw []byte, value any) error {
 	var e envelope
 	if len(raw) > maxEnvelope || json.Unmarshal(raw, &e) != nil || e.Version < 1 {
-		return ErrGarbage
+		return ErrCorrupt
 	}
 	if e.Version > 1 {
 		return ErrNewer
@@ -46,11 +42,11 @@ func (s Sealer) Unwrap(raw []byte, plain bool, value any) error {
 			return err
 		}
 		e.Value = opened
-	} else if len(s.Keys) > 0 && !plain {
-		return fmt.Errorf("%w: it is plain", ErrNoKey)
+	} else if len(s.Keys) > 0 && !s.Plain {
+		return ErrPlain
 	}
 	if json.Unmarshal(e.Value, value) != nil {
-		return ErrGarbage
+		return ErrCorrupt
 	}
 	return nil
 }

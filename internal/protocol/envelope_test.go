@@ -28,23 +28,24 @@ func TestEnvelopes(t *testing.T) {
 		"without the key":              {one, plain, false, ErrNoKey},
 		"with another key":             {one, other, false, ErrNoKey},
 		"from another place":           {one, elsewhere, false, ErrNoKey},
-		"plain, with keys":             {plain, one, false, ErrNoKey},
+		"plain, with keys":             {plain, one, false, ErrPlain},
 		"plain, with keys, as allowed": {plain, one, true, nil},
 	} {
 		raw, err := test.from.Wrap(value{"s3cret"})
 		require.NoError(t, err)
 		assert.Equal(t, len(test.from.Keys) == 0, strings.Contains(string(raw), "s3cret"), name)
 		var got value
-		err = test.to.Unwrap(raw, test.plain, &got)
+		test.to.Plain = test.plain
+		err = test.to.Unwrap(raw, &got)
 		assert.True(t, errors.Is(err, test.want), "%s: %v", name, err)
 		assert.Equal(t, test.want == nil, got.Secret == "s3cret", name)
 	}
 	for text, want := range map[string]error{
-		"": ErrGarbage, "x": ErrGarbage, "null": ErrGarbage, `{"v":0}`: ErrGarbage, `{"v":1}`: ErrGarbage, `{"v":1,"value":7}`: ErrGarbage,
-		`{"v":1,"sealed":"%"}`: ErrGarbage, `{"v":1,"sealed":""}`: ErrNoKey, `{"v":2,"value":{}}`: ErrNewer,
-		`{"v":1,"value":{"x":"` + strings.Repeat("x", maxEnvelope) + `"}}`: ErrGarbage,
+		"": ErrCorrupt, "x": ErrCorrupt, "null": ErrCorrupt, `{"v":0}`: ErrCorrupt, `{"v":1}`: ErrCorrupt, `{"v":1,"value":7}`: ErrCorrupt,
+		`{"v":1,"sealed":"%"}`: ErrCorrupt, `{"v":1,"sealed":""}`: ErrNoKey, `{"v":2,"value":{}}`: ErrNewer,
+		`{"v":1,"value":{"x":"` + strings.Repeat("x", maxEnvelope) + `"}}`: ErrCorrupt,
 	} {
-		assert.ErrorIs(t, plain.Unwrap([]byte(text), false, &value{}), want, "%.30s", text)
+		assert.ErrorIs(t, plain.Unwrap([]byte(text), &value{}), want, "%.30s", text)
 	}
 	_, err := plain.Wrap(func() {})
 	assert.Error(t, err)
