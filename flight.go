@@ -150,9 +150,7 @@ func (f *flight) read(ctx context.Context, st protocol.Step) {
 	readAt := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.process.CacheCall())
 	defer cancel()
-	raw, err := guard.Call(ctx, "Cache.Get", func(ctx context.Context) ([]byte, error) {
-		return s.cache.Get(ctx, s.key)
-	})
+	raw, err := cacheGet(ctx, s.cache, s.key)
 	var r protocol.Record
 	switch {
 	case errors.Is(err, ErrCacheMiss):
@@ -185,9 +183,7 @@ func (f *flight) swap(ctx context.Context, st protocol.Step) {
 	raw := protocol.Encode(st.Next, s.seal)
 	ctx, cancel := context.WithTimeout(ctx, s.process.CacheCall())
 	defer cancel()
-	stored, err := guard.Call(ctx, "Cache.CompareAndSwap", func(ctx context.Context) (bool, error) {
-		return s.cache.CompareAndSwap(ctx, s.key, f.raw, raw, st.TTL)
-	})
+	stored, err := cacheSwap(ctx, s.cache, s.key, f.raw, raw, st.TTL)
 	if err != nil {
 		f.cacheFailed(err)
 		return

@@ -9,6 +9,7 @@ import (
 	"time"
 	"weak"
 
+	"github.com/wxtoken/wxtoken/internal/bridge"
 	"github.com/wxtoken/wxtoken/internal/protocol"
 )
 
@@ -25,6 +26,7 @@ type Source struct {
 
 	observer func(Event) // nil: none
 	log      func(Event) // nil: none
+	gate     bridge.Gate // nil: always open
 
 	// fresh is the held token for as long as it may be handed out without a look
 	// at anything else; a timer clears it. It makes the common path one load.
@@ -40,6 +42,7 @@ type Source struct {
 	retryAt time.Time   // while it is remembered, no new flight before this
 	backoff time.Duration
 	mutes   mutes
+	seen    bridge.Revision // of gate, when a failure was last forgiven for it
 }
 
 // New returns a Source of tokens that f fetches and that c shares between
@@ -64,6 +67,9 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 	}
 	_, s.process.Changeable = f.(changeable)
 	s.process.AtExpiry, s.process.FullLife = repeats(f)
+	if s.gate, _ = f.(bridge.Gate); s.gate != nil {
+		s.seen, _ = s.gate.Gate()
+	}
 	return s
 }
 
@@ -109,6 +115,9 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.closed(); err != nil {
+		return Token{}, nil, err
+	}
 	now := time.Now()
 	t, usable := s.held(now)
 	fresh, stale := s.process.Ages()
@@ -133,6 +142,24 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	return Token{}, s.flight, nil
 }
 
+// closed returns why the gate is closed, if it is, and forgets failures that have
+// lost their reason. s.mu is held.
+func (s *Source) closed() error {
+	if s.gate == nil {
+		return nil
+	}
+	revision, err := s.gate.Gate()
+	if revision != s.seen && s.flight == nil {
+		s.seen = revision
+		s.process.Forgive()
+		s.failure, s.retryAt, s.backoff = nil, time.Time{}, 0
+	}
+	if err != nil {
+		s.fresh.Store(nil)
+	}
+	return err
+}
+
 // failing reports whether the flight under way follows closely on one that has
 // failed: callers do not block on it while there is a copy. s.mu is held.
 func (s *Source) failing() bool {
@@ -148,6 +175,9 @@ func (s *Source) Peek() (Token, bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed() != nil {
+		return Token{}, false
+	}
 	now := time.Now()
 	t, usable := s.held(now)
 	_, stale := s.process.Ages()
@@ -236,7 +266,7 @@ func (s *Source) refresh(now time.Time) {
 	t, usable := s.held(now)
 	fresh, _ := s.process.Ages()
 	left := min(fresh.Sub(now), t.ExpiresAt.Sub(now)-10*time.Millisecond, 5*time.Minute)
-	if !usable || left <= 0 {
+	if !usable || left <= 0 || s.closed() != nil {
 		s.fresh.Store(nil)
 		return
 	}
@@ -261,7 +291,7 @@ func (s *Source) refresh(now time.Time) {
 func (s *Source) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		s.mu.Lock()
-		if s.flight == nil && !time.Now().Before(s.retryAt) {
+		if s.closed() == nil && s.flight == nil && !time.Now().Before(s.retryAt) {
 			s.start(ctx, false)
 		}
 		f := s.flight

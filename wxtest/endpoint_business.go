@@ -38,6 +38,8 @@ func (p *Platform) serve(w http.ResponseWriter, r *http.Request) {
 		p.serveStable(w, r)
 	case CorpPath:
 		p.serveCorp(w, r)
+	case StartPushPath, ComponentPath, QueryAuthPath, AuthorizerPath, AuthorizerListPath:
+		p.serveComponent(w, r)
 	default:
 		p.serveBusiness(w, r)
 	}

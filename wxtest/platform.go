@@ -40,10 +40,11 @@ type Platform struct {
 
 	ticketLife, ticketAhead time.Duration // life 0: lifetime
 
-	mu       sync.Mutex // guards what follows; never held while waiting
-	rng      *rand.Rand
-	apps     map[string]*app
-	corps    map[corpKey]*ledger
+	mu    sync.Mutex // guards what follows; never held while waiting
+	rng   *rand.Rand
+	apps  map[string]*app
+	corps map[corpKey]*ledger
+	thirdParty
 	tokens   map[string]*token // every token ever issued
 	tickets  map[ticketKey]ticket
 	media    map[string]media
@@ -282,7 +283,8 @@ func (s Stats) sum(want func(path string) bool) Tally {
 }
 
 func isTokenPath(path string) bool {
-	return path == TokenPath || path == StablePath || path == CorpPath || path == QQPath
+	return path == TokenPath || path == StablePath || path == CorpPath || path == QQPath ||
+		path == ComponentPath || path == AuthorizerPath
 }
 
 func (p *Platform) count(path string, code int) {

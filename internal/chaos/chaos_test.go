@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-var backends = []string{"redis", "sentinel", "cluster", "memcached"}
+var backends = []string{"redis", "sentinel", "cluster", "memcached", "file"}
 
 // A short round of each, for make test.
 func TestShortChaos(t *testing.T) {

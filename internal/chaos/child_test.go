@@ -286,6 +286,8 @@ func (c childConfig) cache() wxtoken.Cache {
 		return dialer.DialContext(ctx, network, detour)
 	}
 	switch c.Backend {
+	case "file":
+		return wxtoken.NewFileCache(c.Addrs[0])
 	case "redis":
 		return wxtoken.NewRedisCache(redis.NewClient(&redis.Options{
 			Addr: c.Addrs[0], Dialer: dial, ContextTimeoutEnabled: true,

@@ -93,6 +93,8 @@ func (a Answer) decode(body []byte) (token string, lifetime time.Duration, err e
 	switch {
 	case badCode != nil:
 		err = badCode
+	case a.Token == "":
+		return "", 0, nil
 	case token == "":
 		err = fmt.Errorf("%s is missing, empty or not a string", a.Token)
 	case len(token) > maxToken || !Printable(token):

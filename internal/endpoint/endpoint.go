@@ -42,6 +42,13 @@ type Endpoint struct {
 	AllSecret  bool                                      // no parameter may show in an error, not the credential alone
 	Hosts      []string                                  // base URLs, in the order in which they are tried
 	Client     *http.Client                              // its Transport and Timeout are used; nil: http.DefaultTransport
+
+	// The rest is for requests that bring more than a credential, or fetch no
+	// token: without a Field, a good answer is any that has no errcode.
+	Body    any                                           // of a Post, in place of Params
+	Secrets []string                                      // more that no error may show
+	Once    bool                                          // sent once, even if the platform is busy
+	Read    func(object map[string]json.RawMessage) error // judges a good answer further, once for each
 }
 
 // A Refusal is the platform's no: errcode and errmsg as it sent them, with the
@@ -78,7 +85,7 @@ func (e *Endpoint) Fetch(ctx context.Context, credential string) (value string, 
 		case err == nil:
 			return value, expiresAt, nil
 		case errors.As(err, &refused):
-			again = errcode.Busy(refused.Code)
+			again = errcode.Busy(refused.Code) && !e.Once
 		case !errors.As(err, &unsent):
 			asked = true
 		case asked:
@@ -148,7 +155,7 @@ func (e *Endpoint) ask(ctx context.Context, host, credential string, wait time.D
 
 	start := time.Now().Round(0) // wall clock only: other machines will read it
 	resp, body, err := e.exchange(req)
-	hide := Mask(e.secrets(credential)...)
+	hide := Mask(append(e.secrets(credential), e.Secrets...)...)
 	if err != nil {
 		unsent := wanted.Load() && !got.Load()
 		err = HideError(err, hide, !unsent)
@@ -165,6 +172,12 @@ func (e *Endpoint) ask(ctx context.Context, host, credential string, wait time.D
 		answer = weChat(e.Field)
 	}
 	value, lifetime, err := judge(resp, body, answer, hide)
+	if err == nil && e.Read != nil {
+		var object map[string]json.RawMessage
+		if err = json.Unmarshal(bytes.TrimPrefix(body, []byte("\ufeff")), &object); err == nil {
+			err = e.Read(object)
+		}
+	}
 	var refused *Refusal
 	switch {
 	case errors.As(err, &refused):
@@ -190,9 +203,14 @@ func (e *Endpoint) secrets(credential string) []string {
 
 // request puts the parameters into the query, or into the body.
 func (e *Endpoint) request(ctx context.Context, host, credential string) (*http.Request, error) {
-	params, values := e.Params(credential), url.Values{}
-	for name, value := range params {
-		values.Set(name, value)
+	content := e.Body
+	values := url.Values{}
+	if content == nil {
+		params := e.Params(credential)
+		for name, value := range params {
+			values.Set(name, value)
+		}
+		content = params
 	}
 	method, query, contentType, body := http.MethodGet, e.Query, "", io.Reader(nil)
 	switch {
@@ -201,7 +219,7 @@ func (e *Endpoint) request(ctx context.Context, host, credential string) (*http.
 	case e.Form:
 		method, contentType, body = http.MethodPost, "application/x-www-form-urlencoded", strings.NewReader(values.Encode())
 	default:
-		object, _ := json.Marshal(params) // of strings: cannot fail
+		object, _ := json.Marshal(content) // of strings and numbers: cannot fail
 		method, contentType, body = http.MethodPost, "application/json", bytes.NewReader(object)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(host, "/")+e.Path, body)

@@ -58,7 +58,9 @@ func startMember(t *testing.T) *member {
 	return m
 }
 
-func freeURL() url.URL { return url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", servers.FreePort())} }
+func freeURL() url.URL {
+	return url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", servers.FreePort())}
+}
 
 func (m *member) start() {
 	var err error
