@@ -72,7 +72,7 @@ func (l line) RoundTrip(req *http.Request) (*http.Response, error) {
 type request struct {
 	p         *process
 	ctx       context.Context // the process has given it up when this ends
-	lease     string // held when it was called
+	lease     string          // held when it was called
 	called    time.Time
 	landed    time.Time // at the platform
 	returned  time.Time // to the Source
