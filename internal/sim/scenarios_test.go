@@ -25,7 +25,9 @@ var (
 	tableFlag = flag.Bool("sim.table", false, "print the table of docs/protocol.md")
 )
 
-func newReal(f wxtoken.Fetcher, c wxtoken.Cache, _ uint64) Source { return wxtoken.New(f, c) }
+func newReal(f wxtoken.Fetcher, c wxtoken.Cache, _ uint64, opts ...wxtoken.Option) Source {
+	return wxtoken.New(f, c, opts...)
+}
 
 // scenarios are what can be played with -sim.run, alone or joined by +.
 var scenarios = map[string]func(*Faults){
@@ -39,6 +41,7 @@ var scenarios = map[string]func(*Faults){
 	"lag":       func(f *Faults) { f.LagEvery = 24 * time.Hour },
 	"skew":      func(f *Faults) { f.Skew = 2 * time.Minute },
 	"partition": func(f *Faults) { f.PartitionEvery, f.PartitionFor = 24*time.Hour, 15*time.Minute },
+	"split":     func(f *Faults) { f.SplitEvery, f.SplitFor, f.Fixed = 2*time.Hour, 30*time.Second, true },
 	"foreign":   func(f *Faults) { f.ForeignEvery = 6 * time.Hour },
 	"pingpong":  func(f *Faults) { f.PingPong = true },
 	"rotate":    func(f *Faults) { f.RotateEvery = 24 * time.Hour },
@@ -131,6 +134,7 @@ func TestOtherFaults(t *testing.T) {
 	}{
 		{"skew", 0, 0, 13, 0},
 		{"lag", 5, 1, 17, 0},
+		{"split", 5, 0, 14, 0},
 		{"partition", 60, 60, 14, 90}, // a copy can expire while the store is out of reach
 		{"foreign", 8 * 10, 0, 20, 0},
 		{"deploy", 0, 0, 13, 0},
@@ -187,11 +191,14 @@ func TestFigures(t *testing.T) {
 		name  string
 		grace Grace
 		run   string
+
+		first, retried, fetches float64 // at most
 	}{
-		{"no faults", Strict, "none"},
-		{"faults, every superseded token lives 5 min", Lenient, "protocol"},
-		{"faults, only the latest two are honoured", Strict, "protocol"},
-		{"faults, stable_token", Stable, "protocol"},
+		{"no faults", Strict, "none", 0, 0, 12.5},
+		{"faults, every superseded token lives 5 min", Lenient, "protocol", 1, 0, 16},
+		{"faults, only the latest two are honoured", Strict, "protocol", 6, 0.05, 16},
+		{"faults, stable_token", Stable, "protocol", 0, 0, 17},
+		{"two masters for 30 s every 2 h, only the latest two", Strict, "split", 10, 0, 13},
 	} {
 		cfg := ofSource(0, *nodesFlag, *daysFlag)
 		cfg.Grace, cfg.Faults = row.grace, faults(t, row.run)
@@ -199,7 +206,10 @@ func TestFigures(t *testing.T) {
 		first, retried := sum.PerMillion()
 		fmt.Fprintf(&b, "| %s | %.2f (worst seed %.2f) | %.2f (%.2f) | %.1f (%.1f) | %s | %d |\n", row.name,
 			first, most[0], retried, most[1], sum.FetchesADay(), most[2], sum.LongestWait.Round(10*time.Millisecond), sum.Calls)
-		assert.Zero(t, sum.Broken)
+		assert.Zero(t, sum.Broken, row.name)
+		assert.LessOrEqual(t, first, row.first, row.name)
+		assert.LessOrEqual(t, retried, row.retried, row.name)
+		assert.LessOrEqual(t, sum.FetchesADay(), row.fetches, row.name)
 	}
 	t.Log("\n" + b.String())
 }
