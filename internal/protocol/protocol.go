@@ -210,6 +210,7 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	}
 	if next.Epoch == "" {
 		next.Epoch = nonce
+		v.losses++
 	}
 	v.claim = &c
 	st.Next, st.after = next, v
