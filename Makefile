@@ -86,7 +86,7 @@ soak: ## search every interleaving further, and simulate 50 processes for a virt
 	@go test ./internal/sim -run TestPlay -v -timeout 0 -sim.run protocol -sim.days 365 -sim.seeds 10 -sim.trace $(FLAGS)
 
 .PHONY: figures
-figures: ## simulate the table of docs/protocol.md (about five minutes)
+figures: ## simulate the first table of docs/measurements.md (about five minutes)
 	@go test ./internal/sim -run TestFigures -v -timeout 0 -sim.table -sim.trace
 
 .PHONY: chaos
