@@ -1,6 +1,6 @@
 // Package protocol decides how processes share one token. It does no I/O and
 // reads no clock. A Process is asked for the next step, and told what came of it;
-// the flights of package wxtoken do what it says. docs/protocol.md explains why
+// the flights of package wxtoken do what it says. docs/design.md explains why
 // it is right.
 package protocol
 
@@ -210,6 +210,7 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	}
 	if next.Epoch == "" {
 		next.Epoch = nonce
+		v.losses++
 	}
 	v.claim = &c
 	st.Next, st.after = next, v
