@@ -69,6 +69,9 @@ func parse(text string) (address, error) {
 	}
 	for i, host := range strings.Split(hosts, ",") {
 		addr, ok := hostPort(host, s.port)
+		if !ok && strings.Contains(tail, "@") {
+			return address{}, errForm // a password with a / in it
+		}
 		if !ok {
 			return address{}, fmt.Errorf("wxtoken: host %d of the store's URL is empty or not of the form host:port", i+1)
 		}

@@ -34,7 +34,7 @@ func TestEachMistakeInAnAddressIsNamed(t *testing.T) {
 		"":                             "of no form that is known",
 		"127.0.0.1:6379":               "of no form that is known",
 		"postgres://hush":              "of no form that is known",
-		"redis://:hush/hush@h":         "host:port",
+		"redis://:hush/hush@h":         "%2F for /",
 		"redis://:hush%zz@h":           "write %40 for @",
 		"redis://u:hush@h:1/nine":      "database number",
 		"redis://u:hush@h:1/0?foo=bar": "unexpected option: foo",
