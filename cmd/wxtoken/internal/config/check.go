@@ -35,7 +35,8 @@ const (
 // idForm is what stands in URLs, labels of metrics and keys.
 var idForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-func (c *Config) check() error {
+// Check fills in what is missing, and says what is wrong. Parse has done it.
+func (c *Config) Check() error {
 	if c.Admin == "" {
 		c.Admin = "127.0.0.1:8902"
 	}

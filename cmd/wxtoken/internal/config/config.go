@@ -182,7 +182,7 @@ func parse(text []byte, getenv func(string) string) (*Config, *values, error) {
 	for _, file := range v.order {
 		c.Warnings = append(c.Warnings, readableByAll(file)...)
 	}
-	return c, v, c.check()
+	return c, v, c.Check()
 }
 
 // readableByAll warns of a file with secrets that every user of the machine can read.
