@@ -66,37 +66,23 @@ func (b *gatedBody) Close() error {
 // A keeper keeps tokens fresh. It begins with few at a time, so that thousands
 // of apps start without a storm of connections.
 type keeper struct {
-	queue   chan func()
-	running sync.WaitGroup
+	starting chan struct{} // a place for each token that is being begun with
+	running  sync.WaitGroup
 }
 
 // patient is how long the start of one token may hold up the next.
 const patient = 3 * time.Second
 
-// newKeeper starts what begins the work, until ctx ends.
-func newKeeper(ctx context.Context) *keeper {
-	k := &keeper{queue: make(chan func())}
-	for range fetches {
-		k.running.Go(func() {
-			for {
-				select {
-				case begin := <-k.queue:
-					begin()
-				case <-ctx.Done():
-					return
-				}
-			}
-		})
-	}
-	return k
-}
+func newKeeper() *keeper { return &keeper{starting: make(chan struct{}, fetches)} }
 
-// keep keeps these fresh until the ctx of each ends. It returns at once.
+// keep keeps these fresh, each until its life ends, and begins with no more of
+// them when ctx ends. It returns at once.
 func (k *keeper) keep(ctx context.Context, all []*kept) {
 	k.running.Go(func() {
 		for _, one := range all {
 			select {
-			case k.queue <- func() { k.begin(one) }:
+			case k.starting <- struct{}{}:
+				k.running.Go(func() { k.run(one) })
 			case <-ctx.Done():
 				return
 			}
@@ -104,13 +90,11 @@ func (k *keeper) keep(ctx context.Context, all []*kept) {
 	})
 }
 
-func (k *keeper) begin(one *kept) {
+func (k *keeper) run(one *kept) {
 	time.Sleep(rand.N(20 * time.Millisecond))
 	first, cancel := context.WithTimeout(one.life, patient)
 	_, _ = one.source.Token(first) // its events tell of failures
 	cancel()
-	k.running.Go(func() { _ = one.source.Run(one.life) }) // ends with its life alone
+	<-k.starting
+	_ = one.source.Run(one.life) // ends with its life alone
 }
-
-// wait blocks until all that was begun has ended; contexts must have ended.
-func (k *keeper) wait() { k.running.Wait() }

@@ -100,6 +100,7 @@ type reply struct {
 	Header      http.Header
 	AccessToken string `json:"access_token"`
 	ExpiresIn   int    `json:"expires_in"`
+	Ticket      string `json:"ticket"`
 	Errcode     int
 	Errmsg      string
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,7 +26,8 @@ func TestTLS(t *testing.T) {
 	dir := t.TempDir()
 	c.TLS.Cert, c.TLS.Key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	roots := x509.NewCertPool()
-	roots.AddCert(testcert.Write(t, c.TLS.Cert, c.TLS.Key, 1))
+	first := testcert.Write(t, c.TLS.Cert, c.TLS.Key, 1)
+	roots.AddCert(first)
 	srv := start(t, c)
 	srv.url = "https://" + srv.listener.Addr().String()
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
@@ -34,8 +38,14 @@ func TestTLS(t *testing.T) {
 	// A renewed certificate is used for the next connection, without a restart,
 	// but not while only one of its two files is there.
 	require.NoError(t, os.WriteFile(c.TLS.Cert, []byte("half written"), 0o600))
-	transport.CloseIdleConnections()
-	assert.NotEmpty(t, srv.token())
+	for range 5 {
+		transport.CloseIdleConnections()
+		assert.NotEmpty(t, srv.token())
+	}
+	assert.Equal(t, 1, strings.Count(srv.out.String(), "the certificate has changed and cannot be read"), "logged once")
+	metrics := srv.do("GET", "/metrics", "", "").Errmsg
+	assert.Contains(t, metrics, "tokenserver_certificate_reload_failures_total 1\n")
+	assert.Contains(t, metrics, fmt.Sprintf("tokenserver_certificate_not_after_seconds %s\n", strconv.FormatFloat(float64(first.NotAfter.Unix()), 'g', -1, 64)))
 	transport.CloseIdleConnections()
 	roots.AddCert(testcert.Write(t, c.TLS.Cert, c.TLS.Key, 2))
 	conn, err := tls.Dial("tcp", srv.listener.Addr().String(), &tls.Config{RootCAs: roots})

@@ -44,7 +44,7 @@ func (s *Server) adminHandler() http.Handler {
 	mux.HandleFunc("GET /readyz", s.serveReady)
 	mux.HandleFunc("GET /metrics", s.serveMetrics)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !directly(r.Host) {
+		if _, socket := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr); !socket && !directly(r.Host) {
 			http.Error(w, "ask by IP address or localhost: a name could be a stranger's that points here", http.StatusForbidden)
 			return
 		}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -154,20 +153,12 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // proxyFailed answers when the platform was not asked or did not answer.
 func (s *Server) proxyFailed(w http.ResponseWriter, r *http.Request, err error) {
-	var cooling *wxtoken.CooldownError
-	var denied *wxtoken.APIError
-	p := &problem{status: http.StatusBadGateway, code: -1, message: "system error: the platform does not answer", err: err}
+	p, known := noToken(err)
 	switch {
-	case errors.As(err, &cooling) || errors.As(err, &denied) || errors.Is(err, wxtoken.ErrCacheUnavailable):
-		p.status, p.message = http.StatusServiceUnavailable, "system error: no token"
-		if denied != nil {
-			p.code, p.message = denied.Code, denied.Message
-		}
-		if cooling != nil {
-			p.wait = max(time.Until(cooling.Until), time.Second)
-		}
 	case r.Context().Err() != nil:
-		p.message = "the client went away"
+		p.status, p.message = http.StatusBadGateway, "system error: the request took too long, or its client went away"
+	case !known:
+		p.status, p.message = http.StatusBadGateway, "system error: the platform does not answer"
 	}
 	refuse(w, p)
 }
@@ -189,6 +180,7 @@ func steadily(next http.Handler, w http.ResponseWriter, r *http.Request) {
 		cancel(fmt.Errorf("wxtoken: nothing has moved for %v", stalled))
 	})}
 	defer s.timer.Stop()
+	_ = s.control.EnableFullDuplex() // else an answer waits for the end of its request
 	r = r.WithContext(ctx)
 	if r.Body == nil || r.Body == http.NoBody {
 		_ = s.control.SetReadDeadline(time.Time{}) // else the server takes the client for gone

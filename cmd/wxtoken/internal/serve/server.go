@@ -198,7 +198,7 @@ func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) Serve(ctx, now context.Context) error {
 	s.reloading.Lock()
 	s.life, s.end = context.WithCancel(context.Background())
-	s.keeper = newKeeper(s.life)
+	s.keeper = newKeeper()
 	s.keeper.running.Go(func() { s.journal.run(s.life) })
 	c := s.catalog.Swap(nil)
 	s.use(c)
@@ -208,7 +208,7 @@ func (s *Server) Serve(ctx, now context.Context) error {
 		for _, a := range s.catalog.Load().order {
 			a.stop()
 		}
-		s.keeper.wait()
+		s.keeper.running.Wait()
 		_ = s.store.Close()
 	}()
 

@@ -239,7 +239,14 @@ func take(ctx context.Context, one *kept) (handedOut, *problem) {
 	if err == nil {
 		err = errors.New("the token expires this second, and its successor is not there yet")
 	}
-	p := &problem{status: http.StatusServiceUnavailable, code: -1, message: "system error: no token yet; try again", err: err}
+	p, _ := noToken(err)
+	return handedOut{}, p
+}
+
+// noToken is the answer where a Source gave no token. It also reports whether err
+// says why.
+func noToken(err error) (p *problem, known bool) {
+	p = &problem{status: http.StatusServiceUnavailable, code: -1, message: "system error: no token yet; try again", err: err}
 	var cooling *wxtoken.CooldownError
 	if errors.As(err, &cooling) {
 		p.wait = max(time.Until(cooling.Until), time.Second)
@@ -250,8 +257,10 @@ func take(ctx context.Context, one *kept) (handedOut, *problem) {
 		p.code, p.message = denied.Code, denied.Message
 	case errors.Is(err, wxtoken.ErrCacheUnavailable):
 		p.message = "system error: the token server's store does not answer"
+	case cooling == nil:
+		return p, false
 	}
-	return handedOut{}, p
+	return p, true
 }
 
 // answer sends the current token, or why there is none.
