@@ -109,8 +109,10 @@ func TestTokenThatIsRepeatedAfterItsEnd(t *testing.T) {
 		put(t, cache, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":1,"token":"same","issued_at":%d,"expires_at":%d}`,
 			now.Add(-2*time.Hour).UnixMilli(), now.UnixMilli()))
 		f := &repeater{stub{latency: 50 * time.Millisecond, repeatable: true}, now.Add(59 * time.Second)}
-		token(t, wxtoken.New(f, cache))
-		time.Sleep(time.Minute) // the platform gives another one then
+		src := wxtoken.New(f, cache)
+		token(t, src)
+		time.Sleep(time.Minute) // the platform issues another one then
+		token(t, src)
 		assert.Equal(t, "token-"+fmt.Sprint(f.fetches.Load()), recordOf(t, cache)["token"])
 		assert.Less(t, f.fetches.Load(), int64(100), "in a minute")
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/bradfitz/gomemcache/memcache"
 
 	"github.com/wxtoken/wxtoken/internal/guard"
+	"github.com/wxtoken/wxtoken/internal/store"
 )
 
 // A MemcachedCache keeps each record as an item with flags 0 in Memcached. Give
@@ -32,15 +33,12 @@ func NewMemcachedCache(client *memcache.Client) *MemcachedCache {
 
 // Get implements Cache.
 func (m *MemcachedCache) Get(ctx context.Context, key string) ([]byte, error) {
-	if err := checkGet(ctx, key); err != nil {
-		return nil, err
-	}
 	item, err := m.get(ctx, key)
 	switch {
-	case errors.Is(err, memcache.ErrCacheMiss):
+	case store.Plain(err, memcache.ErrCacheMiss):
 		return nil, ErrCacheMiss
 	case err != nil:
-		return nil, storeError("memcached", key, err)
+		return nil, store.Error("memcached", key, err)
 	}
 	return item.Value, nil
 }
@@ -48,9 +46,6 @@ func (m *MemcachedCache) Get(ctx context.Context, key string) ([]byte, error) {
 // CompareAndSwap implements Cache. Memcached counts in whole seconds: an entry
 // lives up to two seconds longer than ttl.
 func (m *MemcachedCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
-	if err := checkSwap(ctx, key, ttl); err != nil {
-		return false, err
-	}
 	// A copy, because a write that ctx cut short may still be reading it.
 	item := &memcache.Item{Key: key, Value: bytes.Clone(new), Expiration: expiration(ttl)}
 	for {
@@ -61,7 +56,7 @@ func (m *MemcachedCache) CompareAndSwap(ctx context.Context, key string, old, ne
 		case errors.Is(err, memcache.ErrNotStored), errors.Is(err, memcache.ErrCacheMiss):
 			return false, nil
 		}
-		return err == nil, storeError("memcached", key, err)
+		return err == nil, store.Error("memcached", key, err)
 	}
 }
 
@@ -78,7 +73,7 @@ func (m *MemcachedCache) swap(ctx context.Context, item *memcache.Item, old []by
 	case old == nil || !bytes.Equal(found.Value, old):
 		return memcache.ErrNotStored
 	case found.CasID == 0: // no write would ever match it
-		return errors.New("the server has no cas ids: start it without -C, and use no proxy that hides them")
+		return store.Own("the server has no cas ids: start it without -C, and use no proxy that hides them")
 	}
 	item.CasID = found.CasID
 	return m.write(ctx, m.client.CompareAndSwap, item)
@@ -105,7 +100,7 @@ func (m *MemcachedCache) get(ctx context.Context, key string) (*memcache.Item, e
 // expiration is in seconds. Memcached takes 0 for never, over 30 days for a unix
 // time, and ends an item up to a second early: hence one more.
 func expiration(ttl time.Duration) int32 {
-	seconds := roundUp(ttl, time.Second) + 1
+	seconds := store.RoundUp(ttl, time.Second) + 1
 	if seconds > 30*24*60*60 {
 		seconds += time.Now().Unix()
 	}

@@ -2,11 +2,13 @@ package wxtoken
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"reflect"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxtoken/wxtoken/internal/store"
 )
 
 // A RedisClient is what RedisCache needs of go-redis: a *redis.Client (for
@@ -23,48 +25,72 @@ type RedisClient interface {
 // go-redis sends a command again when the reply is lost, and a swap that stored
 // then finds its own bytes and reports false. So, unless the client's retries
 // are off, read the key again after false, as Source does.
-type RedisCache struct {
-	client RedisClient
-	swap   *redis.Script
-}
+type RedisCache struct{ client RedisClient }
 
 // NewRedisCache returns a Cache over client, which stays the caller's to close.
-// It panics on nil, and on a *redis.Ring, which could not keep processes apart.
+// It panics on nil, and on what fits RedisClient but cannot keep processes
+// apart: a *redis.Ring, a redis.Pipeliner, a *redis.Tx.
 func NewRedisCache(client RedisClient) *RedisCache {
-	if _, ok := client.(*redis.Ring); ok {
+	switch client.(type) {
+	case *redis.Ring:
 		panic("wxtoken: NewRedisCache: two clients of a *redis.Ring can pick different shards for one key; use one server, Sentinel or Cluster")
+	case redis.Pipeliner:
+		panic("wxtoken: NewRedisCache: a redis.Pipeliner sends nothing until Exec, so no call would have an answer; use the client that it was made from")
+	case *redis.Tx:
+		panic("wxtoken: NewRedisCache: a *redis.Tx ends with the function that it was given to; use the client that it was made from")
 	}
 	if v := reflect.ValueOf(client); client == nil || v.Kind() == reflect.Pointer && v.IsNil() {
 		panic("wxtoken: NewRedisCache: the client is nil")
 	}
-	// GET gives false for a missing key; ARGV[3] is nil when it must be missing.
-	return &RedisCache{client, redis.NewScript(`
-if redis.call('GET', KEYS[1]) ~= (ARGV[3] or false) then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1`)}
+	return &RedisCache{client}
 }
 
-// Get implements Cache. A key that holds no string, but a list say, is an error.
+// swapScript stores ARGV[1] for ARGV[2] ms in place of ARGV[3], which is nil
+// when the key must be absent: GET returns false then. It is sent by EVAL, which
+// more servers and proxies have than EVALSHA.
+const swapScript = `if redis.call('GET', KEYS[1]) ~= (ARGV[3] or false) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1`
+
+// Get implements Cache. A key that holds another type, such as a list, is an
+// error.
 func (r *RedisCache) Get(ctx context.Context, key string) ([]byte, error) {
-	if err := checkGet(ctx, key); err != nil {
-		return nil, err
-	}
-	value, err := r.client.Get(ctx, key).Result()
-	if errors.Is(err, redis.Nil) {
+	value, err := r.client.Get(ctx, key).Bytes()
+	if store.Plain(err, redis.Nil) {
 		return nil, ErrCacheMiss
 	}
-	return []byte(value), storeError("redis", key, err)
+	return value, store.Error("redis", key, err)
 }
 
 // CompareAndSwap implements Cache. Redis counts ttl in milliseconds, rounded up.
 func (r *RedisCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
-	if err := checkSwap(ctx, key, ttl); err != nil {
-		return false, err
-	}
-	args := []any{new, roundUp(ttl, time.Millisecond)}
+	args := []any{new, store.RoundUp(ttl, time.Millisecond)}
 	if old != nil {
 		args = append(args, old)
 	}
-	stored, err := r.swap.Run(ctx, r.client, []string{key}, args...).Bool()
-	return stored, storeError("redis", key, err)
+	stored, err := r.client.Eval(ctx, swapScript, []string{key}, args...).Bool()
+	return stored, store.Error("redis", key, err)
+}
+
+// whyLate tells what the client's pool of connections looks like now.
+func (r *RedisCache) whyLate() string {
+	client, ok := r.client.(interface {
+		PoolStats() *redis.PoolStats
+		Options() *redis.Options
+	})
+	if !ok {
+		return ""
+	}
+	pool, opts := client.PoolStats(), client.Options()
+	switch {
+	case pool.IdleConns > 0:
+		return ""
+	case opts.Addr == "FailoverClient" && pool.TotalConns == 0: // the name that go-redis gives it
+		return "redis: no connection yet: perhaps a sentinel hangs; keep DialTimeout and ReadTimeout well under the 2 s that a call has"
+	case int(pool.TotalConns) >= opts.PoolSize:
+		return fmt.Sprintf("redis: all %d connections of the client's pool are in use: raise PoolSize, or find what keeps them", opts.PoolSize)
+	case opts.TLSConfig != nil:
+		return fmt.Sprintf("redis: no connection to %s is ready: is it reachable, and does the port expect TLS?", opts.Addr)
+	}
+	return fmt.Sprintf("redis: no connection to %s is ready: is it reachable, and does it answer without TLS?", opts.Addr)
 }

@@ -2,7 +2,12 @@ package wxtoken_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"math"
+	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,21 +16,157 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/cachetest"
 	"github.com/wxtoken/wxtoken/internal/servers"
 )
 
 func TestNewRedisCacheRefusesWhatCannotWork(t *testing.T) {
-	assert.PanicsWithValue(t, "wxtoken: NewRedisCache: the client is nil", func() { wxtoken.NewRedisCache(nil) })
-
 	var notYetMade *redis.Client // a global that main was to set
-	assert.PanicsWithValue(t, "wxtoken: NewRedisCache: the client is nil", func() { wxtoken.NewRedisCache(notYetMade) })
-
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	defer client.Close()
 	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"shard": "127.0.0.1:1"}})
 	defer ring.Close()
-	defer func() {
-		assert.Contains(t, recover(), "two clients of a *redis.Ring can pick different shards for one key")
-	}()
-	wxtoken.NewRedisCache(ring)
+	for name, test := range map[string]struct {
+		client wxtoken.RedisClient
+		want   string
+	}{
+		"nil":            {nil, "wxtoken: NewRedisCache: the client is nil"},
+		"a nil client":   {notYetMade, "wxtoken: NewRedisCache: the client is nil"},
+		"a ring":         {ring, "two clients of a *redis.Ring can pick different shards for one key"},
+		"a pipeline":     {client.Pipeline(), "a redis.Pipeliner sends nothing until Exec"},
+		"a transaction":  {client.TxPipeline(), "a redis.Pipeliner sends nothing until Exec"},
+		"inside a Watch": {new(redis.Tx), "a *redis.Tx ends with the function that it was given to"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() { assert.Contains(t, recover(), test.want) }()
+			wxtoken.NewRedisCache(test.client)
+		})
+	}
+}
+
+// answering is a client that has one error for every command.
+type answering struct {
+	redis.Scripter
+	err error
+}
+
+func (a answering) Get(context.Context, string) *redis.StringCmd {
+	return redis.NewStringResult("", a.err)
+}
+
+func (a answering) Eval(context.Context, string, []string, ...any) *redis.Cmd {
+	return redis.NewCmdResult(nil, a.err)
+}
+
+// From 9.18 on, go-redis says that no sentinel knows the master by an error that
+// wraps redis.Nil among others: that is no miss.
+func TestRedisCacheTellsAMissFromAnUnknownMaster(t *testing.T) {
+	unknown := fmt.Errorf("redis: all sentinels specified in configuration are unreachable: %w", errors.Join(redis.Nil, redis.Nil, redis.Nil))
+	for name, test := range map[string]struct {
+		err  error
+		miss bool
+	}{
+		"plain":             {redis.Nil, true},
+		"behind a hook":     {fmt.Errorf("tracing: %w", redis.Nil), true},
+		"behind two hooks":  {fmt.Errorf("metrics: %w", fmt.Errorf("tracing: %w", redis.Nil)), true},
+		"unknown master":    {unknown, false},
+		"the same, wrapped": {fmt.Errorf("tracing: %w", unknown), false},
+		"of one sentinel":   {errors.Join(redis.Nil), false},
+		"down as well":      {fmt.Errorf("%w, %w", redis.Nil, io.EOF), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cache := wxtoken.NewRedisCache(answering{err: test.err})
+			_, err := cache.Get(t.Context(), "key")
+			assert.Equal(t, test.miss, errors.Is(err, wxtoken.ErrCacheMiss), "%v", err)
+			assert.Equal(t, test.miss, err == wxtoken.ErrCacheMiss)
+			stored, err := cache.CompareAndSwap(t.Context(), "key", nil, []byte("new"), time.Minute)
+			assert.False(t, stored)
+			assert.Error(t, err, "a script never answers nil")
+			assert.NotErrorIs(t, err, wxtoken.ErrCacheMiss)
+		})
+	}
+}
+
+// Some servers and proxies have no EVALSHA.
+func TestRedisCacheNeedsOnlyGetSetAndEval(t *testing.T) {
+	server := servers.Redis(t, "--rename-command", "EVALSHA", "")
+	client := redisClient(t, server.Addr())
+	require.NoError(t, client.Do(t.Context(), "ACL", "SETUSER", "app", "on", ">password", "+get", "+set", "+eval", "~*").Err())
+	limited := redis.NewClient(&redis.Options{Addr: server.Addr(), Username: "app", Password: "password", MaxRetries: -1})
+	t.Cleanup(func() { require.NoError(t, limited.Close()) })
+	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return wxtoken.NewRedisCache(limited) })
+}
+
+// A server that lacks a command repeats its arguments, a record among them.
+func TestRedisCacheErrorsShowNoRecord(t *testing.T) {
+	server := servers.Redis(t, "--rename-command", "EVAL", "")
+	cache := wxtoken.NewRedisCache(redisClient(t, server.Addr()))
+	record := []byte(`{"v":1,"token":"72_q3Nf-xK0vZr8"}`)
+	_, err := cache.CompareAndSwap(t.Context(), "key", record, record, time.Minute)
+	assert.ErrorContains(t, err, `wxtoken: redis, key "key": ERR unknown command 'eval', with args beginning with: `)
+	assert.ErrorContains(t, err, "(the server, or a proxy before it, lacks a command that is needed: GET, SET and EVAL)")
+	assert.NotContains(t, fmt.Sprintf("%+v %#v", err, err), "72_")
+
+	_, err = wxtoken.NewRedisCache(answering{err: errors.New("redis: can't parse \"72_q3Nf-xK0vZr8\"")}).Get(t.Context(), "key")
+	assert.EqualError(t, err, `wxtoken: redis, key "key": redis: can't parse …`)
+}
+
+// What a client says by itself when it is set up wrongly is told with the remedy.
+func TestRedisCacheSaysWhatIsWrong(t *testing.T) {
+	plain := servers.Redis(t)
+	password := servers.Redis(t, "--requirepass", "hunter2")
+	full := servers.Redis(t, "--maxmemory", "1mb", "--maxmemory-policy", "noeviction")
+	cluster := servers.Redis(t, "--cluster-enabled", "yes")
+	replica := servers.Redis(t)
+	host, port, _ := net.SplitHostPort(plain.Addr())
+	require.NoError(t, redisClient(t, replica.Addr()).Do(t.Context(), "REPLICAOF", host, port).Err())
+	closing := listener(t, func(c net.Conn) { _ = c.Close() })
+	for name, test := range map[string]struct {
+		options redis.Options
+		want    string
+	}{
+		"no password":      {redis.Options{Addr: password.Addr()}, "(the client gave no password)"},
+		"wrong password":   {redis.Options{Addr: password.Addr(), Password: "x"}, "(user name or password is wrong)"},
+		"full":             {redis.Options{Addr: full.Addr()}, "its policy is noeviction"},
+		"a database more":  {redis.Options{Addr: plain.Addr(), DB: 99}, "ERR DB index is out of range"},
+		"a cluster's node": {redis.Options{Addr: cluster.Addr()}, "CLUSTERDOWN Hash slot not served"},
+		"a replica":        {redis.Options{Addr: replica.Addr()}, "(the server is a replica: use the master)"},
+		"closed at once":   {redis.Options{Addr: closing}, "(the other side closed the connection"},
+		"nobody listens":   {redis.Options{Addr: "127.0.0.1:1"}, "dial tcp 127.0.0.1:1: connect: connection refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.options.MaxRetries, test.options.ContextTimeoutEnabled = -1, true
+			client := redis.NewClient(&test.options)
+			defer client.Close()
+			cache := wxtoken.NewRedisCache(client)
+			_, err := cache.CompareAndSwap(t.Context(), "key", nil, []byte("value"), time.Minute)
+			for i := 0; err == nil && i < 10_000; i++ { // until the memory is full
+				_, err = cache.CompareAndSwap(t.Context(), fmt.Sprint(i), nil, make([]byte, 1<<10), time.Minute)
+			}
+			assert.ErrorContains(t, err, test.want)
+		})
+	}
+}
+
+// listener accepts connections and hands them to serve, until the test ends.
+func listener(t *testing.T, serve func(net.Conn)) (addr string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serve(conn)
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		running.Wait()
+	})
+	return l.Addr().String()
 }
 
 // What is stored is a plain string with a time to live, for readers in other
@@ -57,7 +198,7 @@ func TestRedisCacheLeavesAForeignTypeAlone(t *testing.T) {
 	assert.Equal(t, []string{"b", "a"}, client.LRange(t.Context(), "key", 0, -1).Val())
 }
 
-func TestRedisCacheSurvivesTheLossOfItsScript(t *testing.T) {
+func TestRedisCacheAfterARestart(t *testing.T) {
 	server := servers.Redis(t)
 	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	defer client.Close()
@@ -66,7 +207,7 @@ func TestRedisCacheSurvivesTheLossOfItsScript(t *testing.T) {
 	require.NoError(t, client.ScriptFlush(t.Context()).Err())
 	mustSwap(t, cache, "key", []byte("one"), []byte("two"), time.Minute)
 
-	server.Restart() // empty: its data is gone with its scripts
+	server.Restart() // empty: its data is gone
 	mustSwap(t, cache, "key", nil, []byte("three"), time.Minute)
 }
 

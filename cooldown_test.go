@@ -33,8 +33,8 @@ func TestCooldowns(t *testing.T) {
 		first  time.Duration // a second fetch comes after this
 		hour   [2]int64      // fetches in the first hour, least and most
 	}{
-		{"wrong secret", &wxtoken.APIError{Code: 40125}, everyone, time.Minute, [2]int64{9, 10}},
-		{"wrong secret, as documented", &wxtoken.APIError{Code: 40001}, everyone, time.Minute, [2]int64{9, 10}},
+		{"wrong secret, by a Fetcher that does not tell which", &wxtoken.APIError{Code: 40125}, oneself, time.Minute, [2]int64{9, 10}},
+		{"wrong secret, as documented", &wxtoken.APIError{Code: 40001}, oneself, time.Minute, [2]int64{9, 10}},
 		{"bad AppID", &wxtoken.APIError{Code: 40013}, everyone, 10 * time.Minute, [2]int64{6, 6}},
 		{"frozen", &wxtoken.APIError{Code: 40243}, everyone, 10 * time.Minute, [2]int64{6, 6}},
 		{"not whitelisted", &wxtoken.APIError{Code: 40164}, oneself, time.Minute, [2]int64{13, 15}},
@@ -42,7 +42,7 @@ func TestCooldowns(t *testing.T) {
 		{"daily quota", &wxtoken.APIError{Code: 45009}, everyone, 15 * time.Minute, [2]int64{3, 3}},
 		{"minute quota", &wxtoken.APIError{Code: 45011}, everyone, time.Minute, [2]int64{59, 61}},
 		{"an errcode nobody knows", &wxtoken.APIError{Code: 99999}, everyone, 5 * time.Second, [2]int64{10, 14}},
-		{"no answer", errors.New("EOF"), everyone, time.Second, [2]int64{100, 130}},
+		{"no answer", errors.New("EOF"), everyone, 1250 * time.Millisecond, [2]int64{12, 16}},
 	}
 	for _, test := range tests {
 		bubble(t, test.name, func(t *testing.T) {

@@ -29,11 +29,15 @@ func TestEncryption(t *testing.T) {
 			assert.Equal(t, "token-1", token(t, wxtoken.New(f, cache, wxtoken.WithEncryption(keys...))))
 		}
 	})
-	bubble(t, "a plain record is taken over and sealed", func(t *testing.T) {
+	bubble(t, "a plain record is read and sealed with WithPlainRecords only", func(t *testing.T) {
 		f, cache := &stub{}, wxtoken.NewMemoryCache()
 		plain := wxtoken.New(f, cache)
 		token(t, plain)
-		src := wxtoken.New(f, cache, wxtoken.WithEncryption(k1))
+		before := raw(t, cache)
+		_, err := wxtoken.New(f, cache, wxtoken.WithEncryption(k1)).Token(t.Context())
+		require.ErrorContains(t, err, "WithPlainRecords")
+		require.Equal(t, before, raw(t, cache))
+		src := wxtoken.New(f, cache, wxtoken.WithEncryption(k1), wxtoken.WithPlainRecords())
 		assert.Equal(t, "token-1", token(t, src))
 		assert.Error(t, src.Invalidate(t.Context(), "token-1"), "too young")
 		age(t)

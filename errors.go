@@ -14,20 +14,24 @@ import (
 // other process.
 var ErrCacheUnavailable = errors.New("wxtoken: cache unavailable; check its address and health")
 
-// An APIError is the platform's refusal of a request: errcode and errmsg as it
-// sent them, with the secret scrubbed. No token was issued.
+// An APIError is the platform's denial of a request: errcode and errmsg as it
+// sent them, with the secret scrubbed. No token was issued. Find it in an error
+// by errors.As: the error around it says what to do on that platform.
 type APIError struct {
 	Code    int    // errcode, never 0
 	Message string // errmsg, which often ends in the platform's request id (rid)
 }
 
-// Error gives code, message and, for the codes that are known, what to do.
-func (e *APIError) Error() string {
+// Error returns code, message and, for the codes that are known, what to do on
+// whatever platform it was.
+func (e *APIError) Error() string { return e.text(errcode.Platform("").Advice(e.Code)) }
+
+func (e *APIError) text(advice string) string {
 	text := fmt.Sprintf("wxtoken: platform answered errcode %d", e.Code)
 	if e.Message != "" {
 		text += ": " + e.Message
 	}
-	if advice := errcode.Advice(e.Code); advice != "" {
+	if advice != "" {
 		text += " (" + advice + ")"
 	}
 	return text

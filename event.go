@@ -2,22 +2,28 @@ package wxtoken
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 )
 
-// EventKind says what an Event tells of.
+// EventKind identifies what happened.
 type EventKind string
 
 const (
 	// EventFetch: this process asked the platform. Err is nil if it got a token.
 	EventFetch EventKind = "fetch"
-	// EventAdopt: this process took over a token that another one published.
+	// EventAdopt: this process read a token that another one published.
 	EventAdopt EventKind = "adopt"
-	// EventReject: an API refused the shared token, which will be replaced.
+	// EventReject: an API rejected the shared token, which will be replaced. Err
+	// says what that means.
 	EventReject EventKind = "reject"
-	// EventConflict: tokens are refused again and again soon after their issue;
-	// mostly another system fetches tokens for the same app. Worth an alert.
+	// EventIgnored: a rejection was not believed; Err says why and until when. At
+	// most once a minute for a Source.
+	EventIgnored EventKind = "ignored"
+	// EventConflict: tokens are rejected again and again soon after their issue;
+	// mostly another system fetches tokens for the same app. Worth an alert. At most
+	// once a minute for a Source.
 	EventConflict EventKind = "conflict"
 	// EventTakeover: a process died or hung while it fetched; this one took over.
 	EventTakeover EventKind = "takeover"
@@ -27,8 +33,8 @@ const (
 	// EventRestore: the store went back in time, as a failover can; this process
 	// wrote the newer token back.
 	EventRestore EventKind = "restore"
-	// EventCacheError: the cache failed, held what this process cannot read, or let
-	// no process get through with a fetch. Worth an alert when it goes on.
+	// EventCacheError: the cache failed, lost the record, held what this process
+	// cannot read, or let no process complete a fetch. Worth an alert when it goes on.
 	EventCacheError EventKind = "cache_error"
 )
 
@@ -41,20 +47,85 @@ type Event struct {
 	// Duration is how long a fetch took; zero for the other kinds.
 	Duration time.Duration
 
-	// ExpiresAt is the end of the token fetched or adopted; zero for the other
+	// ExpiresAt is the expiry of the token fetched or adopted; zero for the other
 	// kinds and for a fetch that failed.
 	ExpiresAt time.Time
 
-	// Err is why it failed, for EventFetch, EventConflict and EventCacheError.
+	// Age is how old the token was that an API rejected, for EventReject,
+	// EventIgnored and EventConflict; zero for the other kinds.
+	Age time.Duration
+
+	// Count is how many occurrences this Event stands for, at least 1.
+	Count int
+
+	// Err is why it failed, for EventFetch and EventCacheError, and what is known
+	// about it, for EventReject, EventIgnored and EventConflict.
 	Err error
 }
 
-func (s *Source) emit(e Event) {
-	e.Key = s.key
-	for _, tell := range []func(Event){s.observer, s.log} {
-		if tell != nil {
-			tell(e)
+// Level returns the level at which WithLogger logs e: Debug for a token adopted,
+// Info for one fetched, Error for a fetch that failed, a conflict or an error of
+// the cache, and Warn for the rest. It is for observers that log by other means.
+func (e Event) Level() slog.Level {
+	switch e.Kind {
+	case EventAdopt:
+		return slog.LevelDebug
+	case EventFetch:
+		if e.Err == nil {
+			return slog.LevelInfo
 		}
+		return slog.LevelError
+	case EventConflict, EventCacheError:
+		return slog.LevelError
+	}
+	return slog.LevelWarn
+}
+
+var errRecordLost = errors.New("wxtoken: the cache lost the record; this process wrote its copy back, and a new token is fetched in some minutes: check the cache's memory, eviction policy and restarts")
+
+// mutes is what a Source remembers of the kinds of Event that come at most once a
+// minute, and of an outage of the cache, which is logged once.
+type mutes struct {
+	ignored, conflict mute
+	outage            bool
+}
+
+type mute struct {
+	until time.Time
+	count int // since the last Event
+}
+
+// pass counts an occurrence, and reports whether it becomes an Event that stands
+// for count of them.
+func (m *mute) pass(now time.Time) (count int, ok bool) {
+	m.count++
+	if now.Before(m.until) {
+		return 0, false
+	}
+	count = m.count
+	*m = mute{until: now.Add(time.Minute)}
+	return count, true
+}
+
+// emit delivers e to the observer and the log.
+func (s *Source) emit(e Event) {
+	e.Key, e.Count = s.key, max(e.Count, 1)
+	s.mu.Lock()
+	deliver, repeats := true, false
+	switch e.Kind {
+	case EventIgnored:
+		e.Count, deliver = s.mutes.ignored.pass(time.Now())
+	case EventConflict:
+		e.Count, deliver = s.mutes.conflict.pass(time.Now())
+	case EventCacheError:
+		repeats, s.mutes.outage = s.mutes.outage, true
+	}
+	s.mu.Unlock()
+	if deliver && s.observer != nil {
+		s.observer(e)
+	}
+	if deliver && s.log != nil && !repeats {
+		s.log(e)
 	}
 }
 
@@ -65,25 +136,22 @@ func logTo(l *slog.Logger) func(Event) {
 		return nil
 	}
 	return func(e Event) {
-		level := slog.LevelWarn
-		switch {
-		case e.Kind == EventAdopt:
-			level = slog.LevelDebug
-		case e.Kind == EventFetch && e.Err == nil:
-			level = slog.LevelInfo
-		case e.Err != nil:
-			level = slog.LevelError
-		}
 		attrs := []slog.Attr{slog.String("key", e.Key)}
 		if e.Duration > 0 {
-			attrs = append(attrs, slog.Duration("duration", e.Duration))
+			attrs = append(attrs, slog.Int64("duration_ms", e.Duration.Milliseconds()))
 		}
 		if !e.ExpiresAt.IsZero() {
 			attrs = append(attrs, slog.Time("expires_at", e.ExpiresAt))
 		}
+		if e.Age > 0 {
+			attrs = append(attrs, slog.Int64("age_ms", e.Age.Milliseconds()))
+		}
+		if e.Count > 1 {
+			attrs = append(attrs, slog.Int("count", e.Count))
+		}
 		if e.Err != nil {
 			attrs = append(attrs, slog.String("error", e.Err.Error()))
 		}
-		l.LogAttrs(context.Background(), level, "wxtoken: "+string(e.Kind), attrs...)
+		l.LogAttrs(context.Background(), e.Level(), "wxtoken: "+string(e.Kind), attrs...)
 	}
 }

@@ -76,7 +76,9 @@ func TestCacheDown(t *testing.T) {
 		time.Sleep(time.Minute)
 		token(t, src)
 		time.Sleep(time.Second)
-		assert.Equal(t, "token-2", token(t, src), "coordinated again")
+		assert.Equal(t, "token-1", token(t, src))
+		assert.Equal(t, "token-1", recordOf(t, cache.Cache)["token"], "coordinated again")
+		assert.EqualValues(t, 1, f.fetches.Load())
 	})
 	for _, end := range []time.Duration{-time.Hour, 2 * time.Minute} {
 		bubble(t, "what a repeatable fetcher fetched outlives a record that ends in "+end.String(), func(t *testing.T) {
@@ -285,16 +287,25 @@ func TestPausedProcessDoesNotPublish(t *testing.T) {
 		paused := &faultyCache{Cache: cache}
 		paused.swap = func(context.Context) error {
 			if paused.swaps.Load() == 2 { // between the fetch and its publishing
-				time.Sleep(90 * time.Second)
+				time.Sleep(400 * time.Second)
 			}
 			return nil
 		}
-		// Its own clocks run so slowly that it notices nothing.
+		// Its own cache calls take so long that it notices nothing. No lease lasts over 5 min.
 		a := wxtoken.New(f, paused, l.option(), wxtoken.WithFetchTimeout(time.Hour))
 		go a.Token(context.Background())
 		synctest.Wait()
 		b := wxtoken.New(f, cache)
-		assert.Equal(t, "token-2", token(t, b))
+		start := time.Now()
+		for {
+			tok, err := b.Token(t.Context())
+			if err == nil {
+				assert.Equal(t, "token-2", tok.Value)
+				break
+			}
+			time.Sleep(time.Second)
+		}
+		assert.InDelta(t, 5*time.Minute, time.Since(start), float64(10*time.Second))
 		time.Sleep(2 * time.Minute)
 		assert.Equal(t, "token-2", recordOf(t, cache)["token"])
 		for range 10 {

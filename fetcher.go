@@ -1,10 +1,8 @@
 package wxtoken
 
 import (
+	"cmp"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,15 +10,20 @@ import (
 	"time"
 
 	"github.com/wxtoken/wxtoken/internal/endpoint"
+	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
 // A Fetcher asks the platform for a token. It must be safe for concurrent use.
-// One that has a method Repeatable() bool which gives true, since a second fetch
-// gives the same token and harms nobody, is asked while the cache is down, too.
+//
+// One that has a method Repeatable() bool which returns true is called even while
+// the cache is unavailable: see Repeatable. A type that embeds the *HTTPFetcher
+// of a constructor keeps all that a Source knows of it. One that embeds a Fetcher
+// keeps its Key, which should begin as before, and is not Repeatable.
 type Fetcher interface {
 	// Fetch asks the platform; each call may supersede the token before it. A
-	// token has printable ASCII without spaces, and an end in the future. An *APIError says that the platform refused and issued nothing; after
-	// any other error a token may have been issued.
+	// token has printable ASCII without spaces, and expires in the future. An
+	// *APIError says that the platform denied the request and issued nothing;
+	// after any other error a token may have been issued.
 	Fetch(ctx context.Context) (Token, error)
 
 	// Key names the credential in the cache; never the secret.
@@ -44,103 +47,136 @@ type funcFetcher struct {
 func (f *funcFetcher) Fetch(ctx context.Context) (Token, error) { return f.fn(ctx) }
 func (f *funcFetcher) Key() string                              { return f.key }
 
-// An HTTPFetcher is a Fetcher for one of the platform's endpoints. The zero
-// value has none and is not usable: make one with NewFetcher or its sisters.
+// Repeatable declares that fetching twice with f is harmless: the second fetch
+// returns the same token, or a new one beside which the first stays valid. A
+// Source then fetches even while the cache is unavailable, and owes no fetch after
+// one whose outcome is unknown. Do not declare it of a token that a later fetch
+// supersedes. The result has f's Key and works as f does; f is not changed. A nil
+// f panics.
+func Repeatable(f Fetcher) Fetcher {
+	if f == nil {
+		panic("wxtoken: Repeatable with a nil Fetcher")
+	}
+	if h, ok := f.(*HTTPFetcher); ok {
+		repeatable := *h
+		repeatable.endpoint.Repeatable = true
+		return &repeatable
+	}
+	return repeatableFetcher{f}
+}
+
+// A repeatableFetcher passes on what a Source asks f about.
+type repeatableFetcher struct{ f Fetcher }
+
+func (r repeatableFetcher) Fetch(ctx context.Context) (Token, error) { return r.f.Fetch(ctx) }
+func (r repeatableFetcher) Key() string                              { return r.f.Key() }
+func (r repeatableFetcher) Repeatable() bool                         { return true }
+func (r repeatableFetcher) askedPlatform() errcode.Platform          { return platformOf(r.f) }
+func (r repeatableFetcher) repeatsFullLife() bool                    { return isTicket(r.f) }
+
+func (r repeatableFetcher) fingerprint(salt string) string {
+	if f, ok := r.f.(secretive); ok {
+		return f.fingerprint(salt)
+	}
+	return ""
+}
+
+func (r repeatableFetcher) currentFingerprint(ctx context.Context, salt string) (string, error) {
+	if f, ok := r.f.(changeable); ok {
+		return f.currentFingerprint(ctx, salt)
+	}
+	return "", nil
+}
+
+// An HTTPFetcher is a Fetcher for one of the platform's endpoints. The zero value
+// has none, and returns errors: use NewFetcher or another constructor.
 //
-// A failed Fetch is an *APIError if the platform refused. After any other error
-// a token may have been issued, except where no request could be sent, as the
-// error then says. No error shows the secret or a token.
+// A failed Fetch returns an *APIError if the platform denied the request. After
+// any other error a token may have been issued, except where no request could be
+// sent, as the error then says. No error shows the secret or a token.
 type HTTPFetcher struct {
 	key      string
+	platform errcode.Platform
 	endpoint endpoint.Endpoint
-	secret   func() string // a func: no way of printing the fetcher shows it; nil for tickets
+	secret   *secretSource // nil for tickets
 	tokens   invalidator   // for tickets: where the credential comes from
 	fault    error         // why nothing can be sent
 }
 
 // NewFetcher fetches by GET cgi-bin/token, which supersedes the token before.
 // If appID or secret is empty, or holds a space, a control byte or one that is
-// not ASCII, Fetch says so and sends nothing.
+// not ASCII, Fetch returns an error that says so and sends nothing.
 func NewFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
-	return newHTTPFetcher(HTTPFetcher{
-		key: "token:" + appID,
-		endpoint: endpoint.Endpoint{
-			Path: "/cgi-bin/token", Field: "access_token", Hosts: weChatHosts(),
-			Params: func(s string) map[string]string {
-				return map[string]string{"grant_type": "client_credential", "appid": appID, "secret": s}
-			},
-		},
-		secret: func() string { return secret },
-		fault:  endpoint.CheckCredential("appID", appID, secret),
-	}, opts)
+	return newAppFetcher("token:", errcode.WeChat, endpoint.Endpoint{Path: "/cgi-bin/token"}, appID, secret, opts)
 }
 
 // NewStableFetcher fetches by POST cgi-bin/stable_token, which the platform
-// recommends: asked again, it gives the same token with the time that remains,
+// recommends: asked again, it returns the same token with the time that remains,
 // until that is under five minutes. Its tokens are apart from NewFetcher's.
 func NewStableFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
-	f := NewFetcher(appID, secret, opts...)
-	f.key, f.endpoint.Path = "stable:"+appID, "/cgi-bin/stable_token"
-	f.endpoint.Post, f.endpoint.Repeatable = true, true
-	return f
+	e := endpoint.Endpoint{Path: "/cgi-bin/stable_token", Post: true, Repeatable: true}
+	return newAppFetcher("stable:", errcode.Stable, e, appID, secret, opts)
 }
 
-// NewTicketFetcher fetches a ticket of kind "jsapi" or "wx_card" by GET
-// cgi-bin/ticket/getticket, with an access token from src: make a second Source
-// of it, on the same cache if you like. Another kind is an error from Fetch; a
-// nil src panics. Asked again, the platform gives the same ticket.
-//
-// If it refuses the access token, src is told so, and the ticket is asked for
-// once more with what src then has.
-func NewTicketFetcher(src *Source, kind string, opts ...FetcherOption) *HTTPFetcher {
-	if src == nil {
-		panic("wxtoken: NewTicketFetcher: nil Source; pass the one that keeps the app's access token")
+// NewQQFetcher fetches the access token of a QQ mini program by GET api/getToken
+// at api.q.qq.com, which supersedes the token before as cgi-bin/token does.
+func NewQQFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
+	return newAppFetcher("qq:", errcode.QQ, endpoint.Endpoint{Path: "/api/getToken"}, appID, secret, opts)
+}
+
+// newAppFetcher makes the fetcher of an endpoint that takes appid and secret.
+func newAppFetcher(prefix string, p errcode.Platform, e endpoint.Endpoint, appID, secret string, opts []FetcherOption) *HTTPFetcher {
+	e.Field, e.Hosts = "access_token", apiHosts(p)
+	e.Params = func(s string) map[string]string {
+		return map[string]string{"grant_type": "client_credential", "appid": appID, "secret": s}
 	}
-	f := HTTPFetcher{
-		key: "ticket:" + kind + ":" + src.fetcher.Key(),
-		endpoint: endpoint.Endpoint{
-			Path: "/cgi-bin/ticket/getticket", Field: "ticket", Repeatable: true, Hosts: weChatHosts(),
-			Params: func(accessToken string) map[string]string {
-				return map[string]string{"type": kind, "access_token": accessToken}
-			},
-		},
-		tokens: src,
-	}
-	if kind != "jsapi" && kind != "wx_card" {
-		f.fault = fmt.Errorf("wxtoken: no ticket of kind %q; use jsapi or wx_card; nothing was sent", kind)
-	}
-	return newHTTPFetcher(f, opts)
+	f := HTTPFetcher{key: prefix + appID, platform: p, endpoint: e, secret: fixedSecret(secret)}
+	return f.with(opts, func(f *HTTPFetcher) error {
+		return cmp.Or(endpoint.CheckValue("appID", appID), f.checkSecret(secret))
+	})
 }
 
 // NewWeComFetcher fetches the access token of one app of a WeCom corporation by
-// GET cgi-bin/gettoken at qyapi.weixin.qq.com, which gives the same token until
-// it ends or is revoked. Each app of a corporation has a secret of its own, and a
-// token of its own: so the Key ends in a fingerprint of the secret, 64 bits of a
-// hash keyed by it, which tells the apps apart and gives nothing away.
+// GET cgi-bin/gettoken at qyapi.weixin.qq.com, which returns the same token until
+// it expires or is revoked. Each app of a corporation has a secret of its own, and
+// a token of its own: so the Key ends in a fingerprint of the secret, 64 bits of a
+// hash keyed by it, which tells the apps apart and reveals nothing.
+//
+// With WithSecretFunc, secret is not sent: its fingerprint in the Key is all that
+// becomes of it. Pass something that names the app and that does not change when
+// the secret does, such as the agentid. It must not be empty.
 func NewWeComFetcher(corpID, secret string, opts ...FetcherOption) *HTTPFetcher {
 	f := HTTPFetcher{
+		key:      "wecom:" + corpID + ":" + tag([]byte(secret), "wecom key"),
+		platform: errcode.WeCom,
 		endpoint: endpoint.Endpoint{
-			Path: "/cgi-bin/gettoken", Field: "access_token", Repeatable: true,
-			Hosts: []string{"https://qyapi.weixin.qq.com"},
+			Path: "/cgi-bin/gettoken", Field: "access_token", Repeatable: true, Hosts: apiHosts(errcode.WeCom),
 			Params: func(s string) map[string]string {
 				return map[string]string{"corpid": corpID, "corpsecret": s}
 			},
 		},
-		secret: func() string { return secret },
-		fault:  endpoint.CheckCredential("corpID", corpID, secret),
+		secret: fixedSecret(secret),
 	}
-	f.key = "wecom:" + corpID + ":" + f.fingerprint("wecom key")
-	return newHTTPFetcher(f, opts)
+	return f.with(opts, func(f *HTTPFetcher) error {
+		if secret == "" {
+			return cmp.Or(endpoint.CheckValue("corpID", corpID), endpoint.CheckValue("secret", secret))
+		}
+		return cmp.Or(endpoint.CheckValue("corpID", corpID), f.checkSecret(secret))
+	})
 }
 
-func newHTTPFetcher(f HTTPFetcher, opts []FetcherOption) *HTTPFetcher {
+// with applies opts and then, if they are good, notes what check finds.
+func (f HTTPFetcher) with(opts []FetcherOption, check func(*HTTPFetcher) error) *HTTPFetcher {
 	for _, o := range opts {
 		o.applyFetcher(&f)
+	}
+	if f.fault == nil {
+		f.fault = check(&f)
 	}
 	return &f
 }
 
-// A FetcherOption changes what NewFetcher and its sisters make.
+// A FetcherOption changes what NewFetcher and the other constructors make.
 type FetcherOption interface{ applyFetcher(*HTTPFetcher) }
 
 type fetcherOption func(*HTTPFetcher)
@@ -150,18 +186,19 @@ func (o fetcherOption) applyFetcher(f *HTTPFetcher) { o(f) }
 // WithHTTPClient takes Transport and Timeout from c, and nothing else: no
 // redirect is followed. Of an *http.Transport, a copy makes a new connection
 // for each fetch. The default, and nil, is http.DefaultTransport, which honours
-// the proxies of the environment. A Transport of another kind must not repeat a
-// request of NewFetcher by itself, and must keep the request's context for
-// another host to be tried.
+// the proxies of the environment. A Transport of another kind must not repeat by
+// itself a request of a fetcher that is not Repeatable, and must keep the
+// request's context for another host to be tried.
 func WithHTTPClient(c *http.Client) FetcherOption {
 	return fetcherOption(func(f *HTTPFetcher) { f.endpoint.Client = c })
 }
 
-// WithBaseURL sets the hosts to ask, as http or https URLs in order. The next
-// one is tried only if no connection to the one before could be made, so that
-// no request can arrive twice. The default, also for no URL, is WeChat's five
-// hosts over https, api.weixin.qq.com first, or WeCom's one. An unfit URL is an
-// error from Fetch.
+// WithBaseURL sets the hosts to ask, as http or https URLs in order; the path of
+// one goes before that of the endpoint. The next one is tried only if no
+// connection to the one before could be made, so that no request can arrive
+// twice. The default, also for no URL, is the platform's own over https: WeChat's
+// five with api.weixin.qq.com first, qyapi.weixin.qq.com for WeCom, api.q.qq.com
+// for QQ, and the host of Endpoint.URL. An unfit URL is an error from Fetch.
 func WithBaseURL(urls ...string) FetcherOption {
 	return fetcherOption(func(f *HTTPFetcher) {
 		if err := endpoint.CheckHosts(urls); err != nil {
@@ -181,24 +218,17 @@ func weChatHosts() []string {
 // Key names the credential in the cache: the endpoint and the appID.
 func (f *HTTPFetcher) Key() string { return f.key }
 
-// Repeatable reports whether a second fetch gives the same token and harms no
-// holder of the first. It does not for NewFetcher, and does for its sisters.
+// Repeatable reports whether fetching twice is harmless: see the function of
+// this name. It is not for NewFetcher and NewQQFetcher; it is for NewStableFetcher,
+// NewTicketFetcher and NewWeComFetcher; NewEndpointFetcher is told.
 func (f *HTTPFetcher) Repeatable() bool { return f.endpoint.Repeatable }
 
-// fingerprint tells secrets apart without showing them: 64 bits of an HMAC over
-// salt, keyed by the secret. It is "" where there is no secret.
-func (f *HTTPFetcher) fingerprint(salt string) string {
-	if f.secret == nil || f.secret() == "" {
-		return ""
-	}
-	mac := hmac.New(sha256.New, []byte(f.secret()))
-	mac.Write([]byte(salt))
-	return hex.EncodeToString(mac.Sum(nil)[:8])
-}
+// Format prints the Key, for every verb of package fmt.
+func (f HTTPFetcher) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "wxtoken.HTTPFetcher(%s)", f.key) }
 
 // Fetch asks the platform for a token, until ctx ends or, if that has no
 // deadline, for 10 s. It tries again, three times in all, where the platform
-// was busy, where nothing was sent, and where a second request does no harm.
+// was busy, where nothing was sent, and where a second request is harmless.
 func (f *HTTPFetcher) Fetch(ctx context.Context) (Token, error) {
 	if f.fault != nil {
 		return Token{}, &endpoint.Unsent{Err: f.fault}
@@ -211,34 +241,18 @@ func (f *HTTPFetcher) Fetch(ctx context.Context) (Token, error) {
 	if f.tokens != nil {
 		return f.fetchTicket(ctx)
 	}
-	return f.fetchWith(ctx, f.secret())
-}
-
-func (f *HTTPFetcher) fetchTicket(ctx context.Context) (Token, error) {
-	for again := true; ; again = false {
-		access, err := f.tokens.Token(ctx)
-		if err != nil {
-			return Token{}, &endpoint.Unsent{Err: fmt.Errorf("wxtoken: %s: no access token to ask with: %w", f.endpoint.Path, err)}
-		}
-		ticket, err := f.fetchWith(ctx, access.Value)
-		var refused *APIError
-		if !errors.As(err, &refused) || !IsTokenRejected(refused.Code) {
-			return ticket, err
-		}
-		if !again { // no ticket was at stake: it is src that must be put right
-			return Token{}, &endpoint.Unsent{Err: fmt.Errorf("wxtoken: %s: the access token was refused twice: %w", f.endpoint.Path, err)}
-		}
-		// Should src not believe it, the token may be good: the platform is
-		// known to refuse such now and then.
-		_ = f.tokens.Invalidate(ctx, access.Value)
+	secret, err := f.secret.use(ctx)
+	if err != nil {
+		return Token{}, &endpoint.Unsent{Err: err}
 	}
+	return f.fetchWith(ctx, secret)
 }
 
 func (f *HTTPFetcher) fetchWith(ctx context.Context, credential string) (Token, error) {
 	value, expiresAt, err := f.endpoint.Fetch(ctx, credential)
 	var refused *endpoint.Refusal
 	if errors.As(err, &refused) {
-		return Token{}, &APIError{refused.Code, refused.Message}
+		return Token{}, advise(f.platform, &APIError{refused.Code, refused.Message})
 	}
 	return Token{value, expiresAt}, err
 }

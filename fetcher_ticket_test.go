@@ -5,10 +5,14 @@ import (
 	"errors"
 	"net/http"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken/internal/fetchtest"
+	"github.com/wxtoken/wxtoken/wxtest"
 )
 
 // A ticketFetcher with any other Source than a real one.
@@ -85,4 +89,79 @@ func TestTicketReplacesRefusedToken(t *testing.T) {
 func TestTicketNeedsSource(t *testing.T) {
 	assert.PanicsWithValue(t, "wxtoken: NewTicketFetcher: nil Source; pass the one that keeps the app's access token",
 		func() { NewTicketFetcher(nil, "jsapi") })
+}
+
+// Over a Source each, on one cache, a ticket survives its access token.
+func TestTicketsOnSources(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
+		cache, client := NewMemoryCache(), WithHTTPClient(p.Client())
+		access := New(NewFetcher("wx1", fetchtest.Secret, client), cache)
+
+		first, err := access.Token(t.Context())
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		p.Revoke(first.Value)
+		for _, kind := range []string{"jsapi", "wx_card", "2"} {
+			ticket, err := New(NewTicketFetcher(access, kind, client), cache).Token(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, p.LatestTicket("wx1", kind), ticket.Value)
+			assert.True(t, p.TicketHonoured(ticket.Value))
+		}
+		second, err := access.Token(t.Context())
+		require.NoError(t, err)
+		assert.NotEqual(t, first.Value, second.Value)
+		assert.Equal(t, p.Latest("wx1"), second.Value)
+	})
+}
+
+func TestWeComTicketsOnSources(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := wxtest.NewPlatform()
+		cache, client := NewMemoryCache(), WithHTTPClient(p.Client())
+		tickets := map[string]string{}
+		for _, secret := range []string{fetchtest.Secret, "of-another-agent"} {
+			p.AddCorp("ww1", secret)
+			access := New(NewWeComFetcher("ww1", secret, client), cache)
+			first, err := access.Token(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, p.LatestCorp("ww1", secret), first.Value)
+			time.Sleep(time.Minute)
+			p.Revoke(first.Value)
+			for _, kind := range []string{"jsapi", "agent_config"} {
+				ticket, err := New(NewTicketFetcher(access, kind, client), cache).Token(t.Context())
+				require.NoError(t, err)
+				assert.Equal(t, p.LatestCorpTicket("ww1", secret, kind), ticket.Value)
+				assert.True(t, p.TicketHonoured(ticket.Value))
+				tickets[secret+kind] = ticket.Value
+			}
+		}
+		assert.Equal(t, tickets[fetchtest.Secret+"jsapi"], tickets["of-another-agentjsapi"], "is the corporation's")
+		assert.NotEqual(t, tickets[fetchtest.Secret+"agent_config"], tickets["of-another-agentagent_config"], "is the agent's")
+
+		_, err := New(NewWeComFetcher("ww1", fetchtest.Secret+"x", client), cache).Token(t.Context())
+		assert.Equal(t, "refused", outcome(err), err)
+		fetchtest.NoLeak(t, err)
+	})
+}
+
+// The platform repeats a ticket with its whole life before it, each time it is
+// asked. None may be held past the end that was told first.
+func TestTicketIsNotHeldTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
+		client := WithHTTPClient(p.Client())
+		src := New(NewTicketFetcher(New(NewFetcher("wx1", fetchtest.Secret, client), nil), "jsapi", client), nil)
+		born := map[string]time.Time{}
+		for range 24 * 60 {
+			ticket, err := src.Token(t.Context())
+			require.NoError(t, err)
+			if _, known := born[ticket.Value]; !known {
+				born[ticket.Value] = time.Now()
+			}
+			require.LessOrEqual(t, time.Since(born[ticket.Value]), 2*time.Hour)
+			time.Sleep(time.Minute)
+		}
+		assert.Len(t, born, 12)
+	})
 }

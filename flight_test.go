@@ -12,18 +12,6 @@ import (
 	"github.com/wxtoken/wxtoken/internal/protocol"
 )
 
-// A process that was paused in a flight learns, when it goes on, what the others
-// did meanwhile. It does not take the pause for a vain wait.
-func TestFlightGoesOnAfterAPause(t *testing.T) {
-	s := New(FetcherFunc("app", func(context.Context) (Token, error) {
-		return Token{Value: "token-1", ExpiresAt: time.Now().Add(time.Hour)}, nil
-	}), nil)
-	f := &flight{src: s, started: time.Now().Add(-10 * time.Minute), news: make(chan struct{})}
-	tok, err := f.run(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, "token-1", tok.Value)
-}
-
 // Callers do not lose patience over a pause of the process, in which the flight
 // stood still as well.
 func TestPatienceOutlastsAPause(t *testing.T) {
@@ -33,7 +21,7 @@ func TestPatienceOutlastsAPause(t *testing.T) {
 			return Token{}, ctx.Err()
 		}), nil)
 		s.mu.Lock()
-		s.depart(t.Context(), false)
+		s.start(t.Context(), false)
 		f := s.flight
 		f.since = f.since.Add(-10 * time.Minute)
 		s.mu.Unlock()
@@ -48,9 +36,9 @@ func TestPatienceOutlastsAPause(t *testing.T) {
 		assert.True(t, overdue(time.Second))
 
 		s.mu.Lock()
-		assert.True(t, f.offers())
+		assert.True(t, f.offers(time.Now()))
 		f.since = f.since.Add(-10 * time.Minute)
-		assert.False(t, f.offers(), "a later pause counts as well")
+		assert.False(t, f.offers(time.Now()), "a later pause counts as well")
 		s.mu.Unlock()
 
 		<-f.done
@@ -80,7 +68,7 @@ func TestFastPathEndsBeforeTheToken(t *testing.T) {
 			_, err := s.Token(t.Context())
 			require.NoError(t, err)
 			synctest.Wait()
-			return s.hot.Load() != nil
+			return s.fresh.Load() != nil
 		}
 		assert.True(t, fast(20*time.Millisecond))
 		assert.False(t, fast(5*time.Millisecond))

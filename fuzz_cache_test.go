@@ -11,6 +11,7 @@ import (
 
 	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/internal/servers"
+	"github.com/wxtoken/wxtoken/internal/store"
 )
 
 func FuzzRedisCache(f *testing.F) {
@@ -21,8 +22,10 @@ func FuzzMemcachedCache(f *testing.F) {
 	fuzzCache(f, wxtoken.NewMemcachedCache(memcachedClient(f, servers.Memcached(f).Addr())))
 }
 
+func FuzzFileCache(f *testing.F) { fuzzCache(f, wxtoken.NewFileCache(f.TempDir())) }
+
 // fuzzCache expects any value under any good key to come back as it was, and
-// any bad key to be refused before a server that it could confuse hears of it.
+// a key that could confuse a server to be refused before a Cache hears of it.
 func fuzzCache(f *testing.F, cache wxtoken.Cache) {
 	f.Add("wxtoken:token:wx0123456789abcdef", []byte(`{"v":1}`))
 	f.Add("{slot}", []byte{})
@@ -33,14 +36,14 @@ func fuzzCache(f *testing.F, cache wxtoken.Cache) {
 	f.Add("key 0 0 1\r\nx\r\nflush_all\r\n", []byte("injected"))
 	f.Add("key\x7f", []byte("$-1\r\n"))
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
-		if len(value) > 64<<10 {
-			t.Skip("no record is as large")
+		if len(value) > store.MaxValue {
+			t.Skip("no value is as large")
 		}
-		old, err := cache.Get(t.Context(), key)
+		old, err := store.Get(t.Context(), cache, key)
 		if key == "" || len(key) > 250 || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 			require.Error(t, err)
 			require.NotErrorIs(t, err, wxtoken.ErrCacheMiss)
-			_, err = cache.CompareAndSwap(t.Context(), key, nil, value, time.Minute)
+			_, err = store.CompareAndSwap(t.Context(), cache, key, nil, value, time.Minute)
 			require.Error(t, err)
 			return
 		}

@@ -9,114 +9,122 @@ import (
 	"github.com/wxtoken/wxtoken/internal/protocol"
 )
 
-// Invalidate tells that an API refused a token, by errcode 40001, 40014 or
+// Invalidate reports that an API rejected a token, by errcode 40001, 40014 or
 // 42001. It makes no fetch: the next Token does, if rejected is still the shared
-// token. An old value kills nothing, and any number of reports of the same one
-// cause one fetch.
+// token. Reporting an old token has no effect, and any number of reports of the
+// same one cause one fetch.
 //
-// Nil says that rejected is no longer given out. An error says why it may still
+// Nil means that rejected is no longer handed out. An error says why it may still
 // be: the cache did not answer (ErrCacheUnavailable) or holds what this process
-// cannot read; the last flight failed (a *CooldownError, say); ctx ended; or the
-// refusal is not believed, since the token is younger than WithFetchTimeout or
-// since tokens are refused again and again, by another system's fetches for the
-// same app most likely. While the cache does not answer, a refused token is kept back for a
-// 22nd of WithLocalAge (2 s) after each report, and Token gives an error instead.
+// cannot read; the last flight failed (a *CooldownError, say); ctx ended; the
+// platform denies a new token, and the rejected one is the last resort; or the
+// rejection is not believed, since the token is younger than a tenth of
+// WithFetchTimeout, or since tokens are rejected again and again, most likely
+// because another system fetches for the same app. While the cache does not
+// answer, a rejected token is withheld for a 22nd of WithLocalAge (2 s) from its
+// first report, and Token returns an error instead.
 func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 	started := time.Now()
-	defer func() {
-		s.mu.Lock()
-		if s.refused == rejected { // else it is not kept back, or another one is
-			s.refusal = time.Now()
-		}
-		s.mu.Unlock()
-	}()
 	for rejected != "" {
-		f, wait, err := s.accuse(ctx, rejected)
-		if f == nil && err == nil {
-			return nil
-		}
-		if f != nil {
+		verdict, decided, f, err := s.reject(ctx, rejected)
+		switch {
+		case decided:
+			for _, e := range s.eventsOf(verdict) {
+				if !verdict.Believed {
+					s.emit(e)
+				}
+			}
+			return s.verdictError(verdict)
+		case f != nil:
 			select {
 			case <-f.done:
 			case <-ctx.Done():
 				return fmt.Errorf("wxtoken: invalidating a token: %w", context.Cause(ctx))
 			}
-			if f.judged == rejected {
-				return f.verdict
+			if verdict, ok := f.verdicts[rejected]; ok {
+				return s.verdictError(verdict)
 			}
 			err = f.err
 		}
-		if err != nil && (time.Since(started)+wait > s.rules.Patience() || !sleep(ctx, wait)) {
+		if err == nil {
+			continue // the flight ended before it came to this
+		}
+		s.mu.Lock()
+		wait := time.Until(s.retryAt)
+		s.mu.Unlock()
+		if time.Since(started)+wait > s.process.Patience() || !sleep(ctx, wait) {
 			return err
 		}
 	}
 	return nil
 }
 
-// accuse notes the refused value for a flight to judge, unless it is known not
-// to be given out. Without a flight, it gives the failure that is remembered and
-// for how long.
-func (s *Source) accuse(ctx context.Context, rejected string) (*flight, time.Duration, error) {
+// reject reports a rejection to the Process. Where that cannot decide at once, it
+// returns the flight that will, or the failure that is remembered.
+func (s *Source) reject(ctx context.Context, token string) (verdict protocol.Verdict, decided bool, f *flight, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	held, usable := s.view.Held(now)
-	if usable && held.Token != rejected || held.Token == rejected && held.Rejected {
-		return nil, 0, nil
+	verdict, decided = s.process.Reject(token, now)
+	s.refresh(now) // it may be withheld
+	switch {
+	case decided, s.flight != nil:
+	case now.Before(s.retryAt):
+		return verdict, false, nil, s.failure
+	default:
+		s.start(ctx, true)
 	}
-	if s.refused == "" || held.Token == rejected {
-		s.refused = rejected // else this one's turn comes after that of another
-		s.refusal = now
-		s.hot.Store(nil)
-	}
-	if s.flight == nil {
-		if wait := s.retryAt.Sub(now); wait > 0 {
-			return nil, wait, s.failure
-		}
-		s.depart(ctx, true)
-	}
-	return s.flight, 0, nil
+	return verdict, decided, s.flight, nil
 }
 
 // errConflict is in the error of Invalidate, and in the Event, when tokens are
-// refused more often than can be put right by fetching.
-var errConflict = errors.New("wxtoken: tokens are refused again and again soon after their issue; another system probably fetches for the same app: let it use this cache or a token server, or change to NewStableFetcher")
+// rejected more often than can be fixed by fetching.
+var errConflict = errors.New("wxtoken: tokens are rejected again and again soon after their issue; another system probably fetches for the same app: let it use this cache or a token server, or change to NewStableFetcher")
 
-// judge deals with the token that Invalidate was told is bad. It reports false
-// if the record must be read again first.
-func (f *flight) judge(ctx context.Context) bool {
-	s := f.src
-	s.mu.Lock()
-	token := s.refused
-	s.mu.Unlock()
-	if token == "" {
-		return true
+// errStableConflict is errConflict where another system's fetch supersedes nothing.
+var errStableConflict = errors.New("wxtoken: tokens are rejected again and again soon after their issue, and the platform repeats the rejected token or another system forces new ones: end the token with force_refresh, twice, 30 s apart, and look for who calls it")
+
+func (s *Source) conflict() error {
+	if s.process.Repeatable {
+		return errStableConflict
 	}
-	var verdict, conflict error
-	switch st := s.rules.Refuse(f.record, f.view, token, time.Now()); st.Do {
-	case protocol.Swap:
-		if !f.swap(ctx, st) {
-			return false
+	return errConflict
+}
+
+// verdictError is nil if the token is no longer handed out.
+func (s *Source) verdictError(v protocol.Verdict) error {
+	switch {
+	case v.Believed:
+		return nil
+	case v.Young == 0:
+		return fmt.Errorf("wxtoken: the rejected token is handed out as a last resort, since the platform is not asked for another before %s", v.Until.UTC().Format(time.RFC3339))
+	case v.Early > 0:
+		return fmt.Errorf("%w: %w", tooYoung(v), s.conflict())
+	}
+	return tooYoung(v)
+}
+
+func tooYoung(v protocol.Verdict) error {
+	return fmt.Errorf("wxtoken: an API rejected the token when it was %s old, which is not believed before it is %s old; report it again then",
+		v.Age.Round(time.Millisecond), v.Young)
+}
+
+// eventsOf are the events of a decision on a rejected token.
+func (s *Source) eventsOf(v protocol.Verdict) []Event {
+	var events []Event
+	switch {
+	case v.Believed && v.Early > 0: // it was the shared token
+		err := fmt.Errorf("wxtoken: rejected %s after its issue, and no process with this cache replaced it: another system fetched, or the token was revoked", v.Age.Round(time.Second))
+		events = append(events, Event{Kind: EventReject, Age: v.Age, Err: err})
+		if v.Early > 3 {
+			events = append(events, Event{Kind: EventConflict, Age: v.Age, Err: s.conflict()})
 		}
-		if f.record.Early > 3 {
-			conflict = errConflict
-		}
-	case protocol.Drop:
-		f.view = st.After
-		f.commit("")
-	case protocol.Fail:
-		verdict = fmt.Errorf("wxtoken: an API refused the token, which is not believed before it is %s old", st.Young)
-		if f.record.Early > 0 {
-			verdict = fmt.Errorf("%w: %w", verdict, errConflict)
-			conflict = verdict
+	case !v.Believed && v.Young > 0:
+		err := s.verdictError(v)
+		events = append(events, Event{Kind: EventIgnored, Age: v.Age, Err: err})
+		if v.Early > 0 {
+			events = append(events, Event{Kind: EventConflict, Age: v.Age, Err: err})
 		}
 	}
-	if conflict != nil {
-		f.report(Event{Kind: EventConflict, Err: conflict})
-	}
-	f.judged, f.verdict = token, verdict
-	s.mu.Lock()
-	s.refused = ""
-	s.mu.Unlock()
-	return true
+	return events
 }

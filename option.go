@@ -19,6 +19,7 @@ type options struct {
 	refreshAhead time.Duration
 	localAge     time.Duration
 	keys         [][32]byte
+	plainRecords bool
 	observer     func(Event)
 	log          func(Event)
 }
@@ -59,9 +60,18 @@ func WithLocalAge(d time.Duration) Option {
 // WithEncryption seals the record in the cache with AES-256-GCM. The first key
 // seals and every key opens, so that keys can be rotated: add the new key last
 // everywhere, then move it to the front. Without keys the record is plain JSON.
+// With keys a plain record is an error, and is left alone: see WithPlainRecords.
 func WithEncryption(keys ...[32]byte) Option {
 	keys = slices.Clone(keys)
 	return optionFunc(func(o *options) { o.keys = keys })
+}
+
+// WithPlainRecords lets a Source with WithEncryption read plain records too, and
+// seal them when it next writes them. Use it while encryption is being switched
+// on, and drop it when every process has the keys: who can write to the cache
+// could otherwise put a token of theirs there.
+func WithPlainRecords() Option {
+	return optionFunc(func(o *options) { o.plainRecords = true })
 }
 
 // WithObserver calls fn once for each Event, as soon as the work that it is part
@@ -71,8 +81,8 @@ func WithObserver(fn func(Event)) Option {
 	return optionFunc(func(o *options) { o.observer = fn })
 }
 
-// WithLogger logs every Event to l: a token taken over at Debug, one fetched at
-// Info, errors at Error, the rest at Warn. Nil, the default, means no logging.
+// WithLogger logs Events to l, at their Level, and an outage of the cache once.
+// Nil, the default, means no logging.
 func WithLogger(l *slog.Logger) Option {
 	return optionFunc(func(o *options) { o.log = logTo(l) })
 }

@@ -59,7 +59,7 @@ func ExampleWithLogger() {
 	out := make(lines, 10) // in an application, os.Stderr
 	logger := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == "time" || a.Key == "duration" || a.Key == "expires_at" {
+			if a.Key == "time" || a.Key == "duration_ms" || a.Key == "expires_at" {
 				return slog.Attr{} // another one each time
 			}
 			return a

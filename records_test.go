@@ -21,8 +21,12 @@ func TestStoreLosesOrRewindsTheRecord(t *testing.T) {
 			srcs = append(srcs, wxtoken.New(f, store))
 			token(t, srcs[len(srcs)-1])
 		}
+		time.Sleep(10 * time.Minute)
+		for _, src := range srcs {
+			token(t, src)
+		}
 		store.cache = wxtoken.NewMemoryCache()
-		for range 120 {
+		for range 220 {
 			time.Sleep(time.Second)
 			for _, src := range srcs {
 				before := time.Now()

@@ -26,16 +26,68 @@ const markedSecret = "markedsecret0123456789markedsecr"
 type witness struct {
 	mu     sync.Mutex
 	t      *testing.T
-	p      *wxtest.Platform
+	latest []func() string
 	seen   int
 	tokens []string
+}
+
+// fetcherKinds makes each kind of Fetcher that there is.
+var fetcherKinds = map[string]func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher{
+	"token": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
+		return wxtoken.NewFetcher("wx1", markedSecret, opt)
+	},
+	"stable": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
+		return wxtoken.NewStableFetcher("wx1", markedSecret, opt)
+	},
+	"QQ": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
+		return wxtoken.NewQQFetcher("wx1", markedSecret, opt)
+	},
+	"WeCom": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
+		return wxtoken.NewWeComFetcher("ww1", markedSecret, opt)
+	},
+	"ticket": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
+		return wxtoken.NewTicketFetcher(wxtoken.New(wxtoken.NewFetcher("wx1", markedSecret, opt), nil), "jsapi", opt)
+	},
+	"WeCom's ticket": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
+		return wxtoken.NewTicketFetcher(wxtoken.New(wxtoken.NewWeComFetcher("ww1", markedSecret, opt), nil), "agent_config", opt)
+	},
+	"endpoint, GET": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
+		return wxtoken.NewEndpointFetcher("mine", wxtoken.Endpoint{
+			URL:   "https://api.weixin.qq.com/cgi-bin/token?secret=" + markedSecret,
+			Token: "access_token", ExpiresIn: "expires_in", Code: "errcode", Message: "errmsg",
+			Params: map[string]string{"grant_type": "client_credential", "appid": "wx1"},
+		}, opt)
+	},
+	"endpoint, POST": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
+		return wxtoken.NewEndpointFetcher("mine", wxtoken.Endpoint{
+			URL: "https://api.weixin.qq.com/cgi-bin/stable_token", Method: "POST", Repeatable: true,
+			Token: "access_token", ExpiresIn: "expires_in", Code: "errcode", Message: "errmsg",
+			Params: map[string]string{"grant_type": "client_credential", "appid": "wx1", "secret": markedSecret},
+		}, opt)
+	},
+	"function": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
+		asked := 0
+		return wxtoken.NewFetcher("wx1", "", opt, wxtoken.WithSecretFunc(func(context.Context) (string, error) {
+			switch asked++; asked {
+			case 1, 5:
+				return markedSecret, fmt.Errorf("no lease for %q", markedSecret)
+			case 2, 6:
+				panic(markedSecret)
+			case 3, 7:
+				return markedSecret + "\n", nil
+			}
+			return markedSecret, nil
+		}))
+	},
 }
 
 func (w *witness) look(what string, values ...any) {
 	w.t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.tokens = append(w.tokens, w.p.Latest("wx1"))
+	for _, latest := range w.latest {
+		w.tokens = append(w.tokens, latest())
+	}
 	for _, v := range values {
 		var text bytes.Buffer
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
@@ -79,16 +131,18 @@ func TestNothingShowsTheSecretOrAToken(t *testing.T) {
 		"status":         wxtest.Answer(302, "", markedSecret),
 	}
 	for name, fault := range faults {
-		for _, stable := range []bool{false, true} {
-			bubble(t, fmt.Sprint(name, " stable=", stable), func(t *testing.T) {
+		for kind, newFetcher := range fetcherKinds {
+			bubble(t, name+", "+kind, func(t *testing.T) {
 				p := wxtest.NewPlatform(wxtest.WithApp("wx1", markedSecret))
-				w := &witness{t: t, p: p}
+				p.AddCorp("ww1", markedSecret)
+				w := &witness{t: t, latest: []func() string{
+					func() string { return p.Latest("wx1") }, func() string { return p.LatestStable("wx1") },
+					func() string { return p.LatestCorp("ww1", markedSecret) },
+					func() string { return p.LatestTicket("wx1", "jsapi") },
+					func() string { return p.LatestCorpTicket("ww1", markedSecret, "agent_config") },
+				}}
 				var logs bytes.Buffer
-				newFetcher := wxtoken.NewFetcher
-				if stable {
-					newFetcher = wxtoken.NewStableFetcher
-				}
-				f := newFetcher("wx1", markedSecret, wxtoken.WithHTTPClient(p.Client()))
+				f := newFetcher(wxtoken.WithHTTPClient(p.Client()))
 				cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
 				src := wxtoken.New(f, cache,
 					wxtoken.WithObserver(func(e wxtoken.Event) { w.look("event", e, e.Err) }),
@@ -96,7 +150,7 @@ func TestNothingShowsTheSecretOrAToken(t *testing.T) {
 				ask := func() {
 					tok, err := src.Token(t.Context())
 					w.look("answer", tok, &tok, []any{tok}, err)
-					w.look("source", src, f)
+					w.look("source", src, f, *f)
 				}
 				lift := p.Inject(fault)
 				for range 3 {

@@ -7,11 +7,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
+	"github.com/wxtoken/wxtoken/internal/bridge"
 	"github.com/wxtoken/wxtoken/internal/protocol"
 )
 
-// A Source hands out the one valid token of a credential, and sees to it that
+// A Source hands out the one valid token of a credential, and makes sure that
 // all Sources with the same Fetcher key and cache, in any number of processes,
 // fetch it only once. Make one with New, keep it for the life of the process,
 // and share it: it is safe for concurrent use, holds no goroutine while idle,
@@ -19,30 +21,33 @@ import (
 type Source struct {
 	fetcher Fetcher
 	cache   Cache
-	rules   protocol.Rules
 	key     string
 	seal    protocol.Sealer
 
 	observer func(Event) // nil: none
 	log      func(Event) // nil: none
+	gate     bridge.Gate // nil: always open
 
-	// hot is the held token for as long as it may be given out without a look
+	// fresh is the held token for as long as it may be handed out without a look
 	// at anything else; a timer clears it. It makes the common path one load.
-	hot atomic.Pointer[Token]
+	fresh atomic.Pointer[Token]
 
-	mu      sync.Mutex    // guards what follows
-	view    protocol.View // changed only by the flight under way
-	flight  *flight       // nil: none
-	refused string        // a value that Invalidate was given and no flight has judged
-	refusal time.Time     // when it was given last
-	failure error         // of the last flight; nil after one that succeeded
-	retryAt time.Time     // while it is remembered, no new flight before this
+	handed memory // what it handed out
+
+	mu      sync.Mutex // guards what follows
+	process protocol.Process
+	flight  *flight     // nil: none
+	stale   *time.Timer // clears fresh
+	failure error       // of the last flight; nil after one that succeeded
+	retryAt time.Time   // while it is remembered, no new flight before this
 	backoff time.Duration
+	mutes   mutes
+	seen    bridge.Revision // of gate, when a failure was last forgiven for it
 }
 
-// New makes a Source of tokens that f fetches and that c shares between
-// processes. A nil c means a new MemoryCache, good for a single process. New
-// starts nothing and sends nothing. It panics if f is nil.
+// New returns a Source of tokens that f fetches and that c shares between
+// processes. A nil c means a new MemoryCache, for a single process. New starts
+// nothing and sends nothing. It panics if f is nil.
 func New(f Fetcher, c Cache, opts ...Option) *Source {
 	if f == nil {
 		panic("wxtoken: New: nil Fetcher; pass NewFetcher(appID, secret)")
@@ -52,14 +57,25 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 	}
 	o := newOptions(opts)
 	s := &Source{fetcher: f, cache: c, key: o.prefix + f.Key(), observer: o.observer, log: o.log}
-	s.seal = protocol.Sealer{Keys: o.keys, CacheKey: s.key}
-	s.rules = protocol.Rules{Fetch: o.fetchTimeout, Local: o.localAge, Ahead: jitter(o.refreshAhead)}
-	r, ok := f.(interface{ Repeatable() bool })
-	s.rules.Repeatable = ok && r.Repeatable()
-	if p, ok := f.(interface{ fingerprint(salt string) string }); ok {
-		s.rules.Fingerprint = p.fingerprint(s.key)
+	s.seal = protocol.Sealer{Keys: o.keys, CacheKey: s.key, Plain: o.plainRecords}
+	s.process.Rules = protocol.Rules{
+		Fetch: o.fetchTimeout, Local: o.localAge, Ahead: jitter(o.refreshAhead),
+		Repeatable: isRepeatable(f),
+	}
+	if p, ok := f.(secretive); ok {
+		s.process.Fingerprint = p.fingerprint(s.key)
+	}
+	_, s.process.Changeable = f.(changeable)
+	s.process.AtExpiry, s.process.FullLife = repeats(f)
+	if s.gate, _ = f.(bridge.Gate); s.gate != nil {
+		s.seen, _ = s.gate.Gate()
 	}
 	return s
+}
+
+func isRepeatable(f Fetcher) bool {
+	r, ok := f.(interface{ Repeatable() bool })
+	return ok && r.Repeatable()
 }
 
 // Format prints the key of the record, for every verb of package fmt, and neither
@@ -67,18 +83,18 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 func (s *Source) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "wxtoken.Source(%s)", s.key) }
 
 // Token returns a token that can be used now. Mostly that is a copy in memory;
-// when the copy is about to end, one caller in one process makes the platform
-// replace it, in the background. A caller waits while there is no usable token,
-// and for a look at the cache, but no longer than a second (a tenth of
+// when the copy is about to expire, one caller in one process makes the platform
+// replace it, in the background. A caller blocks while there is no usable token,
+// and for a look at the cache, but mostly no longer than a second (a tenth of
 // WithFetchTimeout), when the copy is older than WithLocalAge; never beyond its
 // ctx. The work that it started goes on for the others.
 //
-// Errors wrap what happened: an *APIError if the platform refused, inside a
-// *CooldownError that says when it is asked again; ErrCacheUnavailable if the
-// cache does not answer and there is no usable copy; ctx's error if it ended
-// before anything else was known.
+// Errors wrap what happened: an *APIError if the platform denied the request,
+// inside a *CooldownError that says when it is asked again; ErrCacheUnavailable
+// if the cache does not answer and there is no usable copy; ctx's error if it
+// ended before anything else was known.
 func (s *Source) Token(ctx context.Context) (Token, error) {
-	if t := s.hot.Load(); t != nil {
+	if t := s.fresh.Load(); t != nil {
 		return *t, nil
 	}
 	for {
@@ -89,7 +105,7 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 		if t.Value != "" {
 			return t, nil
 		}
-		if err != nil && !waitOut(ctx, err) {
+		if err != nil && !s.waitOut(ctx, err) {
 			return Token{}, err
 		}
 	}
@@ -99,12 +115,15 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.closed(); err != nil {
+		return Token{}, nil, err
+	}
 	now := time.Now()
 	t, usable := s.held(now)
-	soft, hard := s.rules.Ages(&s.view)
+	fresh, stale := s.process.Ages()
 	switch {
-	case usable && !protocol.Passed(now, soft):
-		s.heat(now)
+	case usable && !protocol.Passed(now, fresh):
+		s.refresh(now)
 		return t, nil, nil
 	case s.flight != nil:
 	case now.Before(s.retryAt):
@@ -115,25 +134,76 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	case !usable && ctx.Err() != nil:
 		return Token{}, nil, fmt.Errorf("wxtoken: no token at hand: %w", context.Cause(ctx))
 	default:
-		s.depart(ctx, false)
+		s.start(ctx, false)
 	}
-	// Nobody waits again for what has only just failed.
-	failing := s.failure != nil && s.flight.started.Before(s.retryAt.Add(s.rules.Watch()))
-	if usable && (failing || !protocol.Passed(now, hard)) {
+	if usable && (s.failing() || !protocol.Passed(now, stale)) {
 		return t, nil, nil
 	}
 	return Token{}, s.flight, nil
 }
 
-// await waits for f, or until f offers the held token; what f goes on to do is
-// for later callers. Who has to leave takes whatever there is. Without an error
-// and without a token, f did not look for one.
+// closed returns why the gate is closed, if it is, and forgets failures that have
+// lost their reason. s.mu is held.
+func (s *Source) closed() error {
+	if s.gate == nil {
+		return nil
+	}
+	revision, err := s.gate.Gate()
+	if revision != s.seen && s.flight == nil {
+		s.seen = revision
+		s.process.Forgive()
+		s.failure, s.retryAt, s.backoff = nil, time.Time{}, 0
+	}
+	if err != nil {
+		s.fresh.Store(nil)
+	}
+	return err
+}
+
+// failing reports whether the flight under way follows closely on one that has
+// failed: callers do not block on it while there is a copy. s.mu is held.
+func (s *Source) failing() bool {
+	return s.failure != nil && s.flight.started.Before(s.retryAt.Add(s.process.Watch()))
+}
+
+// Peek returns the token that Token would return at once, without waiting and
+// without I/O, and false if there is none. It starts nothing: a readiness handler
+// can call it at any rate.
+func (s *Source) Peek() (Token, bool) {
+	if t := s.fresh.Load(); t != nil {
+		return *t, true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed() != nil {
+		return Token{}, false
+	}
+	now := time.Now()
+	t, usable := s.held(now)
+	_, stale := s.process.Ages()
+	waits := protocol.Passed(now, stale)
+	switch {
+	case s.flight != nil:
+		waits = waits && !s.failing()
+	case now.Before(s.retryAt):
+		waits = false
+	}
+	if !usable || waits {
+		return Token{}, false
+	}
+	return t, true
+}
+
+// await blocks until f has ended, or offers the held token; what f goes on to do
+// is for later callers. A caller whose ctx ends gets the copy, if there is one.
+// Without an error and without a token, f did not look for one.
 func (s *Source) await(ctx context.Context, f *flight) (Token, error) {
 	var ended error
 	for {
 		s.mu.Lock()
-		t, usable := s.held(time.Now())
-		offered, news := f.offers(), f.news
+		now := time.Now()
+		t, usable := s.held(now)
+		offered, news := f.offers(now), f.news
 		s.mu.Unlock()
 		if usable && (offered || ended != nil) {
 			return t, nil
@@ -155,17 +225,18 @@ func (s *Source) await(ctx context.Context, f *flight) (Token, error) {
 	}
 }
 
-// waitOut waits for a platform that has only just said that it is busy, if ctx
-// allows. The cooldown doubles, so nobody waits here more than twice.
-func waitOut(ctx context.Context, err error) bool {
+// waitOut blocks while a platform that has just answered that it is busy is not
+// asked, if ctx allows. The cooldown doubles, so no caller waits here more than
+// twice.
+func (s *Source) waitOut(ctx context.Context, err error) bool {
 	var cool *CooldownError
-	var refusal *APIError
-	if !errors.As(err, &cool) || !errors.As(err, &refusal) || !refusal.Temporary() {
+	var denial *APIError
+	if !errors.As(err, &cool) || !errors.As(err, &denial) || !denial.Temporary() {
 		return false
 	}
 	wait := time.Until(cool.Until)
 	end, ends := ctx.Deadline()
-	return 0 < wait && wait <= 2*time.Second && (!ends || wait < time.Until(end)) && sleep(ctx, wait)
+	return 0 < wait && wait <= s.process.Fetch/4 && (!ends || wait < time.Until(end)) && sleep(ctx, wait)
 }
 
 // sleep waits for d and reports true, or false as soon as ctx ends.
@@ -178,28 +249,40 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// held is the token to give out. One that an API refused is kept back until a
-// flight has judged it; if none can, since the cache is down, then for the watch
-// age, as the platform now and then refuses a good one. s.mu is held.
+// held is the token to hand out. s.mu is held.
 func (s *Source) held(now time.Time) (Token, bool) {
-	r, usable := s.view.Held(now)
-	keptBack := r.Token == s.refused && now.Sub(s.refusal) < s.rules.Watch()
-	return tokenOf(r), usable && !keptBack
+	r, usable := s.process.Held(now)
+	if usable {
+		s.handed.add(r.Token)
+	}
+	return tokenOf(r), usable
 }
 
-// heat lets Token return the held token without a lock until its soft age, or
-// 10 ms before its end as a timer may be late, and leaves no timer behind for
-// longer. s.mu is held.
-func (s *Source) heat(now time.Time) {
+// refresh lets Token return the held token without a lock while it is fresh, up
+// to 10 ms before its expiry, as a timer may be late. The timer holds only a weak
+// reference: a Source that is no longer used can be collected before it fires.
+// s.mu is held.
+func (s *Source) refresh(now time.Time) {
 	t, usable := s.held(now)
-	soft, _ := s.rules.Ages(&s.view)
-	left := min(soft.Sub(now), t.ExpiresAt.Sub(now)-10*time.Millisecond)
-	if !usable || left <= 0 {
-		s.hot.Store(nil)
+	fresh, _ := s.process.Ages()
+	left := min(fresh.Sub(now), t.ExpiresAt.Sub(now)-10*time.Millisecond, 5*time.Minute)
+	if !usable || left <= 0 || s.closed() != nil {
+		s.fresh.Store(nil)
 		return
 	}
-	s.hot.Store(&t)
-	time.AfterFunc(left, func() { s.hot.CompareAndSwap(&t, nil) })
+	if old := s.fresh.Load(); old == nil || *old != t {
+		s.fresh.Store(&t)
+	}
+	if s.stale != nil {
+		s.stale.Reset(left)
+		return
+	}
+	source := weak.Make(s)
+	s.stale = time.AfterFunc(left, func() {
+		if s := source.Value(); s != nil {
+			s.fresh.Store(nil)
+		}
+	})
 }
 
 // Run keeps the token fresh, calls or no calls, until ctx ends, and returns
@@ -208,8 +291,8 @@ func (s *Source) heat(now time.Time) {
 func (s *Source) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		s.mu.Lock()
-		if s.flight == nil && !time.Now().Before(s.retryAt) {
-			s.depart(ctx, false)
+		if s.closed() == nil && s.flight == nil && !time.Now().Before(s.retryAt) {
+			s.start(ctx, false)
 		}
 		f := s.flight
 		s.mu.Unlock()
@@ -220,12 +303,35 @@ func (s *Source) Run(ctx context.Context) error {
 			}
 		}
 		s.mu.Lock()
-		next, _ := s.rules.Ages(&s.view)
+		next, _ := s.process.Ages()
 		if s.failure != nil {
 			next = s.retryAt
 		}
 		s.mu.Unlock()
-		sleep(ctx, max(time.Until(next), s.rules.Watch()/10))
+		sleep(ctx, max(time.Until(next), s.process.Watch()/10))
 	}
 	return ctx.Err()
+}
+
+// Wait blocks until nothing that Token or Invalidate began is under way, its
+// Events included, or until ctx ends, and then returns ctx's error, wrapped. It
+// starts nothing, and returns nil at once when the Source is idle.
+//
+// It is for programs that end soon: one that returns from main in the middle of a
+// fetch leaves the others to find out what came of it. An observer must not call
+// it.
+func (s *Source) Wait(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		f := s.flight
+		s.mu.Unlock()
+		if f == nil {
+			return nil
+		}
+		select {
+		case <-f.over:
+		case <-ctx.Done():
+			return fmt.Errorf("wxtoken: waiting for work under way: %w", context.Cause(ctx))
+		}
+	}
 }

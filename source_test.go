@@ -182,10 +182,15 @@ func TestInvalidate(t *testing.T) {
 	bubble(t, "a young token is not believed bad", func(t *testing.T) {
 		src, f, _ := newSource()
 		token(t, src)
-		time.Sleep(9 * time.Second)
-		assert.ErrorContains(t, src.Invalidate(t.Context(), "token-1"), "not believed before it is 10s old")
+		time.Sleep(900 * time.Millisecond)
+		assert.ErrorContains(t, src.Invalidate(t.Context(), "token-1"), "not believed before it is 1s old")
 		assert.Equal(t, "token-1", token(t, src))
 		assert.EqualValues(t, 1, f.fetches.Load())
+		time.Sleep(200 * time.Millisecond)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"), "a token revoked right after its issue")
+		assert.Equal(t, "token-2", token(t, src))
+		time.Sleep(19 * time.Second)
+		assert.ErrorContains(t, src.Invalidate(t.Context(), "token-2"), "not believed before it is 20s old", "two in a row")
 	})
 	bubble(t, "a process that has just started is believed", func(t *testing.T) {
 		f, cache := &stub{}, wxtoken.NewMemoryCache()
@@ -246,22 +251,24 @@ func TestInvalidate(t *testing.T) {
 		}
 		assert.Equal(t, "token-1", token(t, src))
 	})
-	bubble(t, "while the cache is down, a refused token is kept back for a moment", func(t *testing.T) {
+	bubble(t, "while the cache is down, a rejected token is withheld for a moment, once", func(t *testing.T) {
 		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
 		src := wxtoken.New(&stub{}, cache)
 		token(t, src)
 		age(t)
 		cache.get = func(context.Context) error { return errDown }
-		for range 3 {
+		withheld := time.Duration(0)
+		for range 300 { // somebody reports it again and again: it may be good
 			assert.ErrorIs(t, src.Invalidate(t.Context(), "token-1"), wxtoken.ErrCacheUnavailable)
-			for range 15 { // the first two seconds
-				_, err := src.Token(t.Context())
-				assert.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
-				time.Sleep(50 * time.Millisecond)
+			for range 10 {
+				if _, err := src.Token(t.Context()); err != nil {
+					assert.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
+					withheld += 100 * time.Millisecond
+				}
+				time.Sleep(100 * time.Millisecond)
 			}
-			time.Sleep(3 * time.Second)
-			assert.Equal(t, "token-1", token(t, src), "it may have been refused by mistake")
 		}
+		assert.InDelta(t, 2*time.Second, withheld, float64(time.Second))
 		cache.get = nil
 		time.Sleep(3 * time.Second)
 		assert.NoError(t, src.Invalidate(t.Context(), "token-1"))

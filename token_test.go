@@ -119,9 +119,9 @@ func TestEventsAndLog(t *testing.T) {
 		_, err := wxtoken.New(f, nil, l.option(), logger).Token(t.Context())
 		assert.ErrorIs(t, err, errDown)
 		assert.ErrorIs(t, l.all()[2].Err, errDown)
-		assert.Contains(t, text.String(), `level=INFO msg="wxtoken: fetch" key=wxtoken:stub duration=50ms expires_at=`)
+		assert.Contains(t, text.String(), `level=INFO msg="wxtoken: fetch" key=wxtoken:stub duration_ms=50 expires_at=`)
 		assert.Contains(t, text.String(), `level=DEBUG msg="wxtoken: adopt" key=wxtoken:stub`)
-		assert.Contains(t, text.String(), `level=ERROR msg="wxtoken: fetch" key=wxtoken:stub duration=50ms error="connection refused"`)
+		assert.Contains(t, text.String(), `level=ERROR msg="wxtoken: fetch" key=wxtoken:stub duration_ms=50 error="connection refused"`)
 	})
 	bubble(t, "an observer may ask for the token", func(t *testing.T) {
 		var src *wxtoken.Source

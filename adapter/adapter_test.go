@@ -34,6 +34,9 @@ type (
 	offiAccount    struct{ Appid string }
 	fastwegoGet    func(ctx *offiAccount) (accessToken string, err error)
 	fastwegoNotice func(ctx *offiAccount) (err error)
+	workwxProvider interface {
+		GetToken(context.Context) (string, error)
+	}
 )
 
 // source hands out A, B, C ... and goes on to the next when the current one is
@@ -70,7 +73,7 @@ func (s *source) Invalidate(_ context.Context, rejected string) error {
 	return s.invalidateErr
 }
 
-// plain is a TokenSource that cannot be told of refusals.
+// plain is a TokenSource that takes no reports of rejections.
 type plain struct{ src *source }
 
 func (p plain) Token(ctx context.Context) (wxtoken.Token, error) { return p.src.Token(ctx) }
@@ -91,8 +94,25 @@ func TestSilenceper(t *testing.T) {
 	assert.ErrorIs(t, err, src.err)
 }
 
+func TestWorkwx(t *testing.T) {
+	src := &source{}
+	var provider workwxProvider = adapter.Workwx(src)
+	got, err := provider.GetToken(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "A", got)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = provider.GetToken(ctx)
+	assert.ErrorIs(t, err, context.Canceled, "the caller's ctx is handed on")
+	src.err = errors.New("away")
+	got, err = provider.GetToken(t.Context())
+	assert.ErrorIs(t, err, src.err)
+	assert.Empty(t, got)
+}
+
 // core.Client calls Token, and after 40001 or 42001 RefreshToken with the token
-// that was refused, once.
+// that was rejected, once.
 func TestChanxuehong(t *testing.T) {
 	src := &source{}
 	var server chanxuehongServer = adapter.Chanxuehong(src)
@@ -106,13 +126,13 @@ func TestChanxuehong(t *testing.T) {
 		wg.Go(func() {
 			fresh, err := server.RefreshToken(old)
 			assert.NoError(t, err)
-			assert.Equal(t, "B", fresh, "whoever reports the old token gets the new one")
+			assert.Equal(t, "B", fresh, "who reports the old token gets the new one")
 		})
 	}
 	wg.Wait()
 	fresh, err := server.RefreshToken("")
 	require.NoError(t, err)
-	assert.Equal(t, "B", fresh, "nothing is known to be refused")
+	assert.Equal(t, "B", fresh, "nothing is known to be rejected")
 
 	src.invalidateErr = errors.New("cache down")
 	fresh, err = server.RefreshToken("B")
@@ -123,7 +143,7 @@ func TestChanxuehong(t *testing.T) {
 	assert.ErrorIs(t, err, src.err)
 }
 
-// BaseClient calls with false for each request, and after a refusal with true
+// BaseClient calls with false for each request, and after a rejection with true
 // and then false.
 func TestPowerWeChat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -136,15 +156,15 @@ func TestPowerWeChat(t *testing.T) {
 		}
 		assert.Equal(t, hashMap{"access_token": "A", "expires_in": 7200.0}, fn("", false))
 
-		// Eight calls were refused with A; they report it one after another.
+		// Eight calls were rejected with A; they report it one after another.
 		for range 8 {
-			assert.Equal(t, "B", value(true), "none of them costs B its life")
+			assert.Equal(t, "B", value(true), "none of them invalidates B")
 			assert.Equal(t, "B", value(false))
 		}
 		time.Sleep(9 * time.Second)
 		assert.Equal(t, "B", value(true), "still likely to be about A")
 		time.Sleep(time.Second)
-		assert.Equal(t, "C", value(true), "B itself is refused")
+		assert.Equal(t, "C", value(true), "B itself is rejected")
 		assert.Equal(t, "C", value(false))
 
 		src.err = errors.New("away")
@@ -153,7 +173,7 @@ func TestPowerWeChat(t *testing.T) {
 	})
 }
 
-// A refusal before any token was given is about no token of ours.
+// A rejection before any token was handed out is about no token of ours.
 func TestPowerWeChatRefreshFirst(t *testing.T) {
 	src := &source{}
 	assert.Equal(t, "A", adapter.PowerWeChat[hashMap](src)("", true)["access_token"])
@@ -175,7 +195,7 @@ func TestWeapp(t *testing.T) {
 	var getter weappGetter = adapter.Weapp(src)
 	token, expireIn := getter("wx1", "secret")
 	assert.Equal(t, "A", token)
-	assert.EqualValues(t, 1, expireIn, "0 would mean for ever to some caches")
+	assert.EqualValues(t, 1, expireIn, "0 would mean no limit to some caches")
 	src.err = errors.New("away")
 	token, expireIn = getter("wx1", "secret")
 	assert.Empty(t, token)
@@ -195,7 +215,7 @@ func TestFastwego(t *testing.T) {
 			assert.NoError(t, err)
 			return token
 		}
-		require.NoError(t, notice(account), "nothing given yet")
+		require.NoError(t, notice(account), "nothing handed out yet")
 		assert.Equal(t, "A", value())
 		for range 8 {
 			require.NoError(t, notice(account))
@@ -232,6 +252,7 @@ func TestNilSource(t *testing.T) {
 		func() { adapter.PowerWeChat[hashMap](nil) },
 		func() { adapter.Weapp(nil) },
 		func() { adapter.Fastwego[offiAccount](nil) },
+		func() { adapter.Workwx(nil) },
 	} {
 		assert.PanicsWithValue(t, "adapter: TokenSource is nil; give the result of wxtoken.New", f, strconv.Itoa(i))
 	}

@@ -18,13 +18,16 @@ import (
 // and 0, the platform answers errcode 41001 (access_token missing), and the
 // Source's own log or observer has the reason.
 //
-// refresh says that the platform refused a token, but not which: it is taken to
-// be the last one given, unless that is so new that it is likely the one before.
+// refresh says that an API rejected a token, but not which: it is taken to be the
+// last one handed out, unless that is so new that it is likely the one before.
+//
+// The SDK sends a rejected call again, but not a POST's body. A wxtoken.Transport
+// in UserConfig.Http.Transport makes up for that, and reports the Source's errors.
 func PowerWeChat[M ~map[string]any](src wxtoken.TokenSource) func(key string, refresh bool) M {
 	g := &given{src: must(src)}
 	return func(_ string, refresh bool) M {
 		if refresh {
-			g.refused()
+			g.rejected()
 		}
 		t, err := g.token()
 		if err != nil {
@@ -40,14 +43,20 @@ func PowerWeChat[M ~map[string]any](src wxtoken.TokenSource) func(key string, re
 //	app.AccessToken.GetAccessTokenHandler, app.AccessToken.NoticeAccessTokenExpireHandler =
 //		adapter.Fastwego[offiaccount.OffiAccount](src)
 //
-// notice says that the platform refused a token, but not which: it is taken to
-// be the last one given, unless that is so new that it is likely the one before.
-// It never fails.
+// notice says that an API rejected a token, but not which: it is taken to be the
+// last one handed out, unless that is so new that it is likely the one before. It
+// never fails.
 //
-// The SDK sends a refused call again, but not a POST's body. If the process uses
-// it for one app alone, a wxtoken.Transport in http.DefaultClient, which the SDK
-// uses, makes up for that. By default it logs URLs with their tokens:
-// app.Logger = nil.
+// The SDK sends a rejected call again, but not a POST's body. A wxtoken.Transport
+// in http.DefaultClient, which the SDK uses for all of its apps, makes up for
+// that:
+//
+//	http.DefaultClient.Transport = &wxtoken.Transport{
+//		Source: first,
+//		Others: []wxtoken.TokenSource{second}, // if there are more apps than one
+//	}
+//
+// By default it logs URLs with their tokens: app.Logger = nil.
 func Fastwego[T any](src wxtoken.TokenSource) (get func(*T) (accessToken string, err error), notice func(*T) error) {
 	g := &given{src: must(src)}
 	get = func(*T) (string, error) {
@@ -55,19 +64,19 @@ func Fastwego[T any](src wxtoken.TokenSource) (get func(*T) (accessToken string,
 		return t.Value, err
 	}
 	notice = func(*T) error {
-		g.refused()
+		g.rejected()
 		return nil
 	}
 	return get, notice
 }
 
-// settle is how long after a new token turned up a refusal is taken to be about
-// the one before: of a crowd whose calls were refused with the old token, the
-// last may report it only then, and must not cost the new one its life.
+// settle is how long after a new token turned up a rejection is taken to be about
+// the one before: of many callers whose calls were rejected with the old token,
+// the last may report it only then, and must not invalidate the new one.
 const settle = 10 * time.Second
 
 // given knows the token that an SDK last got, for SDKs that do not say which
-// token was refused.
+// token was rejected.
 type given struct {
 	src wxtoken.TokenSource
 
@@ -90,7 +99,7 @@ func (g *given) token() (wxtoken.Token, error) {
 	return t, nil
 }
 
-func (g *given) refused() {
+func (g *given) rejected() {
 	g.mu.Lock()
 	value, settled := g.value, time.Since(g.since) >= settle
 	g.mu.Unlock()

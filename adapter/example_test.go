@@ -21,7 +21,8 @@ func ExampleSilenceper() {
 	src, platform := newSource()
 	handle := adapter.Silenceper(src)
 	// account.SetAccessTokenHandle(handle)
-	// wc.SetHTTPClient(client), so that a refused token is replaced
+	// wc.SetHTTPClient(client), so that a rejected token is replaced; Sources of
+	// other apps that the process has go into Others
 	client := &http.Client{Transport: &wxtoken.Transport{Source: src}}
 	_ = client
 
@@ -38,7 +39,7 @@ func ExampleChanxuehong() {
 	token, err := server.Token()
 	fmt.Println(token == platform.Latest("wx1"), err)
 
-	fresh, err := server.RefreshToken("one that was refused before") // harms no newer one
+	fresh, err := server.RefreshToken("one that was rejected before") // no effect on a newer one
 	fmt.Println(fresh == token, err)
 	// Output:
 	// true <nil>
@@ -78,8 +79,22 @@ func ExampleFastwego() {
 
 	token, err := get(&OffiAccount{})
 	fmt.Println(token == platform.Latest("wx1"), err)
-	fmt.Println(notice(&OffiAccount{})) // a refusal; of so new a token, it is not believed
+	fmt.Println(notice(&OffiAccount{})) // a rejection; of so new a token, it is not believed
 	// Output:
 	// true <nil>
 	// <nil>
+}
+
+func ExampleWorkwx() {
+	platform := wxtest.NewPlatform()
+	platform.AddCorp("ww1", "secret")
+	src := wxtoken.New(wxtoken.NewWeComFetcher("ww1", "secret", wxtoken.WithHTTPClient(platform.Client())), nil)
+	provider := adapter.Workwx(src)
+	// workwx.New("ww1", workwx.WithAccessTokenProvider(provider), workwx.WithHTTPClient(client)).WithApp("", agentID)
+	client := &http.Client{Transport: &wxtoken.Transport{Source: src}}
+	_ = client
+
+	token, err := provider.GetToken(context.Background())
+	fmt.Println(token == platform.LatestCorp("ww1", "secret"), err)
+	// Output: true <nil>
 }

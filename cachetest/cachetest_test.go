@@ -2,6 +2,7 @@ package cachetest
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken"
 )
@@ -33,7 +35,9 @@ func TestBrokenCachesFail(t *testing.T) {
 	tried := make(map[string]bool)
 	for name, broken := range brokenCaches {
 		t.Run(name, func(t *testing.T) {
-			assert.Contains(t, failures(t, broken.change), broken.check)
+			failed := failures(t, broken.change)
+			require.Contains(t, failed, broken.check)
+			assert.Contains(t, failed[broken.check], "the contract of wxtoken.Cache says")
 		})
 		tried[broken.check] = true
 	}
@@ -42,8 +46,18 @@ func TestBrokenCachesFail(t *testing.T) {
 	}
 }
 
+// The lines that failures quote are in the comment of wxtoken.Cache.
+func TestContractIsQuoted(t *testing.T) {
+	source, err := os.ReadFile("../cache.go")
+	require.NoError(t, err)
+	contract := strings.Join(strings.Fields(strings.ReplaceAll(string(source), "//", "")), " ")
+	for _, c := range checks {
+		assert.Contains(t, contract, c.contract)
+	}
+}
+
 // failures runs every check on a cache with a change, in virtual time, and
-// gives what those that failed said.
+// returns what those that failed said.
 func failures(t *testing.T, c change) map[string]string {
 	failed := make(map[string]string)
 	synctest.Test(t, func(t *testing.T) {
@@ -53,7 +67,7 @@ func failures(t *testing.T, c change) map[string]string {
 			go func() {
 				defer close(done)
 				c.Cache = wxtoken.NewMemoryCache()
-				check.run(tester{TB: r, cache: c})
+				check.run(tester{TB: r, cache: c, contract: check.contract})
 			}()
 			<-done
 			if r.Failed() {

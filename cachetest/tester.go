@@ -1,7 +1,6 @@
 package cachetest
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -18,7 +17,19 @@ const long = time.Minute
 // the cache answers with something else than they expect.
 type tester struct {
 	testing.TB
-	cache wxtoken.Cache
+	cache    wxtoken.Cache
+	contract string // the line of it that is tested
+}
+
+// Errorf and Fatalf say first which line is broken.
+func (t tester) Errorf(format string, args ...any) {
+	t.Helper()
+	t.TB.Errorf("the contract of wxtoken.Cache says %q:\n%s", t.contract, fmt.Sprintf(format, args...))
+}
+
+func (t tester) Fatalf(format string, args ...any) {
+	t.Helper()
+	t.TB.Fatalf("the contract of wxtoken.Cache says %q:\n%s", t.contract, fmt.Sprintf(format, args...))
 }
 
 // newKey returns a key that was never used before.
@@ -81,32 +92,7 @@ func (t tester) wantMiss(key string) {
 	}
 }
 
-// wantError expects both methods to fail, by an error that is target if one is
-// given, and never ErrCacheMiss: that says the store has answered.
-func (t tester) wantError(ctx context.Context, key string, target error) {
-	t.Helper()
-	_, err := t.cache.Get(ctx, key)
-	t.checkError("Get", key, err, target)
-	stored, err := t.cache.CompareAndSwap(ctx, key, nil, []byte("v"), long)
-	t.checkError("CompareAndSwap", key, err, target)
-	if stored {
-		t.Errorf("CompareAndSwap(%q) reported true with its error %v", key, err)
-	}
-}
-
-func (t tester) checkError(method, key string, err, target error) {
-	t.Helper()
-	switch {
-	case err == nil:
-		t.Errorf("%s(%q) succeeded, want an error", method, key)
-	case errors.Is(err, wxtoken.ErrCacheMiss):
-		t.Errorf("%s(%q) says ErrCacheMiss, want another error: nobody asked the store", method, key)
-	case target != nil && !errors.Is(err, target):
-		t.Errorf("%s(%q) failed with %v, which is not %v by errors.Is", method, key, err, target)
-	}
-}
-
-// show gives a value in a line, and tells no value from an empty one.
+// show returns a value in a line, and tells no value from an empty one.
 func show(b []byte) string {
 	switch {
 	case b == nil:

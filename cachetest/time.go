@@ -108,32 +108,6 @@ func (t tester) dies(key string) {
 	}
 }
 
-// A ttl that is not positive must not become "never expires".
-func checkBadTTL(t tester) {
-	for _, ttl := range []time.Duration{0, -1, -time.Second, -10 * time.Hour} {
-		key := t.newKey()
-		if stored, err := t.cache.CompareAndSwap(t.Context(), key, nil, []byte("v"), ttl); err == nil {
-			t.Errorf("CompareAndSwap with a ttl of %v reported %v, want an error", ttl, stored)
-		}
-		t.wantMiss(key)
-	}
-}
-
-func checkEndedContext(t tester) {
-	canceled, cancel := context.WithCancel(t.Context())
-	cancel()
-	expired, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
-	defer cancel()
-	for _, ctx := range []context.Context{canceled, expired} {
-		key := t.newKey()
-		t.wantError(ctx, key, ctx.Err())
-		t.wantMiss(key)
-		t.wantStored(key, nil, []byte("v"))
-		t.wantError(ctx, key, ctx.Err())
-		t.wantValue(key, []byte("v"))
-	}
-}
-
 // checkEndingContext ends ctx at some point of each call. Whether the call has
 // stored is then unknown, but what it reports must be true.
 func checkEndingContext(t tester) {

@@ -104,31 +104,6 @@ func TestMedia(t *testing.T) {
 	assert.Equal(t, 41005, p.post(upload, contentType, body).Errcode)
 }
 
-func TestTicket(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPlatform(t)
-		p.AddCorp("ww1", "a")
-		get := func(kind string) answer {
-			return p.get("/cgi-bin/ticket/getticket?type=" + kind + "&access_token=" + p.Issue("wx1"))
-		}
-		first := get("jsapi")
-		assert.Equal(t, "ok", first.Errmsg)
-		assert.Equal(t, first.Ticket, p.LatestTicket("wx1", "jsapi"))
-		assert.NotEqual(t, first.Ticket, get("wx_card").Ticket)
-		time.Sleep(time.Hour)
-		again := get("jsapi")
-		assert.Equal(t, first.Ticket, again.Ticket)
-		assert.Equal(t, 7200, again.ExpiresIn, "not what is left")
-		time.Sleep(time.Hour)
-		assert.NotEqual(t, first.Ticket, get("jsapi").Ticket)
-		assert.Equal(t, 40097, get("nosuch").Errcode)
-		assert.Equal(t, 41001, p.get("/cgi-bin/ticket/getticket?type=jsapi").Errcode)
-
-		corp := p.get(wxtest.CorpPath + "?corpid=ww1&corpsecret=a").AccessToken
-		assert.Equal(t, 40097, p.get("/cgi-bin/ticket/getticket?type=jsapi&access_token="+corp).Errcode)
-	})
-}
-
 func TestHandle(t *testing.T) {
 	p := newPlatform(t)
 	p.Handle("/wxa/mine", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -137,4 +112,17 @@ func TestHandle(t *testing.T) {
 	assert.Equal(t, 40014, p.get("/wxa/mine?access_token=bad").Errcode)
 	assert.Equal(t, "api.weixin.qq.com/wxa/mine", p.get("/wxa/mine?access_token="+p.fetch()).Errmsg)
 	assert.Equal(t, wxtest.Tally{0: 1, 40014: 1}, p.Stats().Calls())
+}
+
+func TestAnyPath(t *testing.T) {
+	p := newPlatform(t, wxtest.WithAnyPath())
+	token := p.fetch()
+	a := p.post("/cgi-bin/menu/create?access_token="+token, "application/json", "{}")
+	assert.Zero(t, a.Errcode)
+	assert.Equal(t, "ok", a.Errmsg)
+	assert.Equal(t, 41001, p.get("/cgi-bin/menu/get").Errcode)
+	assert.Equal(t, 40014, p.get("/cgi-bin/menu/get?access_token=bad").Errcode)
+	p.Revoke(token)
+	assert.Equal(t, 40001, p.get("/cgi-bin/menu/get?access_token="+token).Errcode)
+	assert.Equal(t, wxtest.Tally{0: 1}, p.Stats().Results["/cgi-bin/menu/create"])
 }

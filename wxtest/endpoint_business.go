@@ -15,7 +15,8 @@ import (
 //
 // Built in are /cgi-bin/get_api_domain_ip, /cgi-bin/message/custom/send (a JSON
 // POST, given back as "echo"), /cgi-bin/media/upload (multipart, field "media"),
-// /cgi-bin/media/get (binary, by media_id) and /cgi-bin/ticket/getticket.
+// /cgi-bin/media/get (binary, by media_id), /cgi-bin/ticket/getticket and WeCom's
+// /cgi-bin/get_jsapi_ticket and /cgi-bin/ticket/get. WithAnyPath adds all others.
 func (p *Platform) Handle(path string, h http.Handler) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -37,6 +38,8 @@ func (p *Platform) serve(w http.ResponseWriter, r *http.Request) {
 		p.serveStable(w, r)
 	case CorpPath:
 		p.serveCorp(w, r)
+	case StartPushPath, ComponentPath, QueryAuthPath, AuthorizerPath, AuthorizerListPath:
+		p.serveComponent(w, r)
 	default:
 		p.serveBusiness(w, r)
 	}
@@ -50,6 +53,8 @@ func (p *Platform) serveBusiness(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case code != 0:
 		p.refuse(w, r, code)
+	case serve == nil && p.anyPath:
+		p.ok(w, r, map[string]any{"errcode": 0, "errmsg": "ok"})
 	case serve == nil:
 		p.refuse(w, r, 40066)
 	default:
@@ -130,38 +135,4 @@ func (p *Platform) serveMedia(w http.ResponseWriter, r *http.Request, _ *token) 
 	w.Header().Set("Content-Disposition", "attachment; filename="+strconv.Quote(m.name))
 	w.Header().Set("Content-Length", strconv.Itoa(len(m.data)))
 	_, _ = w.Write(m.data)
-}
-
-// A ticket is a JS ticket.
-type ticket struct {
-	value   string
-	expires time.Time
-}
-
-// serveTicket gives the same ticket until it ends, and says each time that it
-// has its whole life before it, as the platform does.
-func (p *Platform) serveTicket(w http.ResponseWriter, r *http.Request, t *token) {
-	kind := r.URL.Query().Get("type")
-	if t.ledger.app == nil || kind != "jsapi" && kind != "wx_card" {
-		p.refuse(w, r, 40097)
-		return
-	}
-	p.mu.Lock()
-	tickets := t.ledger.app.tickets
-	if !time.Now().Before(tickets[kind].expires) {
-		tickets[kind] = ticket{randomString(86), time.Now().Add(p.lifetime)}
-	}
-	value := tickets[kind].value
-	p.mu.Unlock()
-	p.ok(w, r, map[string]any{
-		"errcode": 0, "errmsg": "ok", "ticket": value, "expires_in": int64(p.lifetime / time.Second),
-	})
-}
-
-// LatestTicket returns the app's last ticket of a type ("jsapi", "wx_card"),
-// or "".
-func (p *Platform) LatestTicket(appID, kind string) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.app(appID).tickets[kind].value
 }

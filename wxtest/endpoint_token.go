@@ -42,13 +42,14 @@ func (p *Platform) admit(c credential, ip string) (*app, int) {
 
 // answerToken is the body of a good answer.
 type answerToken struct {
-	Errcode     *int   `json:"errcode,omitempty"` // WeCom sends it, the others do not
+	Errcode     *int   `json:"errcode,omitempty"` // WeCom and QQ send it, the others do not
 	Errmsg      string `json:"errmsg,omitempty"`
 	AccessToken string `json:"access_token"`
 	ExpiresIn   int64  `json:"expires_in"`
 }
 
-// serveToken is cgi-bin/token: each answer supersedes the token before it.
+// serveToken is cgi-bin/token, and QQ's api/getToken with the few codes that are
+// documented there: each answer supersedes the token before it.
 func (p *Platform) serveToken(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	c := credential{GrantType: q.Get("grant_type"), AppID: q.Get("appid"), Secret: q.Get("secret")}
@@ -56,6 +57,14 @@ func (p *Platform) serveToken(w http.ResponseWriter, r *http.Request) {
 		a, code := p.admit(c, clientIP(r))
 		if code == 0 {
 			code = a.plain.spent.take(p.perDay, p.perMinute, now)
+		}
+		if r.URL.Path == QQPath {
+			switch code {
+			case 41002:
+				code = 40013
+			case 41004, 40125:
+				code = 40001
+			}
 		}
 		if code != 0 {
 			return nil, code
@@ -139,7 +148,7 @@ func (p *Platform) answerToken(w http.ResponseWriter, r *http.Request, decide fu
 		p.refuse(w, r, code)
 		return
 	}
-	if r.URL.Path == CorpPath {
+	if r.URL.Path == CorpPath || r.URL.Path == QQPath {
 		answer.Errcode, answer.Errmsg = new(int), "ok"
 	}
 	p.ok(w, r, answer)

@@ -19,10 +19,12 @@ type token struct {
 
 // A ledger is the line of tokens of one credential. Platform.mu guards it.
 type ledger struct {
-	app    *app // nil for WeCom
-	strict bool // even if the platform is not
-	latest *token
-	spent  quota
+	app     *app    // nil for WeCom
+	corp    corpKey // for WeCom
+	strict  bool    // even if the platform is not
+	latest  *token
+	spent   quota
+	tickets quota // for WeCom: of the agent
 }
 
 // issue gives l a new token, which supersedes the one before.
@@ -142,11 +144,11 @@ func (p *Platform) Expire(token string) {
 	}
 }
 
-// A quota counts by the day in Beijing and by the minute.
+// A quota counts by the day in Beijing, by the hour and by the minute.
 type quota struct {
-	day, minute     int64
-	inDay, inMinute int
-	lastTaken       time.Time
+	day, hour, minute       int64
+	inDay, inHour, inMinute int
+	lastTaken               time.Time
 }
 
 // take spends one, or returns the errcode for the limit reached; 0 is no limit.
@@ -166,6 +168,18 @@ func (q *quota) take(perDay, perMinute int, now time.Time) (code int) {
 	q.inDay++
 	q.inMinute++
 	q.lastTaken = now
+	return 0
+}
+
+// takeHourly is take for a limit by the hour, beyond which WeCom answers 45009.
+func (q *quota) takeHourly(perHour int, now time.Time) (code int) {
+	if h := now.Unix() / 3600; h != q.hour {
+		q.hour, q.inHour = h, 0
+	}
+	if q.inHour >= perHour {
+		return 45009
+	}
+	q.inHour++
 	return 0
 }
 

@@ -17,6 +17,13 @@ const (
 	QQPath     = "/api/getToken"         // QQ mini programs: as TokenPath
 )
 
+// Paths of the ticket endpoints, which are business calls.
+const (
+	TicketPath     = "/cgi-bin/ticket/getticket" // WeChat: jsapi, wx_card and 2
+	CorpJSAPIPath  = "/cgi-bin/get_jsapi_ticket" // WeCom: the corporation's
+	CorpTicketPath = "/cgi-bin/ticket/get"       // WeCom: an agent's, type=agent_config
+)
+
 // A Platform is the fake without a network: an http.Handler, and a client
 // (Client, Transport) that calls it in process. NewServer puts it behind a
 // socket. It is safe for concurrent use.
@@ -29,28 +36,36 @@ type Platform struct {
 	strict    bool
 	perDay    int
 	perMinute int
+	anyPath   bool
 
-	mu       sync.Mutex // guards what follows; never held while waiting
-	rng      *rand.Rand
-	apps     map[string]*app
-	corps    map[corpKey]*ledger
+	ticketLife, ticketAhead time.Duration // life 0: lifetime
+
+	mu    sync.Mutex // guards what follows; never held while waiting
+	rng   *rand.Rand
+	apps  map[string]*app
+	corps map[corpKey]*ledger
+	thirdParty
 	tokens   map[string]*token // every token ever issued
+	tickets  map[ticketKey]ticket
 	media    map[string]media
 	business map[string]businessHandler // by path
 	faults   []*injected
 	late     map[*time.Timer]struct{}
 	stats    Stats
+
+	ticketEnds  map[string]time.Time // of every ticket ever issued
+	corpTickets map[string]*quota    // by corpID
 }
 
 // An app is one account with its two isolated kinds of token.
 type app struct {
+	id        string
 	secret    string
-	whitelist []string          // no entry: every IP may ask
-	refusals  map[string]int    // errcode by IP; "" is every IP
-	plain     ledger            // cgi-bin/token
-	stable    ledger            // cgi-bin/stable_token
-	forced    quota             // force_refresh
-	tickets   map[string]ticket // by type
+	whitelist []string       // no entry: every IP may ask
+	refusals  map[string]int // errcode by IP; "" is every IP
+	plain     ledger         // cgi-bin/token
+	stable    ledger         // cgi-bin/stable_token
+	forced    quota          // force_refresh
 }
 
 type corpKey struct{ corpID, secret string }
@@ -104,6 +119,12 @@ func WithSeed(seed uint64) Option {
 	return func(p *Platform) { p.rng = rand.New(rand.NewPCG(seed, seed)) }
 }
 
+// WithAnyPath makes the platform answer {"errcode":0,"errmsg":"ok"} at every path
+// that it does not know, in place of 40066, once the access_token is checked.
+func WithAnyPath() Option {
+	return func(p *Platform) { p.anyPath = true }
+}
+
 // NewPlatform returns a platform without apps, faults or network. In a
 // testing/synctest bubble, create it inside the bubble.
 func NewPlatform(opts ...Option) *Platform {
@@ -115,16 +136,22 @@ func NewPlatform(opts ...Option) *Platform {
 		apps:     map[string]*app{},
 		corps:    map[corpKey]*ledger{},
 		tokens:   map[string]*token{},
+		tickets:  map[ticketKey]ticket{},
 		media:    map[string]media{},
 		late:     map[*time.Timer]struct{}{},
 		stats:    Stats{Results: map[string]Tally{}, Faults: map[string]int{}},
+
+		ticketEnds:  map[string]time.Time{},
+		corpTickets: map[string]*quota{},
 	}
 	p.business = map[string]businessHandler{
 		"/cgi-bin/get_api_domain_ip":   p.serveDomainIP,
 		"/cgi-bin/message/custom/send": p.serveSend,
 		"/cgi-bin/media/upload":        p.serveUpload,
 		"/cgi-bin/media/get":           p.serveMedia,
-		"/cgi-bin/ticket/getticket":    p.serveTicket,
+		TicketPath:                     p.serveTicket,
+		CorpJSAPIPath:                  p.serveCorpTicket,
+		CorpTicketPath:                 p.serveCorpTicket,
 	}
 	for _, o := range opts {
 		o(p)
@@ -140,7 +167,7 @@ func (p *Platform) AddApp(appID, secret string) {
 	if p.apps[appID] != nil {
 		panic("wxtest: AddApp: there is an app " + appID + " already; SetSecret changes its secret")
 	}
-	a := &app{secret: secret, refusals: map[string]int{}, tickets: map[string]ticket{}}
+	a := &app{id: appID, secret: secret, refusals: map[string]int{}}
 	a.plain = ledger{app: a}
 	a.stable = ledger{app: a, strict: true}
 	p.apps[appID] = a
@@ -155,7 +182,7 @@ func (p *Platform) AddCorp(corpID, secret string) {
 	if p.corps[k] != nil {
 		panic("wxtest: AddCorp: corp " + corpID + " has this secret already")
 	}
-	p.corps[k] = &ledger{}
+	p.corps[k] = &ledger{corp: k}
 }
 
 // SetSecret replaces the app's secret at once. Tokens live on.
@@ -256,7 +283,8 @@ func (s Stats) sum(want func(path string) bool) Tally {
 }
 
 func isTokenPath(path string) bool {
-	return path == TokenPath || path == StablePath || path == CorpPath || path == QQPath
+	return path == TokenPath || path == StablePath || path == CorpPath || path == QQPath ||
+		path == ComponentPath || path == AuthorizerPath
 }
 
 func (p *Platform) count(path string, code int) {

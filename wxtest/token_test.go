@@ -280,6 +280,23 @@ func TestCorp(t *testing.T) {
 	})
 }
 
+func TestQQ(t *testing.T) {
+	p := newPlatform(t)
+	get := func(appID, secret string) answer {
+		return p.get(strings.Replace(tokenURL(appID, secret), wxtest.TokenPath, wxtest.QQPath, 1))
+	}
+	first := get("wx1", "s3cret")
+	assert.Equal(t, 7200, first.ExpiresIn)
+	assert.NotEqual(t, first.AccessToken, get("wx1", "s3cret").AccessToken, "each supersedes the one before")
+	assert.True(t, p.Honoured(first.AccessToken), "in its grace")
+	_, body := fetchPage(t, p.client, api+strings.Replace(tokenURL("wx1", "s3cret"), wxtest.TokenPath, wxtest.QQPath, 1))
+	assert.Contains(t, body, `"errcode":0,`)
+	assert.Equal(t, []int{40013, 40013, 40001, 40001}, []int{
+		get("", "s3cret").Errcode, get("nosuch", "s3cret").Errcode, get("wx1", "").Errcode, get("wx1", "wrong").Errcode,
+	})
+	assert.Equal(t, 40002, p.get(wxtest.QQPath+"?grant_type=password&appid=wx1&secret=s3cret").Errcode)
+}
+
 func TestMistakesInTheTestPanic(t *testing.T) {
 	p := newPlatform(t)
 	assert.PanicsWithValue(t, `wxtest: no app "nosuch": add it with AddApp or WithApp`, func() { p.Latest("nosuch") })

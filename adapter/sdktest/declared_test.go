@@ -12,13 +12,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/adapter"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// The two SDKs that cannot be downloaded as modules: their interfaces as they
-// declare them, and clients that call these in the order in which they do.
+// The SDK that cannot be downloaded as a module: its interface as it declares
+// it, and a client that calls this in the order in which it does.
 
 // accessTokenServer is core.AccessTokenServer of chanxuehong/wechat.
 type accessTokenServer interface {
@@ -28,7 +27,7 @@ type accessTokenServer interface {
 }
 
 // chanxuehongCall calls as core.Client does: Token, and after 40001 or 42001
-// once RefreshToken with the token that was refused.
+// once RefreshToken with the token that was rejected.
 func chanxuehongCall(server accessTokenServer) error {
 	token, err := server.Token()
 	if err != nil {
@@ -40,29 +39,6 @@ func chanxuehongCall(server accessTokenServer) error {
 			return err
 		}
 		code, err = callWith(token)
-	}
-	return outcome(code, err)
-}
-
-// hashMap is object.HashMap of PowerLibs, getCustomToken the type of the field
-// in PowerWeChat's AccessToken.
-type (
-	hashMap        map[string]any
-	getCustomToken func(key string, refresh bool) hashMap
-)
-
-// powerWeChatCall calls as kernel.BaseClient does: with false, and after a
-// refusal with true, whose result is dropped, and false again.
-func powerWeChatCall(get getCustomToken) error {
-	value := func(refresh bool) string {
-		m := get("powerwechat.access_token.0cc175b9c0f1b6a8", refresh)
-		_ = m["expires_in"].(float64)
-		return m["access_token"].(string)
-	}
-	code, err := callWith(value(false))
-	if err == nil && wxtoken.IsTokenRejected(code) {
-		value(true)
-		code, err = callWith(value(false))
 	}
 	return outcome(code, err)
 }
@@ -85,23 +61,21 @@ func outcome(errcode int, err error) error {
 	return err
 }
 
-// 8 goroutines each on one Source, while its token dies under them.
-func TestDeclaredSDKs(t *testing.T) {
+// 8 goroutines on one Source, while its token is revoked under them.
+func TestChanxuehong(t *testing.T) {
 	inWorld(t, func(t *testing.T, w world) {
 		w.Inject(wxtest.Latency(50 * time.Millisecond))
 		server := adapter.Chanxuehong(w.src)
-		get := adapter.PowerWeChat[hashMap](w.src)
-		const deaths = 5
+		const revoked = 5
 		require.NoError(t, chanxuehongCall(server))
-		for range deaths {
+		for range revoked {
 			age()
 			var wg sync.WaitGroup
 			for i := range 8 {
 				wg.Go(func() {
-					time.Sleep(time.Duration(i) * 10 * time.Millisecond) // refusals come in one by one
+					time.Sleep(time.Duration(i) * 10 * time.Millisecond) // rejections come in one by one
 					for range 4 {
-						assert.NoError(t, chanxuehongCall(server), "chanxuehong")
-						assert.NoError(t, powerWeChatCall(get), "PowerWeChat")
+						assert.NoError(t, chanxuehongCall(server))
 					}
 				})
 			}
@@ -109,18 +83,7 @@ func TestDeclaredSDKs(t *testing.T) {
 			w.kill(t)
 			wg.Wait()
 		}
-		assert.Equal(t, 1+deaths, w.Stats().Fetches().Total(), "fetches")
-		assert.GreaterOrEqual(t, w.Stats().Calls()[40001], deaths*8, "refused, and healed")
-	})
-}
-
-func TestPowerWeChatAfterAnError(t *testing.T) {
-	inWorld(t, func(t *testing.T, w world) {
-		get := adapter.PowerWeChat[hashMap](w.src)
-		w.SetSecret(appID, "another")
-		assert.EqualError(t, powerWeChatCall(get), "errcode 41001")
-		w.SetSecret(appID, secret)
-		age()
-		assert.NoError(t, powerWeChatCall(get), "the failure is not kept")
+		assert.Equal(t, 1+revoked, w.Stats().Fetches().Total(), "fetches")
+		assert.GreaterOrEqual(t, w.Stats().Calls()[40001], revoked*8, "rejected, and recovered")
 	})
 }

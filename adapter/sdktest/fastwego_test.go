@@ -26,7 +26,7 @@ func fastwegoSend(account *offiaccount.OffiAccount) error {
 	return err
 }
 
-// The SDK reports the refusal by itself.
+// The SDK reports the rejection by itself.
 func TestFastwego(t *testing.T) {
 	inWorld(t, func(t *testing.T, w world) {
 		account := fastwegoAccount(w)
@@ -62,8 +62,8 @@ func TestFastwegoGetsTheSourcesError(t *testing.T) {
 	inWorld(t, func(t *testing.T, w world) {
 		w.SetSecret(appID, "another")
 		_, err := util.GetApiDomainIp(fastwegoAccount(w))
-		var refused *wxtoken.APIError
-		require.ErrorAs(t, err, &refused)
-		assert.Equal(t, 40125, refused.Code)
+		var denied *wxtoken.APIError
+		require.ErrorAs(t, err, &denied)
+		assert.Equal(t, 40125, denied.Code)
 	})
 }

@@ -71,19 +71,23 @@ func setDefaultTransport(t *testing.T, rt http.RoundTripper) {
 // kill revokes the token: the next call with it gets 40001.
 func (w world) kill(t *testing.T) {
 	t.Helper()
-	assert.True(t, w.Honoured(w.Latest(appID)), "the token before is still dead")
+	assert.True(t, w.Honoured(w.Latest(appID)), "the token before is still revoked")
 	w.Revoke(w.Latest(appID))
 }
 
-// age lets time go by until a refusal is believed: a Source doubts that a new
-// token is bad, the more so when those before it were refused.
+// age lets time go by until a rejection is believed: a Source doubts that a new
+// token is bad, the more so when those before it were rejected.
 func age() { time.Sleep(10 * time.Minute) }
 
-// saw checks how many tokens were fetched and how many business calls refused.
-func (w world) saw(t *testing.T, fetches, refused int) {
+// saw checks how many tokens were fetched and how many business calls rejected.
+func (w world) saw(t *testing.T, fetches, rejected int) {
 	t.Helper()
 	stats := w.Stats()
 	assert.Equal(t, fetches, stats.Fetches().Total(), "fetches")
 	calls := stats.Calls()
-	assert.Equal(t, refused, calls.Total()-calls[0], "refused business calls")
+	assert.Equal(t, rejected, calls.Total()-calls[0], "rejected business calls")
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

@@ -117,9 +117,9 @@ func TestSilenceperGetsTheSourcesError(t *testing.T) {
 	inWorld(t, func(t *testing.T, w world) {
 		w.SetSecret(appID, "another")
 		_, err := silenceperAccount(t, w, w.client).GetBasic().GetAPIDomainIP()
-		var refused *wxtoken.APIError
-		require.ErrorAs(t, err, &refused)
-		assert.Equal(t, 40125, refused.Code)
+		var denied *wxtoken.APIError
+		require.ErrorAs(t, err, &denied)
+		assert.Equal(t, 40125, denied.Code)
 		assert.NotContains(t, err.Error(), secret)
 	})
 }

@@ -13,7 +13,8 @@ import (
 )
 
 // Three SDKs, with 8 goroutines for each kind of call, live on one Source, while
-// the token dies with calls under way: no call fails, and a death costs one fetch.
+// the token is revoked with calls under way: no call fails, and each time costs
+// one fetch.
 func TestSDKsShareOneSource(t *testing.T) {
 	inWorld(t, func(t *testing.T, w world) {
 		w.Inject(wxtest.Latency(50 * time.Millisecond))
@@ -26,10 +27,10 @@ func TestSDKsShareOneSource(t *testing.T) {
 			"weapp":           func() error { return sendText(weapp) },
 			"fastwego":        func() error { _, err := util.GetApiDomainIp(fastwego); return err },
 		}
-		const deaths, goroutines, each = 5, 8, 4
+		const revoked, goroutines, each = 5, 8, 4
 		_, err := w.src.Token(t.Context())
 		assert.NoError(t, err)
-		for range deaths {
+		for range revoked {
 			age()
 			var wg sync.WaitGroup
 			for name, call := range calls {
@@ -45,11 +46,11 @@ func TestSDKsShareOneSource(t *testing.T) {
 			w.kill(t)
 			wg.Wait()
 		}
-		good, crowd := deaths*goroutines*each*len(calls), goroutines*len(calls)
+		good, crowd := revoked*goroutines*each*len(calls), goroutines*len(calls)
 		tally := w.Stats().Calls()
-		assert.Equal(t, 1+deaths, w.Stats().Fetches().Total(), "fetches")
+		assert.Equal(t, 1+revoked, w.Stats().Fetches().Total(), "fetches")
 		assert.Equal(t, good, tally[0], "good calls")
-		assert.GreaterOrEqual(t, tally[40001], deaths*crowd, "refused, and healed")
+		assert.GreaterOrEqual(t, tally[40001], revoked*crowd, "rejected, and recovered")
 		t.Logf("business calls by errcode: %v", tally)
 	})
 }

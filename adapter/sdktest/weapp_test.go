@@ -66,7 +66,7 @@ func TestWeapp(t *testing.T) {
 			w.kill(t)
 			require.NoError(t, call())
 			w.saw(t, 2+i, 1+i)
-			time.Sleep(2 * time.Second) // until the SDK lets go of the token that died
+			time.Sleep(2 * time.Second) // until the SDK lets go of the revoked token
 		}
 
 		answer, _, err := client.GetTempMedia(media) // by way of http.DefaultClient
@@ -107,6 +107,6 @@ func TestWeappFollowsTheSource(t *testing.T) {
 		stats := w.Stats()
 		assert.LessOrEqual(t, stats.Fetches().Total(), 13)
 		assert.Equal(t, 24*60, stats.Calls()[0])
-		assert.Equal(t, 24*60, stats.Calls().Total(), "none refused")
+		assert.Equal(t, 24*60, stats.Calls().Total(), "none rejected")
 	})
 }

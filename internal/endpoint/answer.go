@@ -18,17 +18,36 @@ const (
 	maxLifetime = 30 * 24 * time.Hour // the platform says at most 2 h
 )
 
-// judge gives the token in the field of a response, and its lifetime; a *Refusal
-// if the body has an errcode, whatever the status; else what is wrong, with the
+// OtherCode is the Code of a Refusal whose code does not fit into one; its
+// Message then begins with the code.
+const OtherCode = -2
+
+// An Answer names the parts of the JSON object that an endpoint answers with.
+// Names are dotted: "data.access_token".
+type Answer struct {
+	Token     string
+	ExpiresIn string // a whole number of seconds
+	Code      string // a number or string that is neither 0 nor "" is a refusal; "": there is no code
+	OK        string // if set, this code alone is a success, or none
+	Message   string
+}
+
+// weChat is how WeChat answers, WeCom and QQ as well.
+func weChat(token string) Answer {
+	return Answer{Token: token, ExpiresIn: "expires_in", Code: "errcode", Message: "errmsg"}
+}
+
+// judge returns the token of a response, and its lifetime; a *Refusal if the body
+// has a code that says so, whatever the status; else what is wrong, with the
 // first characters of the body that cannot be a secret.
-func judge(resp *http.Response, body []byte, field string, hide func(string) string) (string, time.Duration, error) {
-	token, lifetime, err := decode(body, field)
+func judge(resp *http.Response, body []byte, a Answer, hide func(string) string) (string, time.Duration, error) {
+	token, lifetime, err := a.decode(body)
 	var refused *Refusal
 	switch {
 	case len(body) > maxAnswer:
 		err = fmt.Errorf("an answer of over %d bytes", maxAnswer)
 	case errors.As(err, &refused):
-		words := strings.FieldsFunc(hide(refused.Message), unicode.IsControl)
+		words := strings.FieldsFunc(hide(refused.Message), invisible)
 		refused.Message = fmt.Sprintf("%.512s", strings.Join(words, " "))
 		return "", 0, refused
 	case resp.StatusCode/100 == 3:
@@ -48,40 +67,91 @@ func judge(resp *http.Response, body []byte, field string, hide func(string) str
 	return "", 0, fmt.Errorf("HTTP %d: %w; the answer begins with %.120q", resp.StatusCode, err, hideRuns(hide(text), 16))
 }
 
-// decode reads {"access_token":"...","expires_in":7200} or
+// invisible finds what could break a line of a log, or turn its text around.
+func invisible(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
+
+// decode reads an answer such as {"access_token":"...","expires_in":7200} or
 // {"errcode":40013,"errmsg":"..."}. It insists on one whole JSON object, and
-// lets a byte order mark and numbers in quotes pass. With an error it gives the
+// accepts a byte order mark and numbers in quotes. With an error it returns the
 // token as it stands in body, for that to be hidden.
-func decode(body []byte, field string) (token string, lifetime time.Duration, err error) {
+func (a Answer) decode(body []byte) (token string, lifetime time.Duration, err error) {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(bytes.TrimPrefix(body, []byte("\ufeff")), &object); err != nil {
 		return "", 0, fmt.Errorf("not a JSON object: %w", err)
 	}
-	code, badCode := wholeNumber(object["errcode"])
-	if badCode == nil && code != 0 {
-		refused := &Refusal{Code: int(code)}
-		_ = json.Unmarshal(object["errmsg"], &refused.Message) // what is not a string is no message
+	raw := find(object, a.Token)
+	_ = json.Unmarshal(raw, &token) // what is not a string is no token
+	refused, badCode := a.refusal(find(object, a.Code), find(object, a.Message))
+	if refused != nil {
+		if token != "" {
+			refused.Message = strings.ReplaceAll(refused.Message, token, "***")
+		}
 		return "", 0, refused
 	}
-	_ = json.Unmarshal(object[field], &token)
-	seconds, badSeconds := wholeNumber(object["expires_in"])
+	seconds, badSeconds := wholeNumber(find(object, a.ExpiresIn))
 	lifetime = time.Duration(seconds) * time.Second
 	switch {
 	case badCode != nil:
-		err = errors.New("errcode is not a whole number")
+		err = badCode
+	case a.Token == "":
+		return "", 0, nil
 	case token == "":
-		err = fmt.Errorf("%s is missing, empty or not a string", field)
+		err = fmt.Errorf("%s is missing, empty or not a string", a.Token)
 	case len(token) > maxToken || !Printable(token):
-		err = fmt.Errorf("%s is over %d bytes, or holds a space, a control byte or a byte that is not ASCII", field, maxToken)
+		err = fmt.Errorf("%s is over %d bytes, or holds a space, a control byte or a byte that is not ASCII", a.Token, maxToken)
 	case badSeconds != nil || lifetime <= 0 || lifetime > maxLifetime:
-		err = fmt.Errorf("expires_in is not a whole number of seconds from 1 to %d", maxLifetime/time.Second)
+		err = fmt.Errorf("%s is not a whole number of seconds from 1 to %d", a.ExpiresIn, maxLifetime/time.Second)
 	default:
 		return token, lifetime, nil
 	}
 	if token != "" {
-		token = string(object[field])
+		token = string(raw)
 	}
 	return token, 0, err
+}
+
+// refusal returns nil if code means success, and an error if it is no code.
+func (a Answer) refusal(code, message json.RawMessage) (*Refusal, error) {
+	var text string
+	switch {
+	case len(code) == 0 || string(code) == "null":
+		return nil, nil
+	case json.Unmarshal(code, &text) == nil:
+	case strings.ContainsRune("-0123456789", rune(code[0])):
+		text = string(code)
+	default:
+		return nil, fmt.Errorf("%s is not a number or a string", a.Code)
+	}
+	n, notWhole := wholeNumber(code)
+	ok := text == a.OK
+	if want, bad := wholeNumber(json.RawMessage(a.OK)); bad == nil { // 0 if there is no OK
+		ok = ok || notWhole == nil && n == want
+	}
+	if ok {
+		return nil, nil
+	}
+	refused := &Refusal{Code: int(n)}
+	_ = json.Unmarshal(message, &refused.Message) // what is not a string is no message
+	if notWhole != nil || n == 0 {
+		refused.Code = OtherCode
+		refused.Message = strings.TrimSuffix(text+": "+refused.Message, ": ")
+	}
+	return refused, nil
+}
+
+// find returns what stands at a dotted path, or nil.
+func find(object map[string]json.RawMessage, path string) json.RawMessage {
+	name, rest, deeper := strings.Cut(path, ".")
+	var inner map[string]json.RawMessage
+	switch {
+	case path == "":
+		return nil
+	case !deeper:
+		return object[name]
+	case json.Unmarshal(object[name], &inner) != nil:
+		return nil
+	}
+	return find(inner, rest)
 }
 
 // wholeNumber reads 7200, 7200.0 or "7200"; what is missing or null is 0.

@@ -46,8 +46,8 @@ func TestBadAnswers(t *testing.T) {
 		"no fields":             {fetchtest.Answer(200, "{}"), "access_token is missing"},
 		"errcode 0 alone":       {fetchtest.Answer(200, `{"errcode":0,"errmsg":"ok"}`), "access_token is missing"},
 		"unreadable errcode":    {fetchtest.Answer(200, `{"errcode":{}}`), "errcode is not"},
-		"fractional errcode":    {fetchtest.Answer(200, `{"errcode":1.5}`), "errcode is not"},
-		"huge errcode":          {fetchtest.Answer(200, `{"errcode":1e12}`), "errcode is not"},
+		"errcode true":          {fetchtest.Answer(200, `{"errcode":true}`), "errcode is not a number or a string"},
+		"errcode a list":        {fetchtest.Answer(200, `{"errcode":[40013]}`), "errcode is not"},
 		"token empty":           {fetchtest.Answer(200, `{"access_token":"","expires_in":7200}`), `{\"access_token\":\"\",`},
 		"token not a string":    {fetchtest.Answer(200, `{"access_token":1,"expires_in":7200}`), "access_token is missing"},
 		"token with a space":    {fetchtest.Answer(200, `{"access_token":"`+fetchtest.Token+` x","expires_in":7200}`), "access_token is over 4096 bytes, or holds a space"},
@@ -110,7 +110,7 @@ func TestGoodAnswers(t *testing.T) {
 		"quoted errcode":  {`{"errcode":"0","access_token":"` + fetchtest.Token + `","expires_in":1}`, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			value, lifetime, err := decode([]byte(test.body), "access_token")
+			value, lifetime, err := weChat("access_token").decode([]byte(test.body))
 			require.NoError(t, err)
 			assert.Equal(t, fetchtest.Token, value)
 			assert.Equal(t, test.want, lifetime)
@@ -133,6 +133,15 @@ func TestRefusals(t *testing.T) {
 		"control bytes":   {200, `{"errcode":40125,"errmsg":"bad\r\n\u001b[31m level=ERROR"}`, Refusal{40125, "bad [31m level=ERROR"}},
 		"long":            {200, `{"errcode":40125,"errmsg":"` + strings.Repeat("字", 1000) + `"}`, Refusal{40125, strings.Repeat("字", 512)}},
 		"with a token":    {200, `{"errcode":40125,"access_token":"` + fetchtest.Token + `","expires_in":7200}`, Refusal{40125, ""}},
+		"fraction":        {200, `{"errcode":1.5,"errmsg":"x"}`, Refusal{OtherCode, "1.5: x"}},
+		"huge":            {200, `{"errcode":1e12}`, Refusal{OtherCode, "1e12"}},
+		"negative":        {200, `{"errcode":-1001}`, Refusal{-1001, ""}},
+		"a word":          {400, `{"errcode":"invalidClient","errmsg":"no"}`, Refusal{OtherCode, "invalidClient: no"}},
+		"a space":         {200, `{"errcode":" "}`, Refusal{OtherCode, " "}},
+		"separators":      {200, `{"errcode":40125,"errmsg":"a\u2028b\u202ec\u200bd"}`, Refusal{40125, "a b c d"}},
+		"token in errmsg": {200, `{"errcode":40125,"errmsg":"not ` + fetchtest.Token + `","access_token":"` + fetchtest.Token + `"}`, Refusal{40125, "not ***"}},
+		"secret, JSON":    {200, `{"errcode":40125,"errmsg":"bad MarkedSecret/with+odd\\u0026signs%\\\"0123456789!"}`, Refusal{40125, "bad ***!"}},
+		"secret, HTML":    {200, `{"errcode":40125,"errmsg":"bad MarkedSecret/with+odd&amp;signs%&#34;0123456789!"}`, Refusal{40125, "bad ***!"}},
 		"errmsg a number": {200, `{"errcode":40125,"errmsg":7}`, Refusal{40125, ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -147,6 +156,84 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// Answers that look like those of other platforms.
+func TestDescribedAnswers(t *testing.T) {
+	nested := Answer{Token: "data.access_token", ExpiresIn: "data.expires_in", Code: "data.error_code", Message: "data.description"}
+	one := Answer{Token: "token", ExpiresIn: "life", Code: "result", OK: "1", Message: "error.text"}
+	word := Answer{Token: "token", ExpiresIn: "life", Code: "status", OK: "success", Message: "message"}
+	none := Answer{Token: "accessToken", ExpiresIn: "expireIn"}
+	const good = `"token":"` + fetchtest.Token + `","life":"300"`
+	for name, test := range map[string]struct {
+		answer Answer
+		body   string
+		want   string // "issued", part of an error, or of a refusal
+	}{
+		"nested":               {nested, `{"data":{"access_token":"` + fetchtest.Token + `","expires_in":300,"error_code":0,"description":""},"message":"success"}`, "issued"},
+		"nested refusal":       {nested, `{"data":{"error_code":10020,"description":"too many"},"message":"error"}`, "errcode 10020: too many"},
+		"nested, quoted code":  {nested, `{"data":{"error_code":"2190008","description":"x"}}`, "errcode 2190008: x"},
+		"nested, no data":      {nested, `{"access_token":"` + fetchtest.Token + `"}`, "data.access_token is missing"},
+		"nested, data a list":  {nested, `{"data":[{"access_token":"x"}]}`, "data.access_token is missing"},
+		"nested, data a text":  {nested, `{"data":"access_token"}`, "data.access_token is missing"},
+		"nested, no life":      {nested, `{"data":{"access_token":"` + fetchtest.Token + `"}}`, "data.expires_in is not a whole number"},
+		"one":                  {one, `{"result":1,` + good + `}`, "issued"},
+		"one, quoted":          {one, `{"result":"1",` + good + `}`, "issued"},
+		"one, as 1.0":          {one, `{"result":1.0,` + good + `}`, "issued"},
+		"one, missing":         {one, `{` + good + `}`, "issued"},
+		"one, null":            {one, `{"result":null,` + good + `}`, "issued"},
+		"one, but 0":           {one, `{"result":0,"error":{"text":"no"},` + good + `}`, "errcode -2: 0: no"},
+		"one, but empty":       {one, `{"result":"",` + good + `}`, "errcode -2: "},
+		"one, but 100200100":   {one, `{"result":100200100,"error":{"text":"bad app"}}`, "errcode 100200100: bad app"},
+		"word":                 {word, `{"status":"success",` + good + `}`, "issued"},
+		"word, other":          {word, `{"status":"invalidClient","message":"who?"}`, "errcode -2: invalidClient: who?"},
+		"word, other case":     {word, `{"status":"Success",` + good + `}`, "errcode -2: Success"},
+		"word, but 0":          {word, `{"status":0,` + good + `}`, "errcode -2: 0"},
+		"word, but \"0\"":      {word, `{"status":"0",` + good + `}`, "errcode -2: 0"},
+		"word, a list":         {word, `{"status":[],` + good + `}`, "status is not a number or a string"},
+		"none":                 {none, `{"accessToken":"` + fetchtest.Token + `","expireIn":300}`, "issued"},
+		"none, an empty name":  {none, `{"":7,"accessToken":"` + fetchtest.Token + `","expireIn":300}`, "issued"},
+		"none, errcode":        {none, `{"errcode":40013}`, "accessToken is missing"},
+		"OK 0":                 {Answer{Token: "token", ExpiresIn: "life", Code: "code", OK: "0"}, `{"code":"0",` + good + `}`, "issued"},
+		"OK 0, a number":       {Answer{Token: "token", ExpiresIn: "life", Code: "code", OK: "0"}, `{"code":0,` + good + `}`, "issued"},
+		"a number as a string": {Answer{Token: "token", ExpiresIn: "life", Code: "code"}, `{"code":"0",` + good + `}`, "issued"},
+		"an empty code":        {Answer{Token: "token", ExpiresIn: "life", Code: "code"}, `{"code":"",` + good + `}`, "issued"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			value, lifetime, err := judge(respond(200, ""), []byte(test.body), test.answer, Mask(fetchtest.Secret))
+			if test.want == "issued" {
+				require.NoError(t, err)
+				assert.Equal(t, fetchtest.Token, value)
+				assert.Equal(t, 5*time.Minute, lifetime)
+				return
+			}
+			require.ErrorContains(t, err, test.want)
+			assert.Empty(t, value)
+			fetchtest.NoLeak(t, err)
+		})
+	}
+}
+
+func FuzzDescribedAnswer(f *testing.F) {
+	f.Add([]byte(`{"data":{"access_token":"x","expires_in":300,"error_code":0}}`), "data.access_token", "data.expires_in", "data.error_code", "", "data.description")
+	f.Add([]byte(`{"result":1,"t":"x","e":"7"}`), "t", "e", "result", "1", "m")
+	f.Add([]byte(`{"a":{"":{"b":0}}}`), "a..b", ".", "..", "ok", "")
+	f.Fuzz(func(t *testing.T, body []byte, token, expires, code, ok, message string) {
+		value, lifetime, err := judge(respond(200, ""), body, Answer{token, expires, code, ok, message}, Mask())
+		var refused *Refusal
+		switch {
+		case err == nil:
+			require.True(t, value != "" && Printable(value) && len(value) <= maxToken)
+			require.True(t, 0 < lifetime && lifetime <= maxLifetime)
+		case errors.As(err, &refused):
+			require.NotZero(t, refused.Code)
+			require.LessOrEqual(t, utf8.RuneCountInString(refused.Message), 512)
+			require.False(t, strings.ContainsFunc(refused.Message, invisible))
+			fallthrough
+		default:
+			require.Empty(t, value)
+		}
+	})
+}
+
 func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(fetchtest.Good))
 	f.Add([]byte("\ufeff" + fetchtest.Good))
@@ -157,7 +244,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte("null"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		judge := func(body []byte) (string, time.Duration, error) {
-			return judge(respond(200, ""), body, "access_token", Mask(fetchtest.Secret))
+			return judge(respond(200, ""), body, weChat("access_token"), Mask(fetchtest.Secret))
 		}
 		value, lifetime, err := judge(body)
 		if err == nil {

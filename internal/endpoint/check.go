@@ -6,16 +6,22 @@ import (
 	"strings"
 )
 
-// CheckCredential looks for spaces and the like, which come from files and
-// environment variables; the platform would only say "invalid".
+// CheckCredential checks both parts of a credential.
 func CheckCredential(idName, id, secret string) error {
-	for _, c := range []struct{ name, value string }{{idName, id}, {"secret", secret}} {
-		if c.value == "" {
-			return fmt.Errorf("wxtoken: %s is empty; nothing was sent", c.name)
-		}
-		if !Printable(c.value) {
-			return fmt.Errorf("wxtoken: %s holds a space, a control byte or a byte that is not ASCII; nothing was sent", c.name)
-		}
+	if err := CheckValue(idName, id); err != nil {
+		return err
+	}
+	return CheckValue("secret", secret)
+}
+
+// CheckValue looks for spaces and the like, which come from files and environment
+// variables; the platform would only say "invalid". The error shows the name alone.
+func CheckValue(name, value string) error {
+	if value == "" {
+		return fmt.Errorf("wxtoken: %s is empty; nothing was sent", name)
+	}
+	if !Printable(value) {
+		return fmt.Errorf("wxtoken: %s holds a space, a control byte or a byte that is not ASCII; nothing was sent", name)
 	}
 	return nil
 }

@@ -10,10 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -29,13 +31,24 @@ const (
 // An Endpoint is where tokens of one kind are asked for. It is safe for
 // concurrent use while its fields stay as they are.
 type Endpoint struct {
-	Path       string                                    // with a leading slash
-	Field      string                                    // of the answer, with the token
+	Path       string                                    // with a leading slash, escaped
+	Query      string                                    // raw, of every request; may hold a secret
+	Field      string                                    // of WeChat's answer, with the token; unless there is an Answer
+	Answer     Answer                                    // what else than WeChat's answer to expect
 	Post       bool                                      // sends Params as a JSON body, not as the query
+	Form       bool                                      // with Post: as a form
 	Repeatable bool                                      // a second request does no harm
 	Params     func(credential string) map[string]string // of a request
+	AllSecret  bool                                      // no parameter may show in an error, not the credential alone
 	Hosts      []string                                  // base URLs, in the order in which they are tried
 	Client     *http.Client                              // its Transport and Timeout are used; nil: http.DefaultTransport
+
+	// The rest is for requests that bring more than a credential, or fetch no
+	// token: without a Field, a good answer is any that has no errcode.
+	Body    any                                           // of a Post, in place of Params
+	Secrets []string                                      // more that no error may show
+	Once    bool                                          // sent once, even if the platform is busy
+	Read    func(object map[string]json.RawMessage) error // judges a good answer further, once for each
 }
 
 // A Refusal is the platform's no: errcode and errmsg as it sent them, with the
@@ -72,7 +85,7 @@ func (e *Endpoint) Fetch(ctx context.Context, credential string) (value string, 
 		case err == nil:
 			return value, expiresAt, nil
 		case errors.As(err, &refused):
-			again = errcode.Busy(refused.Code)
+			again = errcode.Busy(refused.Code) && !e.Once
 		case !errors.As(err, &unsent):
 			asked = true
 		case asked:
@@ -97,10 +110,10 @@ func (e *Endpoint) Fetch(ctx context.Context, credential string) (value string, 
 // an equal share of the time left to connect; one share is kept for the answer.
 func (e *Endpoint) askHosts(ctx context.Context, credential string) (string, time.Time, error) {
 	end, _ := ctx.Deadline()
-	failure := fmt.Errorf("wxtoken: %s: no connection and nothing sent; check DNS, proxy and firewall", e.Path)
+	var failures []failure
+	var ended error
 	for i, host := range e.Hosts {
-		if ctx.Err() != nil {
-			failure = fmt.Errorf("%w; %w", failure, ctx.Err())
+		if ended = ctx.Err(); ended != nil {
 			break
 		}
 		value, expiresAt, err := e.ask(ctx, host, credential, time.Until(end)/time.Duration(len(e.Hosts)-i+1))
@@ -108,9 +121,9 @@ func (e *Endpoint) askHosts(ctx context.Context, credential string) (string, tim
 		if !errors.As(err, &unsent) {
 			return value, expiresAt, err
 		}
-		failure = fmt.Errorf("%w; %w", failure, unsent.Err)
+		failures = append(failures, failure{hostOf(host), unsent.Err})
 	}
-	return "", time.Time{}, &Unsent{failure}
+	return "", time.Time{}, &Unsent{unreached(e.Path, failures, ended)}
 }
 
 // ask sends one request to host, if it gets a connection within wait.
@@ -142,7 +155,7 @@ func (e *Endpoint) ask(ctx context.Context, host, credential string, wait time.D
 
 	start := time.Now().Round(0) // wall clock only: other machines will read it
 	resp, body, err := e.exchange(req)
-	hide := Mask(credential)
+	hide := Mask(append(e.secrets(credential), e.Secrets...)...)
 	if err != nil {
 		unsent := wanted.Load() && !got.Load()
 		err = HideError(err, hide, !unsent)
@@ -150,11 +163,21 @@ func (e *Endpoint) ask(ctx context.Context, host, credential string, wait time.D
 			err = fmt.Errorf("%w: %w", end, err)
 		}
 		if unsent {
-			return "", time.Time{}, &Unsent{fmt.Errorf("%s: %w", req.URL.Host, err)}
+			return "", time.Time{}, &Unsent{err}
 		}
 		return "", time.Time{}, fmt.Errorf("wxtoken: %s at %s: no answer, yet a token may have been issued: %w", e.Path, req.URL.Host, err)
 	}
-	value, lifetime, err := judge(resp, body, e.Field, hide)
+	answer := e.Answer
+	if answer == (Answer{}) {
+		answer = weChat(e.Field)
+	}
+	value, lifetime, err := judge(resp, body, answer, hide)
+	if err == nil && e.Read != nil {
+		var object map[string]json.RawMessage
+		if err = json.Unmarshal(bytes.TrimPrefix(body, []byte("\ufeff")), &object); err == nil {
+			err = e.Read(object)
+		}
+	}
 	var refused *Refusal
 	switch {
 	case errors.As(err, &refused):
@@ -165,26 +188,49 @@ func (e *Endpoint) ask(ctx context.Context, host, credential string, wait time.D
 	return value, start.Add(lifetime), nil
 }
 
-// request puts the parameters into the query, or into a JSON body.
-func (e *Endpoint) request(ctx context.Context, host, credential string) (*http.Request, error) {
-	params, target := e.Params(credential), strings.TrimRight(host, "/")+e.Path
-	if e.Post {
-		body, _ := json.Marshal(params) // of strings: cannot fail
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
-		if err == nil {
-			req.Header.Set("Content-Type", "application/json")
+// secrets returns what no error may show.
+func (e *Endpoint) secrets(credential string) []string {
+	secrets := []string{credential}
+	if e.AllSecret {
+		secrets = slices.AppendSeq(secrets, maps.Values(e.Params(credential)))
+		query, _ := url.ParseQuery(e.Query)
+		for _, values := range query {
+			secrets = append(secrets, values...)
 		}
-		return req, err
 	}
-	query := url.Values{}
-	for name, value := range params {
-		query.Set(name, value)
+	return secrets
+}
+
+// request puts the parameters into the query, or into the body.
+func (e *Endpoint) request(ctx context.Context, host, credential string) (*http.Request, error) {
+	content := e.Body
+	values := url.Values{}
+	if content == nil {
+		params := e.Params(credential)
+		for name, value := range params {
+			values.Set(name, value)
+		}
+		content = params
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
-	if err == nil {
-		req.URL.RawQuery = query.Encode()
+	method, query, contentType, body := http.MethodGet, e.Query, "", io.Reader(nil)
+	switch {
+	case !e.Post:
+		query = strings.Trim(query+"&"+values.Encode(), "&")
+	case e.Form:
+		method, contentType, body = http.MethodPost, "application/x-www-form-urlencoded", strings.NewReader(values.Encode())
+	default:
+		object, _ := json.Marshal(content) // of strings and numbers: cannot fail
+		method, contentType, body = http.MethodPost, "application/json", bytes.NewReader(object)
 	}
-	return req, err
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(host, "/")+e.Path, body)
+	if err != nil {
+		return nil, err
+	}
+	req.URL.RawQuery = query
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	return req, nil
 }
 
 // exchange sends req once. It does without an http.Client, which would follow
@@ -192,7 +238,7 @@ func (e *Endpoint) request(ctx context.Context, host, credential string) (*http.
 //
 // http.Transport sends a GET again that dies on a reused connection, and so could
 // have two tokens issued. Hence each request has a new connection or, through a
-// RoundTripper of another kind, an empty body that cannot be rewound.
+// RoundTripper of another kind, a body that cannot be rewound, even if it is empty.
 func (e *Endpoint) exchange(req *http.Request) (*http.Response, []byte, error) {
 	rt := http.DefaultTransport
 	if e.Client != nil && e.Client.Transport != nil {
@@ -204,7 +250,10 @@ func (e *Endpoint) exchange(req *http.Request) (*http.Response, []byte, error) {
 		defer t.CloseIdleConnections() // ends a dial that nobody waits for
 		rt = t
 	} else if !e.Repeatable {
-		req.Body = io.NopCloser(strings.NewReader(""))
+		req.GetBody = nil
+		if req.Body == nil {
+			req.Body = io.NopCloser(strings.NewReader(""))
+		}
 	}
 	resp, err := rt.RoundTrip(req)
 	if err != nil {

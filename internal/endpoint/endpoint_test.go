@@ -3,6 +3,7 @@ package endpoint
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -74,6 +75,68 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 
 func respond(status int, body string) *http.Response {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
+}
+
+// What is sent, through http.Transport and through a RoundTripper of another kind,
+// which could send again what it can rewind.
+func TestRequests(t *testing.T) {
+	const object = `{"appid":"wx1","secret":"MarkedSecret/with+odd\u0026signs%\"0123456789"}`
+	form := url.Values{"appid": {"wx1"}, "secret": {fetchtest.Secret}}.Encode()
+	for name, test := range map[string]struct {
+		endpoint            Endpoint
+		method, uri         string
+		contentType, body   string
+		rewindableElsewhere bool
+	}{
+		"GET":                 {Endpoint{Path: "/t"}, "GET", "/t?" + form, "", "", false},
+		"GET, repeatable":     {Endpoint{Path: "/t", Repeatable: true}, "GET", "/t?" + form, "", "", false},
+		"GET, with a query":   {Endpoint{Path: "/t/", Query: "v=2&&w"}, "GET", "/t/?v=2&&w&" + form, "", "", false},
+		"JSON":                {Endpoint{Path: "/t/", Post: true}, "POST", "/t/", "application/json", object, false},
+		"JSON, repeatable":    {Endpoint{Path: "/a%2Fb", Post: true, Repeatable: true}, "POST", "/a%2Fb", "application/json", object, true},
+		"form":                {Endpoint{Path: "/t", Post: true, Form: true}, "POST", "/t", "application/x-www-form-urlencoded", form, false},
+		"form, with a query":  {Endpoint{Path: "/t", Post: true, Form: true, Query: "v=2"}, "POST", "/t?v=2", "application/x-www-form-urlencoded", form, false},
+		"form and repeatable": {Endpoint{Path: "/t", Post: true, Form: true, Repeatable: true}, "POST", "/t", "application/x-www-form-urlencoded", form, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base, requests := fetchtest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
+				body, err := io.ReadAll(r.Body)
+				assert.NoError(t, err)
+				assert.Equal(t, test.body, string(body))
+				assert.Equal(t, test.method, r.Method)
+				assert.Equal(t, test.uri, r.RequestURI)
+				assert.Equal(t, test.contentType, r.Header.Get("Content-Type"))
+				assert.Equal(t, int64(len(test.body)), r.ContentLength)
+				fetchtest.Answer(200, fetchtest.Good)(w, r)
+			})
+			other := roundTripper(func(r *http.Request) (*http.Response, error) {
+				assert.Equal(t, test.rewindableElsewhere, r.GetBody != nil)
+				return http.DefaultTransport.RoundTrip(r)
+			})
+			for _, rt := range []http.RoundTripper{http.DefaultTransport, other} {
+				e := test.endpoint
+				e.Field, e.Params, e.Hosts, e.Client = "access_token", plain(nil).Params, []string{base}, &http.Client{Transport: rt}
+				_, err := fetch(t.Context(), &e)
+				assert.NoError(t, err)
+			}
+			assert.EqualValues(t, 2, requests.Load())
+		})
+	}
+}
+
+// Where any parameter may be the secret, none may show, nor what the URL holds.
+func TestAllSecret(t *testing.T) {
+	base, _ := fetchtest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "cannot read %s %s", r.RequestURI, body)
+	})
+	params := func(string) map[string]string { return map[string]string{"id": "an-id", "key": fetchtest.Secret} }
+	for _, e := range []Endpoint{{}, {Post: true}, {Post: true, Form: true}} {
+		e.Path, e.Query, e.Field, e.Params, e.AllSecret, e.Hosts = "/t", "k=query+key", "access_token", params, true, []string{base}
+		_, err := fetch(t.Context(), &e)
+		require.ErrorContains(t, err, "cannot read /t?k=***")
+		assert.NotContains(t, err.Error(), "an-id")
+		fetchtest.NoLeak(t, err)
+	}
 }
 
 func TestFetchTriesAgain(t *testing.T) {

@@ -1,20 +1,35 @@
 package endpoint
 
 import (
+	"encoding/json"
 	"errors"
+	"html"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// Mask gives a function that puts *** for secret, plain, URL-escaped or quoted.
-func Mask(secret string) func(string) string {
-	if secret == "" {
-		return func(s string) string { return s }
+// Mask returns a function that puts *** for each of the secrets, as it is or as
+// it looks in a URL, in JSON, in HTML or quoted.
+func Mask(secrets ...string) func(string) string {
+	var forms []string
+	for _, secret := range secrets {
+		if secret == "" {
+			continue
+		}
+		quoted := strconv.Quote(secret)
+		inJSON, _ := json.Marshal(secret) // of a string: cannot fail
+		forms = append(forms, secret, url.QueryEscape(secret), url.PathEscape(secret), html.EscapeString(secret),
+			quoted[1:len(quoted)-1], string(inJSON[1:len(inJSON)-1]))
 	}
-	quoted := strconv.Quote(secret)
-	return strings.NewReplacer(secret, "***", url.QueryEscape(secret), "***",
-		url.PathEscape(secret), "***", quoted[1:len(quoted)-1], "***").Replace
+	// The longest first: a secret may begin with another one.
+	slices.SortStableFunc(forms, func(a, b string) int { return len(b) - len(a) })
+	var pairs []string
+	for _, form := range forms {
+		pairs = append(pairs, form, "***")
+	}
+	return strings.NewReplacer(pairs...).Replace
 }
 
 // hideRuns puts *** for each run of at least min characters that tokens are made of.
@@ -38,19 +53,28 @@ func hideRuns(s string, min int) string {
 	return b.String()
 }
 
-// HideError gives err without the URL that an *url.Error shows; and if secrets
+// HideError returns err without the URL that an *url.Error shows; and if secrets
 // still show, or with runs what may be a token, only its text without them.
 func HideError(err error, hide func(string) string, runs bool) error {
+	if runs { // a transport quotes from a broken answer
+		return hideError(err, func(s string) string { return hideRuns(hide(s), 32) })
+	}
+	return hideError(err, hide)
+}
+
+// HideUnknown is HideError for an error that may quote a secret which nobody
+// knows here: nothing shows that is long enough to be one.
+func HideUnknown(err error, hide func(string) string) error {
+	return hideError(err, func(s string) string { return hideRuns(hide(s), 16) })
+}
+
+func hideError(err error, hide func(string) string) error {
 	var withURL *url.Error
 	if errors.As(err, &withURL) && withURL.Err != nil {
 		err = withURL.Err
 	}
-	text := hide(err.Error())
-	if runs {
-		text = hideRuns(text, 32) // a transport quotes from a broken answer
+	if text := hide(err.Error()); text != err.Error() {
+		return errors.New(text)
 	}
-	if text == err.Error() {
-		return err
-	}
-	return errors.New(text)
+	return err
 }

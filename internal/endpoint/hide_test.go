@@ -77,3 +77,31 @@ func TestFetchThroughProxy(t *testing.T) {
 		})
 	}
 }
+
+func TestMask(t *testing.T) {
+	mask := Mask("", "se", fetchtest.Secret, "secret+2")
+	for text, want := range map[string]string{
+		"":                                  "",
+		"harmless":                          "harmless",
+		"1 " + fetchtest.Secret + " 2":      "1 *** 2",
+		url.QueryEscape(fetchtest.Secret):   "***",
+		url.PathEscape(fetchtest.Secret):    "***",
+		fmt.Sprintf("%q", fetchtest.Secret): `"***"`,
+		`"MarkedSecret/with+odd\u0026signs%\"0123456789"`:       `"***"`,
+		"MarkedSecret/with+odd&amp;signs%&#34;0123456789":       "***",
+		"secret+2 secret%2B2 secret se":                         "*** *** ***cret ***",
+		"MarkedSecret/with+odd&signs%\"0123456789" + "secret+2": "******",
+	} {
+		assert.Equal(t, want, mask(text))
+	}
+	assert.Equal(t, "as it is", Mask()("as it is"))
+}
+
+func TestHideUnknown(t *testing.T) {
+	mask := Mask("known")
+	cause := errors.New("permission denied")
+	wrapped := fmt.Errorf("vault: %w", cause)
+	assert.Same(t, wrapped, HideUnknown(wrapped, mask), "its cause is lost")
+	assert.EqualError(t, HideUnknown(errors.New("not known, not 0123456789abcdef"), mask), "not ***, not ***")
+	assert.EqualError(t, HideUnknown(&url.Error{Op: "Get", URL: "http://vault/?token=0123", Err: cause}, mask), "permission denied")
+}

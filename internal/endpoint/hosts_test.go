@@ -3,12 +3,18 @@ package endpoint
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -124,11 +130,76 @@ func TestFetchSlowHost(t *testing.T) {
 			_, err := fetch(t.Context(), plain(dialing(nil), "http://a", "http://b", "http://c", "http://d", "http://e"))
 			assert.Equal(t, "not sent", outcome(err), err)
 			assert.LessOrEqual(t, time.Since(start), 10*time.Second)
-			for _, host := range []string{"a", "b", "c", "d", "e"} {
-				assert.ErrorContains(t, err, "; "+host+": no connection within")
-			}
+			assert.ErrorContains(t, err, ": a, b, c, d, e: no connection within")
 		})
 	})
+}
+
+// What is wrong with all hosts is said once, with what to do about it; the cause
+// can still be asked for.
+func TestFetchSaysOnceWhatHostsHaveInCommon(t *testing.T) {
+	dial := func(fail func(addr string) error) *http.Transport {
+		return &http.Transport{DialContext: func(_ context.Context, _, addr string) (net.Conn, error) { return nil, fail(addr) }}
+	}
+	dialError := func(err error) func(string) error {
+		return func(addr string) error {
+			return &net.OpError{Op: "dial", Net: "tcp", Addr: &net.UnixAddr{Name: addr}, Err: err}
+		}
+	}
+	noRoots := func() *http.Transport {
+		return &http.Transport{TLSClientConfig: &tls.Config{RootCAs: x509.NewCertPool()}}
+	}
+	behindProxy := dial(dialError(syscall.ECONNREFUSED))
+	behindProxy.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy:3128"})
+	srv := httptest.NewUnstartedServer(nil)
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	defer srv.Close()
+	atHome := srv.Client().Transport.(*http.Transport)
+	later := atHome.Clone()
+	later.TLSClientConfig.Time = func() time.Time { return time.Now().AddDate(100, 0, 0) }
+	stranger := atHome.Clone()
+	stranger.TLSClientConfig.ServerName = "stranger.example"
+
+	for name, test := range map[string]struct {
+		rt    *http.Transport
+		hosts []string // nil: a, b and c
+		says  string
+		wraps any // a pointer for errors.As
+	}{
+		"unknown authority": {noRoots(), []string{srv.URL, srv.URL, srv.URL}, "x509: certificate signed by unknown authority; install ca-certificates", new(x509.UnknownAuthorityError)},
+		"one host":          {noRoots(), []string{srv.URL}, "x509: certificate signed by unknown authority; install ca-certificates", new(x509.UnknownAuthorityError)},
+		"no roots":          {dial(func(string) error { return x509.SystemRootsError{} }), nil, "install ca-certificates", new(x509.SystemRootsError)},
+		"expired":           {later, []string{srv.URL, srv.URL}, "check the clock", new(x509.CertificateInvalidError)},
+		"another host":      {stranger, []string{srv.URL, srv.URL}, "x509: certificate is for another host; check DNS", new(x509.HostnameError)},
+		"refused":           {dial(dialError(os.NewSyscallError("connect", syscall.ECONNREFUSED))), nil, "connection refused; check proxy and firewall", new(*net.OpError)},
+		"unreachable":       {dial(dialError(syscall.ENETUNREACH)), nil, "network is unreachable; check the network", new(*net.OpError)},
+		"no such host": {dial(func(addr string) error { return &net.DNSError{Err: "no such host", Name: addr, IsNotFound: true} }),
+			nil, "no such host; check DNS", new(*net.DNSError)},
+		"DNS is down": {dial(func(addr string) error { return &net.DNSError{Err: "i/o timeout", Name: addr, IsTimeout: true} }),
+			nil, "the DNS server gave no answer; check DNS", new(*net.DNSError)},
+		"proxy is down": {behindProxy, nil, "connection refused; check the proxy", new(*net.OpError)},
+		"anything else": {dial(func(string) error { return errors.New("out of file descriptors") }), nil, "out of file descriptors; check", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hosts := test.hosts
+			names := strings.ReplaceAll(strings.Join(hosts, ", "), "https://", "")
+			if hosts == nil {
+				hosts, names = []string{"http://a", "http://b", "http://c"}, "a, b, c"
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			_, _, err := plain(test.rt, hosts...).askHosts(ctx, fetchtest.Secret) // one try
+			assert.Equal(t, "not sent", outcome(err), err)
+			assert.ErrorContains(t, err, "wxtoken: /cgi-bin/token: no connection and nothing sent: "+names+": ")
+			assert.Equal(t, 1, strings.Count(err.Error(), test.says), err)
+			assert.Less(t, len(err.Error()), 350, err)
+			if test.wraps != nil {
+				assert.ErrorAs(t, err, test.wraps)
+			}
+			fetchtest.NoLeak(t, err)
+		})
+	}
 }
 
 // refusing returns a base URL on which nothing listens.

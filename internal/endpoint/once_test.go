@@ -17,56 +17,64 @@ import (
 
 // A keep-alive connection that dies under a GET makes http.Transport send it
 // again. The server here hangs up on the second request of a connection: each
-// token request must arrive once.
+// token request must arrive once, with its body.
 func TestFetchSendsOnce(t *testing.T) {
 	var used sync.Map // connections that had their first request, by client address
+	var body atomic.Value
 	base, requests := fetchtest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
+		sent, _ := io.ReadAll(r.Body)
+		body.Store(string(sent))
 		if _, again := used.LoadOrStore(r.RemoteAddr, true); again {
 			panic(http.ErrAbortHandler)
 		}
 		fetchtest.Answer(200, fetchtest.Good)(w, r)
 	})
-	for name, wrap := range map[string]func(http.RoundTripper) http.RoundTripper{
-		"http.Transport": func(rt http.RoundTripper) http.RoundTripper { return rt },
-		"a wrapper": func(rt http.RoundTripper) http.RoundTripper {
-			return roundTripper(func(r *http.Request) (*http.Response, error) { return rt.RoundTrip(r.Clone(r.Context())) })
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			pool := &http.Transport{}
-			defer pool.CloseIdleConnections()
-			client := &http.Client{Transport: wrap(pool)}
-			var reused bool
-			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
-				GotConn: func(info httptrace.GotConnInfo) { reused = reused || info.Reused },
-			})
-			get := func() {
-				req, err := http.NewRequestWithContext(ctx, http.MethodGet, base, nil)
-				require.NoError(t, err)
-				resp, err := client.Do(req)
-				require.NoError(t, err)
-				_, err = io.Copy(io.Discard, resp.Body) // to the end: the connection goes back to the pool
-				require.NoError(t, err)
-				require.NoError(t, resp.Body.Close())
-			}
-			get()
-			require.False(t, reused)
-			get()
-			require.True(t, reused)
-			require.EqualValues(t, 3, requests.Swap(0), "a plain client no longer sends twice: this test shows nothing")
+	for method, e := range map[string]*Endpoint{"GET": {}, "JSON": {Post: true}, "form": {Post: true, Form: true}} {
+		for name, wrap := range map[string]func(http.RoundTripper) http.RoundTripper{
+			"http.Transport": func(rt http.RoundTripper) http.RoundTripper { return rt },
+			"a wrapper": func(rt http.RoundTripper) http.RoundTripper {
+				return roundTripper(func(r *http.Request) (*http.Response, error) { return rt.RoundTrip(r.Clone(r.Context())) })
+			},
+		} {
+			t.Run(method+" through "+name, func(t *testing.T) {
+				pool := &http.Transport{}
+				defer pool.CloseIdleConnections()
+				client := &http.Client{Transport: wrap(pool)}
+				var reused bool
+				ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+					GotConn: func(info httptrace.GotConnInfo) { reused = reused || info.Reused },
+				})
+				get := func() {
+					req, err := http.NewRequestWithContext(ctx, http.MethodGet, base, nil)
+					require.NoError(t, err)
+					resp, err := client.Do(req)
+					require.NoError(t, err)
+					_, err = io.Copy(io.Discard, resp.Body) // to the end: the connection goes back to the pool
+					require.NoError(t, err)
+					require.NoError(t, resp.Body.Close())
+				}
+				get()
+				require.False(t, reused)
+				get()
+				require.True(t, reused)
+				require.EqualValues(t, 3, requests.Swap(0), "a plain client no longer sends twice: this test shows nothing")
 
-			reused = false
-			_, err := fetch(ctx, plain(client.Transport, base))
-			assert.EqualValues(t, 1, requests.Swap(0))
-			if name == "a wrapper" {
-				assert.True(t, reused)
-				assert.Equal(t, "unknown", outcome(err), err)
-			} else {
-				assert.False(t, reused)
-				assert.NoError(t, err)
-			}
-			fetchtest.NoLeak(t, err)
-		})
+				reused = false
+				once := plain(client.Transport, base)
+				once.Post, once.Form = e.Post, e.Form
+				_, err := fetch(ctx, once)
+				assert.EqualValues(t, 1, requests.Swap(0))
+				assert.Equal(t, e.Post, body.Load() != "")
+				if name == "a wrapper" {
+					assert.True(t, reused)
+					assert.Equal(t, "unknown", outcome(err), err)
+				} else {
+					assert.False(t, reused)
+					assert.NoError(t, err)
+				}
+				fetchtest.NoLeak(t, err)
+			})
+		}
 	}
 }
 

@@ -4,29 +4,137 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// Of gives the errcode of a response of any of the platform's APIs, or 0 if
-// its first 64 KiB have none, and leaves the body to be read as if it had not.
+const (
+	maxRead  = 64 << 10    // bytes in which an errcode is looked for, and that Complete reads
+	patience = time.Second // how long Of and Complete each wait for a body
+)
+
+// Of returns the errcode of a response of any of the platform's APIs, and leaves
+// the body to be read as if it had not looked. It returns 0 if the first 64 KiB
+// have no errcode, or if a second has not brought it: the caller then reads on
+// where the body is, at the speed at which it comes.
 func Of(resp *http.Response) int {
 	if resp == nil || resp.Body == nil || resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
 		return 0
 	}
-	type body struct {
-		io.Reader
-		io.Closer
-	}
-	var seen bytes.Buffer
-	code := findErrcode(io.TeeReader(io.LimitReader(resp.Body, 64<<10), &seen))
-	resp.Body = body{io.MultiReader(&seen, resp.Body), resp.Body}
-	return code
+	b := &body{later: &reader{body: resp.Body}}
+	resp.Body = b
+	defer b.later.giveUpAfter(patience)()
+	return findErrcode(io.TeeReader(io.LimitReader(b.later, maxRead), &b.seen))
 }
 
-// findErrcode gives the errcode at the top level of the JSON object in r, or 0
+// Complete reads the rest of a short body that Of has looked into, for at most a
+// second. A body that has stalled then ends where it does.
+func Complete(resp *http.Response) {
+	b, ok := resp.Body.(*body)
+	if !ok {
+		return
+	}
+	defer b.later.giveUpAfter(patience)()
+	if _, err := io.CopyN(&b.seen, b.later, maxRead); err == errStalled {
+		b.later.abandon()
+		resp.ContentLength = -1
+		resp.Header.Del("Content-Length")
+	}
+}
+
+// A body is what was read of a response's body so far, and then the rest.
+type body struct {
+	seen  bytes.Buffer
+	later *reader
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.seen.Len() > 0 {
+		return b.seen.Read(p)
+	}
+	return b.later.Read(p)
+}
+
+func (b *body) Close() error { return b.later.body.Close() }
+
+// errStalled is what a reader returns that has given up waiting.
+var errStalled = errors.New("nothing came in time")
+
+// A reader reads a body, and can give up waiting for it without losing what
+// comes later: a Read of the body that is under way then serves the next Read.
+type reader struct {
+	body    io.ReadCloser
+	limit   <-chan time.Time // nil: wait for as long as it takes
+	pending chan chunk       // what the Read under way will bring; nil: none is
+	chunk   chunk            // the last one, as far as it has not been read
+}
+
+// A chunk is what one Read of the body brought.
+type chunk struct {
+	data  []byte
+	err   error
+	fault any // of a Read that panicked
+}
+
+// giveUpAfter bounds all Reads together by d, until the function that it returns
+// is called.
+func (r *reader) giveUpAfter(d time.Duration) (done func()) {
+	timer := time.NewTimer(d)
+	r.limit = timer.C
+	return func() {
+		timer.Stop()
+		r.limit = nil
+	}
+}
+
+// abandon closes the body, and makes it end here.
+func (r *reader) abandon() {
+	_ = r.body.Close() // which ends the Read that is under way
+	r.body, r.pending, r.chunk = http.NoBody, nil, chunk{}
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	if len(r.chunk.data) == 0 && r.chunk.err == nil {
+		if r.limit == nil && r.pending == nil {
+			return r.body.Read(p)
+		}
+		if r.pending == nil {
+			r.pending = make(chan chunk, 1)
+			go readInto(r.pending, r.body)
+		}
+		select {
+		case r.chunk = <-r.pending:
+			r.pending = nil
+		case <-r.limit:
+			return 0, errStalled
+		}
+		if r.chunk.fault != nil {
+			panic(r.chunk.fault) // where the caller can recover from it
+		}
+	}
+	n := copy(p, r.chunk.data)
+	if r.chunk.data = r.chunk.data[n:]; len(r.chunk.data) > 0 {
+		return n, nil
+	}
+	return n, r.chunk.err
+}
+
+func readInto(to chan<- chunk, body io.Reader) {
+	c := chunk{err: errors.New("wxtoken: reading the response's body ended its goroutine")}
+	defer func() {
+		c.fault = recover()
+		to <- c
+	}()
+	data := make([]byte, 4<<10)
+	n, err := body.Read(data)
+	c.data, c.err = data[:n], err
+}
+
+// findErrcode returns the errcode at the top level of the JSON object in r, or 0
 // if there is none or it is no number. It reads no further than it must, and
 // copes with an object that is cut off.
 func findErrcode(r io.Reader) int {

@@ -1,12 +1,81 @@
-// Package errcode knows the platform's error codes, and finds them in responses.
+// Package errcode knows the platforms' error codes, and finds them in responses.
 package errcode
+
+// A Platform is one that wxtoken fetches tokens from. Its zero value is a
+// platform that is not known.
+type Platform string
+
+// The platforms whose APIs and error codes are known. Stable is WeChat asked by
+// cgi-bin/stable_token. ThirdParty is WeChat's platform for systems that act on
+// behalf of accounts (微信开放平台第三方平台).
+const (
+	WeChat     Platform = "wechat"
+	Stable     Platform = "stable"
+	WeCom      Platform = "wecom"
+	QQ         Platform = "qq"
+	ThirdParty Platform = "third-party"
+)
 
 // Busy reports whether code says that the platform is busy.
 func Busy(code int) bool { return code == -1 || code == -1000 }
 
-// Advice is what to do about the codes of the token endpoints, and about those
-// of other APIs that concern the token; "" for a code that is not known.
-func Advice(code int) string {
+// Advice is what to do about a code of p's token endpoints, or about one of its
+// other APIs that concerns a token; "" for a code that is not known. For a
+// platform that is not known it is what holds for all of them.
+func (p Platform) Advice(code int) string {
+	own := ""
+	switch p {
+	case WeChat, Stable:
+		own = weChat(p, code)
+	case WeCom:
+		own = weCom(code)
+	case ThirdParty:
+		own = thirdParty(code)
+	}
+	if own != "" {
+		return own
+	}
+	return common(code)
+}
+
+func weChat(p Platform, code int) string {
+	switch {
+	case code == 45009 && p == Stable:
+		return "the daily quota is spent: look for systems that ask for this app in a loop or with force_refresh"
+	case code == 45009:
+		return "the daily quota is spent: look for other systems that fetch for this app, or use NewStableFetcher"
+	}
+	return ""
+}
+
+func weCom(code int) string {
+	switch code {
+	case 40001, 40091:
+		return "check the secret: it must be the one of this app, and of this corporation"
+	case 40013:
+		return "check the corpID"
+	case 45009:
+		return "too many calls: look for code that asks again and again after an error; the limit lasts for up to an hour"
+	}
+	return ""
+}
+
+func thirdParty(code int) string {
+	switch code {
+	case 40013, 61011:
+		return "check the third-party platform's appID (component_appid)"
+	case 40125:
+		return "check the third-party platform's secret: it may have been reset"
+	case 40164, 61004:
+		return "add this machine's public IP address to the third-party platform's whitelist; edits take about 5 minutes"
+	case 45009:
+		return "the daily quota is spent: look for other systems that fetch for this third-party platform"
+	}
+	return ""
+}
+
+// common are the codes that mean the same wherever they are used.
+func common(code int) string {
 	switch code {
 	case -1, -1000:
 		return "the platform is busy: try again"
@@ -14,26 +83,50 @@ func Advice(code int) string {
 		return "at a token endpoint the secret is wrong; elsewhere the token is not the latest: does another system fetch for this app?"
 	case 40125:
 		return "check the secret: it may have been reset"
-	case 40002, 41002, 41004, 43002:
+	case 40002, 41002, 41004, 41018, 43002, 47001:
 		return "the request arrived changed: check WithBaseURL and any proxy"
 	case 40013:
 		return "check the appID"
 	case 40014, 42001:
 		return "fetch a new access token"
+	case 40082:
+		return "the token of the suite or provider is invalid, or the corporation has not installed the suite"
+	case 40083, 40084:
+		return "the permanent code is invalid: the corporation must authorize again"
+	case 40085:
+		return "the suite_ticket is invalid: use the newest that was pushed"
 	case 40164, 61004:
 		return "add this machine's public IP address to the app's whitelist; edits take about 5 minutes"
 	case 40243:
 		return "the secret is frozen: an administrator must thaw it, which takes 10 minutes"
 	case 41001:
 		return "the request had no access_token: put one in"
+	case 42006:
+		return "fetch a new component_access_token"
 	case 42007:
 		return "the user must authorize again; the app's token is not at fault"
+	case 42009:
+		return "fetch a new suite_access_token"
 	case 45009:
-		return "the daily quota is spent: look for other systems that fetch for this app, or use NewStableFetcher"
+		return "the quota is spent: look for other systems that fetch for this app"
 	case 45011:
 		return "too many calls this minute: wait for the next"
+	case 45033:
+		return "too many calls at the same time: send fewer in parallel"
 	case 50004, 50007:
 		return "the account is frozen or may not fetch tokens: see the platform's console"
+	case 60020:
+		return "this machine's IP address is not allowed: add its public address to the app's trusted IPs in the WeCom console"
+	case 61003:
+		return "the account has not authorized the third-party platform, or no longer does: it must authorize again"
+	case 61005, 61006:
+		return "the component_verify_ticket is not valid: check that the platform's pushes arrive, and use the newest"
+	case 61007:
+		return "the account has not granted this permission to the third-party platform"
+	case 61009, 61010:
+		return "the authorization code was used or has expired: the account must authorize again"
+	case 61023:
+		return "the refresh token is invalid: use the newest, or let the account authorize again"
 	case 61024:
 		return "the app is bound to a third-party platform: use that platform's token"
 	case 89501, 89503:
@@ -44,4 +137,20 @@ func Advice(code int) string {
 		return "an administrator refused this machine's IP address: wait 1 hour"
 	}
 	return ""
+}
+
+// Conflict is what to do where p's APIs reject one token after another soon
+// after its issue.
+func (p Platform) Conflict() string {
+	switch p {
+	case Stable:
+		return "the platform repeats a token that its APIs reject, or another system forces refreshes; force_refresh, twice, ends such a token: run wxtoken reject -force"
+	case WeChat:
+		return "another system probably fetches for the same app: let it use this cache or a token server, or change to NewStableFetcher"
+	case WeCom:
+		return "the platform repeats a token that its APIs reject, or revokes tokens early: check the app in the WeCom console, and which app's secret and token the calls use"
+	case ThirdParty:
+		return "another system probably fetches for the same account: let it use this cache"
+	}
+	return "another system probably fetches for the same app: let it use this cache or a token server"
 }

@@ -12,42 +12,47 @@ type Cooldown struct {
 	Message string `json:"message,omitempty"` // errmsg
 	Scope   string `json:"scope,omitempty"`   // fingerprint of the one secret concerned; empty: all
 	Step    int    `json:"step,omitempty"`    // failures in a row before this one
+	By      string `json:"by,omitempty"`      // id of the process that failed
 }
 
 // scope says who must wait after a fetch failed.
 type scope int
 
 const (
-	everyone   scope = iota // the app itself is refused: all processes
-	sameSecret              // processes with the same secret, so that one with the mended secret goes ahead
+	everyone   scope = iota // the app itself is denied: all processes
+	sameSecret              // processes with the same secret: one with the corrected secret is not blocked
+	suspect                 // it may be this process's own fault: the others wait a second
 	oneself                 // this process alone: its address, or its network
 )
 
-// A penalty is how long a failed fetch keeps the next one waiting: first, then
-// twice as long with each failure, up to last.
+// A penalty is how long a failed fetch blocks the next one: first, then twice as
+// long with each failure, up to last.
 type penalty struct {
 	scope       scope
 	first, last time.Duration
 }
 
-// penaltyFor judges a failed fetch by the codes in the platform's documentation
-// of cgi-bin/token and cgi-bin/stable_token.
-func penaltyFor(result Result) penalty {
+// penaltyFor classifies a failed fetch, by the codes in the platform's
+// documentation of cgi-bin/token and cgi-bin/stable_token.
+func (ru Rules) penaltyFor(result Result) penalty {
 	switch result.Outcome {
 	case Unsent:
 		return penalty{oneself, time.Second, 30 * time.Second}
 	case Unknown:
-		return penalty{everyone, time.Second, 30 * time.Second}
+		return penalty{suspect, time.Second, 10 * time.Minute}
 	}
 	switch result.Code {
 	case 40001, 40125: // wrong secret
+		if ru.Fingerprint == "" {
+			return penalty{oneself, time.Minute, 10 * time.Minute}
+		}
 		return penalty{sameSecret, time.Minute, 10 * time.Minute}
 	case 40164, 61004, 89501, 89503: // IP not in the whitelist, or not confirmed yet
 		return penalty{oneself, time.Minute, 5 * time.Minute}
-	case 89506, 89507: // IP refused for 24 h, for 1 h: asked in steps, as an administrator can relent
+	case 89506, 89507: // IP denied for 24 h, for 1 h: asked in steps, as an administrator can relent
 		return penalty{oneself, 10 * time.Minute, 10 * time.Minute}
-	case 40002, 40013, 40243, 41002, 41004, 50004, 50007, 61024: // bad AppID, frozen, forbidden
-		return penalty{everyone, 10 * time.Minute, 10 * time.Minute}
+	case 40002, 40013, 40243, 41002, 41004, 43002, 50004, 50007, 61024: // malformed request, bad AppID, frozen, forbidden
+		return penalty{suspect, 10 * time.Minute, 10 * time.Minute}
 	case 45009: // daily quota
 		return penalty{everyone, 15 * time.Minute, 30 * time.Minute}
 	case 45011: // quota of the minute
@@ -55,7 +60,7 @@ func penaltyFor(result Result) penalty {
 	case -1, -1000: // busy
 		return penalty{everyone, time.Second, 30 * time.Second}
 	}
-	return penalty{everyone, 5 * time.Second, 10 * time.Minute}
+	return penalty{suspect, 5 * time.Second, 10 * time.Minute}
 }
 
 // delay is how long to wait after step failures before this one.
@@ -63,20 +68,61 @@ func (p penalty) delay(step int) time.Duration {
 	return min(p.first<<min(step, 20), p.last)
 }
 
-// after gives the cooldown to share for a failed fetch, following prev.
-func (p penalty) after(prev *Cooldown, result Result, fingerprint string, now time.Time) *Cooldown {
-	c := &Cooldown{Code: result.Code, Message: result.Message}
-	if result.Outcome != Denied {
-		c.Message = "no answer that could be understood"
+// shared is p as the other processes have it.
+func (p penalty) shared() penalty {
+	if p.scope == suspect {
+		p.first = time.Second
 	}
-	if p.scope == sameSecret {
-		c.Scope = fingerprint
+	return p
+}
+
+// A failure is this process's own last one.
+type failure struct {
+	err   error
+	at    time.Time
+	wait  time.Duration
+	step  int    // failures in a row before this one
+	scope string // fingerprint of the secret that it was about; empty: it was not
+	tag   int64  // Until of the cooldown that was shared for it; 0: none
+}
+
+// fail notes a failed fetch: in v what this process waits itself, and it returns
+// the cooldown to share, following prev, or prev where it concerns this process
+// alone. Where the failure may be its own fault, it waits longer than the others,
+// so that the next fetch is another's.
+func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *Cooldown {
+	pen := p.penaltyFor(result)
+	own := failure{err: result.Err, at: now}
+	if v.own != nil && now.Sub(v.own.at) < v.own.wait+time.Hour {
+		own.step = v.own.step + 1
 	}
-	if prev != nil && prev.Scope == c.Scope && penaltyFor(prev.cause()) == p {
-		c.Step = prev.Step + 1
+	own.wait = pen.delay(own.step)
+	next := prev
+	if pen.scope != oneself {
+		c := Cooldown{Code: result.Code, Message: CleanMessage(result.Message), By: p.id}
+		if result.Outcome != Denied {
+			c.Code, c.Message = 0, "no answer that could be understood"
+		}
+		if pen.scope == sameSecret {
+			c.Scope, own.scope = p.Fingerprint, p.Fingerprint
+		}
+		if prev != nil && prev.Scope == c.Scope && p.penaltyFor(prev.cause()) == pen {
+			c.Step = prev.Step
+			if pen.scope != suspect || prev.By != p.id {
+				c.Step++
+			}
+		}
+		wait := pen.shared().delay(c.Step)
+		c.Until = now.Add(wait).UnixMilli()
+		own.wait = max(own.wait, wait)
+		if pen.scope == suspect {
+			own.wait = max(own.wait, wait+wait/4)
+		}
+		own.tag = c.Until
+		next = &c
 	}
-	c.Until = now.Add(p.delay(c.Step)).UnixMilli()
-	return c
+	v.own = &own
+	return next
 }
 
 // cause is the failure that another process met, as far as the record tells it.
@@ -88,32 +134,41 @@ func (c *Cooldown) cause() Result {
 	return Result{Outcome: Denied, Code: c.Code, Message: c.Message}
 }
 
-// ends says when c is over for a process that first saw it at seen. The other
-// machine's clock can shorten the wait, and never make it longer than it was
-// meant to be.
-func (c *Cooldown) ends(seen time.Time) time.Time {
-	meant := penaltyFor(c.cause()).delay(c.Step)
-	return seen.Add(min(meant, time.UnixMilli(c.Until).Sub(seen)))
-}
-
-// cooling gives the Fail that tells why the platform must not be asked now, and
-// false if it may be.
-func (ru Rules) cooling(r Record, v View, now time.Time) (Step, bool) {
-	if !Passed(now, v.ownUntil) {
-		return Step{Do: Fail, Until: v.ownUntil, Cause: Result{Err: v.failure}}, true
+// cooling returns the Fail that says why the platform must not be asked now, and
+// false if it may be. The other machine's clock can shorten the wait, and never
+// make it longer than it was meant to be. Near the expiry of a usable token
+// nobody waits long: there is little time left to recover in.
+func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
+	most := 24 * time.Hour
+	if r.usable(now) && r.left(now) <= p.Ahead {
+		most = p.Ahead / 4
+	}
+	if f := v.own; f != nil && (f.scope == "" || f.scope == p.Fingerprint) {
+		if until := f.at.Add(min(f.wait, most)); !Passed(now, until) {
+			return Step{Do: Fail, Until: until, Cause: Result{Err: f.err}, secret: f.scope != ""}, true
+		}
 	}
 	c := r.Cooldown
-	if c == nil || c.Scope != "" && c.Scope != ru.Fingerprint || Passed(now, c.ends(v.cooledSeen)) {
+	if c == nil || c.Scope != "" && c.Scope != p.Fingerprint {
+		return Step{}, false
+	}
+	pen := p.penaltyFor(c.cause())
+	if pen.scope == oneself || pen.scope == sameSecret && c.Scope == "" {
+		return Step{}, false // another process's own affair
+	}
+	meant := pen.shared().delay(c.Step)
+	until := v.cooledSeen.Add(min(meant, time.UnixMilli(c.Until).Sub(v.cooledSeen), most))
+	if Passed(now, until) {
 		return Step{}, false
 	}
 	cause := c.cause()
-	if v.failure != nil && v.failedTag == c.Until {
-		cause.Err = v.failure // tells more than the record does
+	if v.own != nil && v.own.tag == c.Until && v.own.err != nil {
+		cause.Err = v.own.err // says more than the record does
 	}
-	return Step{Do: Fail, Until: c.ends(v.cooledSeen), Cause: cause}, true
+	return Step{Do: Fail, Until: until, Cause: cause, secret: c.Scope != ""}, true
 }
 
-// Passed reports whether t is over by either clock: the monotonic one stands
+// Passed reports whether t is past by either clock: the monotonic one stands
 // still while a machine is suspended, the wall clock may be set back.
 func Passed(now, t time.Time) bool {
 	return !now.Before(t) || !now.Round(0).Before(t.Round(0))

@@ -1,137 +1,106 @@
 // Package protocol decides how processes share one token. It does no I/O and
-// reads no clock: what to do next follows from the record in the cache, from
-// what this process has observed, and from the time. The flights of package
-// wxtoken do it. docs/protocol.md explains why it is right.
+// reads no clock. A Process is asked for the next step, and told what came of it;
+// the flights of package wxtoken do what it says. docs/protocol.md explains why
+// it is right.
 package protocol
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Rules are the durations of the protocol and the traits of the credential.
 type Rules struct {
 	Fetch       time.Duration // F: a fetch's deadline
 	Local       time.Duration // M: how long a copy is trusted
-	Ahead       time.Duration // how long before its end a token is replaced
-	Repeatable  bool          // a second fetch harms nobody
+	Ahead       time.Duration // how long before its expiry a token is replaced
+	Repeatable  bool          // a fetch does not supersede the token before
+	AtExpiry    bool          // the platform repeats the token until it expires
+	FullLife    bool          // it repeats it with its full life each time
 	Fingerprint string        // of this process's secret, for the scope of cooldowns
+	Changeable  bool          // Fingerprint may have changed: see Secret
 }
 
-func (ru Rules) Watch() time.Duration     { return ru.Local / 22 }                      // 2 s: M while something is going on
-func (ru Rules) Patience() time.Duration  { return max(ru.Fetch/10, time.Millisecond) } // 1 s: how long a flight takes until callers get an old copy
-func (ru Rules) CacheCall() time.Duration { return ru.Fetch / 5 }                       // 2 s: one call of the cache
-func (ru Rules) soft() time.Duration      { return ru.Local * 2 / 3 }                   // 30 s: copies older are read again
-func (ru Rules) lease() time.Duration     { return ru.Fetch * 3 / 2 }                   // 15 s: a lease older is abandoned
-func (ru Rules) sendBy() time.Duration    { return ru.Fetch / 2 }                       // 5 s: the lease's age at which a fetch may still start
-func (ru Rules) verify() time.Duration    { return 2*ru.Local + ru.Fetch }              // 100 s: when an unknown request has landed
-func (ru Rules) ample() time.Duration     { return ru.verify() + 2*ru.Fetch }           // 120 s: what is left of a token that nobody need hurry to replace
-func (ru Rules) announce() time.Duration  { return ru.Local + ru.Watch() }              // 47 s: by then every process keeps close to the record
-func (ru Rules) youngest() time.Duration  { return ru.Fetch }                           // 10 s: no refusal of a younger token is believed
+func (ru Rules) Watch() time.Duration      { return ru.Local / 22 }                      // 2 s: M while something is going on
+func (ru Rules) Patience() time.Duration   { return max(ru.Fetch/10, time.Millisecond) } // 1 s: how long a flight takes until callers get an old copy; the age of a token whose rejection is believed
+func (ru Rules) CacheCall() time.Duration  { return ru.Fetch / 5 }                       // 2 s: one call of the cache
+func (ru Rules) fresh() time.Duration      { return ru.Local * 2 / 3 }                   // 30 s: copies older are read again
+func (ru Rules) lease() time.Duration      { return min(ru.Fetch*3/2, maxLease) }        // 15 s: a lease watched for longer is abandoned
+func (ru Rules) verify() time.Duration     { return 2*ru.Local + ru.Fetch }              // 100 s: when an unknown request has landed
+func (ru Rules) ample() time.Duration      { return ru.verify() + 2*ru.Fetch }           // 120 s: a token with more left need not be replaced in a hurry
+func (ru Rules) announce() time.Duration   { return ru.Local + ru.Watch() }              // 47 s: by then every process reads the record often
+func (ru Rules) respite() time.Duration    { return 3*ru.verify() - ru.Fetch }           // 290 s: between two fetches because the store lost the record
+func (ru Rules) clockError() time.Duration { return 2 * time.Minute }                    // by which another machine's clock may be wrong
+func (ru Rules) whole() time.Duration      { return 6 * ru.Fetch }                       // 60 s: one flight
 
-// A Step is what to do next.
-type Step struct {
-	Do    Action
-	Next  Record // for Take and Swap: what to put in the record's place
-	After View   // for Take, Swap and Drop: what this process knows then
-	Event string // what to report then; mostly none
-
-	Cause Result        // for Fail: why the platform must not be asked
-	Until time.Time     // for Fail: until when
-	Young time.Duration // for Fail of Refuse: the age from which the refusal is believed
-}
-
-// An Action is one that a Step asks for.
-type Action int
-
-const (
-	Use  Action = iota // hand out the held token; of Refuse: the refused one is out of use
-	Wait               // another process fetches: read again soon
-	Take               // ask for the lease: like Swap, but After holds whatever comes of it
-	Swap               // change the record
-	Drop               // only what this process knows changes
-	Ask                // the lease is this process's: fetch
-	Fail               // there is no token to hand out, for now
-)
-
-// The events of a Step and of Observe.
+// The events of a Step and of DidRead.
 const (
 	Adopt     = "adopt"
 	Takeover  = "takeover"
 	LeaseLost = "lease_lost"
 	Restore   = "restore"
 	Reject    = "reject"
+	Lost      = "lost" // the store lost the record
 )
 
-// Decide is the protocol. nonce is a fresh random string, for the lease if one
-// is to be asked for.
-func (ru Rules) Decide(r Record, v View, nonce string, now time.Time) Step {
-	c := v.claim
-	mine := c != nil && c.nonce == r.Lease
-	switch {
-	case mine && c.Outcome != Pending:
-		return ru.publish(r, v, now)
-	case mine && Passed(now, c.asked.Add(ru.sendBy())):
-		r.Lease, v.claim = "", nil
-		return Step{Do: Swap, Next: r, After: v}
-	case mine:
-		return Step{Do: Ask}
-	case c != nil:
-		return ru.lost(r, v)
-	case v.newer(r, now):
-		return ru.restore(r, v)
-	case !ru.due(r, v, now):
-		return Step{Do: Use}
-	}
-	st, cools := ru.cooling(r, v, now)
-	taken := r.Lease != "" && now.Sub(v.leaseSeen) < ru.abandoned(r, now)
-	_, usable := v.Held(now)
-	switch {
-	case usable && (cools || taken):
-		return Step{Do: Use}
-	case cools:
-		return st
-	case taken:
-		return Step{Do: Wait}
-	}
-	return ru.take(r, v, nonce, now)
-}
-
-// Alone decides without a cache: Use what is held, or Ask if a second fetch
-// harms nobody, or Fail.
-func (ru Rules) Alone(v View, now time.Time) Step {
-	held, _ := v.Held(now)
-	if !ru.Repeatable || !ru.due(held, v, now) {
-		return Step{Do: Use}
-	}
-	if st, cools := ru.cooling(Record{}, v, now); cools {
-		return st
-	}
-	return Step{Do: Ask}
-}
-
 // due reports whether r's token must be replaced.
-func (ru Rules) due(r Record, v View, now time.Time) bool {
+func (p *Process) due(r Record, v *View, now time.Time) bool {
 	switch {
 	case !r.usable(now):
 		return true
-	case r.Owed > 0 && r.left(now) > ru.ample():
-		return now.Sub(v.seqSeen) >= ru.verify()
+	case r.Owed > 0 && r.left(now) > p.ample():
+		// A doubt that comes of a lost record can come again at any time.
+		return now.Sub(v.seqSeen) >= p.verify() && (v.born == r.Epoch || now.Sub(v.copySeen) >= p.respite())
 	}
-	return !now.Before(ru.refreshAt(r))
+	return !now.Before(p.refreshAt(r))
 }
 
-// refreshAt is when r's token is to be replaced, if nothing is the matter.
+// refreshAt is when r's token is to be replaced, if nothing is the matter. One
+// that the platform would only repeat is replaced when it expires.
 func (ru Rules) refreshAt(r Record) time.Time {
 	life := time.Duration(r.ExpiresAt-r.IssuedAt) * time.Millisecond
-	return time.UnixMilli(r.ExpiresAt).Add(-min(ru.Ahead, life/4))
+	ahead := min(ru.Ahead, life/4)
+	if ru.AtExpiry || ru.Repeatable && life <= ru.Ahead*5/4 {
+		ahead = 0
+	}
+	return time.UnixMilli(r.ExpiresAt).Add(-ahead)
 }
 
-// abandoned is how long a process watches another's lease before it calls it
-// so. Where nobody need hurry, every process is first given the time to
-// come close to the record.
-func (ru Rules) abandoned(r Record, now time.Time) time.Duration {
-	if r.usable(now) && r.left(now) > ru.ample() {
-		return ru.lease() + ru.announce()
+// leaseOf is how long r's lease lasts.
+func (ru Rules) leaseOf(r Record) time.Duration {
+	if r.LeaseFor > 0 {
+		return min(time.Duration(r.LeaseFor)*time.Millisecond, maxLease)
 	}
 	return ru.lease()
+}
+
+// abandoned is how long a process watches another's lease before it treats it as
+// abandoned. If the token is not close to expiry, every process is first given
+// the time to see the lease, and to read the record often.
+func (ru Rules) abandoned(r Record, now time.Time) time.Duration {
+	if r.usable(now) && r.left(now) > ru.ample() {
+		return ru.leaseOf(r) + ru.announce()
+	}
+	return ru.leaseOf(r)
+}
+
+// ttl is for how long the store has to keep r: for an hour past all that it
+// speaks of, since a doubt or a growing cooldown outlives the token. A record
+// without a usable token is kept for little longer than its lease, so that the
+// lease of a process that died expires even if nobody lives to watch it.
+func (ru Rules) ttl(r Record, now time.Time) time.Duration {
+	if r.Lease != "" {
+		ttl := ru.leaseOf(r) + ru.CacheCall()
+		if r.usable(now) {
+			ttl = max(ttl, min(r.left(now), MaxLifetime))
+		}
+		return ttl
+	}
+	last := max(r.ExpiresAt, now.UnixMilli())
+	if r.Cooldown != nil {
+		last = max(last, r.Cooldown.Until)
+	}
+	return min(time.UnixMilli(last).Sub(now), MaxLifetime) + time.Hour
 }
 
 // owe is n fetches owed, or none where fetches do not supersede one another.
@@ -142,140 +111,208 @@ func (ru Rules) owe(n int) int {
 	return n
 }
 
+// decide is the protocol for a record in which this process has no lease, and
+// which lacks nothing that it knows. nonce is a fresh random string.
+func (p *Process) decide(r Record, nonce string, now time.Time) Step {
+	v := &p.view
+	if !p.due(r, v, now) {
+		return Step{Do: Return}
+	}
+	_, usable := p.Held(now)
+	watched := now.Sub(v.leaseSeen)
+	left := p.abandoned(r, now) - watched
+	taken := r.Lease != "" && !p.owns(r.Lease) && left > 0
+	switch {
+	case taken && usable:
+		return Step{Do: Return}
+	case taken && !r.Noted && watched >= p.Patience():
+		// Its store may keep the record for long, and this process may not live
+		// to see the lease abandoned.
+		r.Noted = true
+		return Step{Do: Swap, Next: r, after: *v}
+	case taken:
+		return Step{Do: Read, Pause: min(pace(watched), left)}
+	}
+	if st, cools := p.cooling(r, v, now); cools {
+		return p.cool(r, st, usable, now)
+	}
+	if r.usable(now) && now.Sub(p.began) < p.lease() {
+		return Step{Do: Return} // it may not live to publish a token: let another fetch, or wait until the token expires
+	}
+	return p.take(r, nonce, now)
+}
+
+// pace is the pause between two reads while another process fetches: in
+// proportion to how long that has taken, so that the end of a short fetch is seen
+// soon, and a long one costs few reads.
+func pace(watched time.Duration) time.Duration {
+	return min(max(watched/10, 2*time.Millisecond), 20*time.Millisecond)
+}
+
+// cool is what to do while the platform must not be asked. A rejected token is
+// the last resort where that takes long: the rejection may have been a mistake.
+func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
+	if st.secret && p.Changeable && now.Sub(p.run.secretAsked) >= p.Watch() {
+		p.run.secretAsked = now
+		return Step{Do: Secret}
+	}
+	c := p.view.copy
+	if !usable && c.Token == r.Token && r.Rejected && r.Owed == 0 && !r.expired(now) && st.Until.Sub(now) > p.Watch() {
+		p.view.resort = memo{c.Token, st.Until}
+		_, usable = p.Held(now)
+	}
+	if usable {
+		return Step{Do: Return}
+	}
+	return st
+}
+
+// owns reports whether lease is one of this process's. Without a matching claim
+// it is the trace of a swap that took effect late: nobody fetches under it.
+func (p *Process) owns(lease string) bool {
+	return p.id != "" && strings.HasPrefix(lease, p.id+".")
+}
+
 // take asks for the lease, and takes an abandoned one over: the fetch under that
-// may have been served, or may yet be.
-func (ru Rules) take(r Record, v View, nonce string, now time.Time) Step {
+// may have been served, or may yet be. Each lease that ends without a token makes
+// the next one longer, so that a store which cannot keep a token is asked for
+// less and less often.
+func (p *Process) take(r Record, nonce string, now time.Time) Step {
+	v := p.view
+	if p.id == "" {
+		p.id = nonce
+	}
+	length := p.lease()
+	if p.Repeatable && r.Cooldown == nil {
+		length = p.Patience()
+	}
+	if v.longest > 0 {
+		length = max(length, min(v.longest*3/2, maxLease))
+	}
 	next := r
-	next.Lease = nonce
-	st := Step{Do: Take}
-	v.claim = &claim{nonce: nonce, asked: now, ends: now.Add(ru.lease()), settles: -1}
-	if r.Lease != "" {
-		next.Owed = ru.owe(2)
+	next.Lease, next.LeaseFor, next.Noted = p.id+"."+nonce, length.Milliseconds(), !r.usable(now)
+	st := Step{Do: Swap, take: true}
+	c := claim{lease: next.Lease, asked: now, ends: now.Add(length), base: r.Token, settles: -1}
+	if r.Lease != "" && !p.owns(r.Lease) {
+		next.Owed = max(r.Owed, p.owe(2))
 		next.Seq++
 		st.Event = Takeover
-	} else if now.Sub(v.seqSeen) >= ru.verify() {
-		v.claim.settles = r.Seq
+	} else if now.Sub(v.seqSeen) >= p.verify() {
+		c.settles = r.Seq
 	}
 	if next.Epoch == "" {
 		next.Epoch = nonce
 	}
-	st.Next, st.After = next, v
+	v.claim = &c
+	st.Next, st.after = next, v
 	return st
 }
 
+// fetchBy is the last moment to send a fetch under c, so that it ends within the
+// lease. Where a second fetch does no harm there is none.
+func (p *Process) fetchBy(c *claim) time.Time {
+	if p.Repeatable {
+		return c.asked.Add(p.Fetch)
+	}
+	return c.asked.Add(min(p.Fetch/2, c.ends.Sub(c.asked)/3))
+}
+
 // publish ends this process's lease with what came of its fetch.
-func (ru Rules) publish(r Record, v View, now time.Time) Step {
+func (p *Process) publish(r Record, now time.Time) Step {
+	v := p.view
 	c := v.claim
 	next := r
-	next.Lease, v.claim = "", nil
+	next.Lease, next.LeaseFor, next.Noted, v.claim = "", 0, false, nil
 	switch c.Outcome {
 	case Issued:
-		if !r.Rejected && r.Owed == 0 {
-			next.Early = 0 // it lived its life
-		}
-		expires := c.Token.ExpiresAt
-		if c.Token.Token == r.Token {
-			expires = min(expires, r.ExpiresAt) // a repeat can not live longer than was said first
-		}
-		next.Seq++
-		next.Token, next.IssuedAt, next.ExpiresAt = c.Token.Token, c.Token.IssuedAt, expires
-		next.Rejected, next.Cooldown = false, nil
+		next = p.withToken(next, c)
 		next.Owed = max(r.Owed-1, 0)
 		if c.settles == r.Seq {
 			next.Owed = 0
 		}
-		v.failure, v.ownUntil, v.ownStep = nil, time.Time{}, 0
+		v.own = nil
 	case Unknown:
-		next.Owed = ru.owe(2)
+		next.Owed = max(r.Owed, p.owe(2))
 		next.Seq++
-		fallthrough
+		next.Cooldown = p.fail(&v, r.Cooldown, c.Result, now)
 	case Denied, Unsent:
-		p := penaltyFor(c.Result)
-		v.failure = c.Err
-		if p.scope != oneself {
-			next.Cooldown = p.after(r.Cooldown, c.Result, ru.Fingerprint, now)
-			v.failedTag = next.Cooldown.Until
-		}
-		if p.scope != everyone {
-			v.ownUntil = now.Add(p.delay(v.ownStep))
-			v.ownStep++
-		}
+		next.Cooldown = p.fail(&v, r.Cooldown, c.Result, now)
 	}
-	return Step{Do: Swap, Next: next, After: v}
+	return Step{Do: Swap, Next: next, after: v}
 }
 
-// lost ends a claim whose lease is no longer in the record: what it fetched can
-// not be ordered against the fetch of whoever took over, so it is never written,
-// and a fetch sent after both is owed. The one now under way, if there is one,
-// does not count.
-func (ru Rules) lost(r Record, v View) Step {
+// withToken is r with the token of c in place of its own.
+func (p *Process) withToken(r Record, c *claim) Record {
+	if !r.Rejected && r.Owed == 0 {
+		r.Early = 0 // it lived its life
+	}
+	token := c.Token
+	if token.Token != r.Token {
+		before := r
+		if before.Token == "" {
+			before = p.view.copy
+		}
+		r.Past = before.pastAfter()
+	} else if p.FullLife && r.IssuedAt < token.IssuedAt && token.IssuedAt < r.ExpiresAt {
+		token.ExpiresAt = min(token.ExpiresAt, r.ExpiresAt)
+	}
+	r.Seq++
+	r.Token, r.IssuedAt, r.ExpiresAt = token.Token, token.IssuedAt, token.ExpiresAt
+	r.Rejected, r.Cooldown = false, nil
+	return r
+}
+
+// lost ends a claim whose lease is no longer in the record. Where the store lost
+// the lease and nobody fetches, the token is published, with a fetch owed. Where
+// another process took over, it cannot be ordered against that one's fetch: so it
+// is never written, and a fetch sent after both is owed. The one now under way,
+// if there is one, does not count.
+func (p *Process) lost(r Record, nonce string, now time.Time) Step {
+	v := p.view
 	c := v.claim
 	v.claim = nil
+	st := Step{Do: Swap, Next: r, after: v}
 	owed := 0
 	switch c.Outcome {
 	case Issued:
-		if r.Epoch != "" { // else whoever fetches next does so after this
-			owed = ru.owe(1)
+		st.after.own = nil
+		if r.Token == c.Token.Token && r.IssuedAt == c.Token.IssuedAt {
+			st.Do = drop // published; only the reply was lost
+			return st
 		}
-	case Unknown:
-		owed = ru.owe(2)
-	}
-	if owed > 0 && r.Lease != "" {
-		owed++
-	}
-	st := Step{Do: Drop, After: v}
-	if c.Outcome == Issued {
-		if r.Token == c.Token.Token {
-			return st // published; only the reply was lost
+		gone := r.Lease == "" && !Passed(now, c.ends) && (r.Epoch == "" || r.Token == c.base)
+		lasts := r.usable(now) && r.ExpiresAt >= c.Token.ExpiresAt
+		if gone || p.Repeatable && !lasts {
+			st.Next = p.withToken(r, c)
+			st.Next.Owed = max(r.Owed, p.owe(1))
+			if r.Epoch == "" {
+				st.Next.Epoch = nonce
+			}
+			return st
 		}
 		st.Event = LeaseLost
-	}
-	if owed > 0 {
-		st.Do, st.Next = Swap, r
-		if r.Epoch == "" {
-			st.Next.Epoch = c.nonce // the store lost the record, and what it knew of the request
+		if r.Epoch == "" { // the next fetch comes after this one; the copy is older than the token that is dropped
+			st.after.copy = Record{}
+		} else {
+			owed = p.owe(1)
 		}
-		st.Next.Owed = max(r.Owed, owed)
-		st.Next.Seq++
+	case Unknown:
+		owed = p.owe(2)
+		p.fail(&st.after, nil, c.Result, now)
+	case Denied, Unsent:
+		p.fail(&st.after, nil, c.Result, now)
 	}
+	if owed == 0 {
+		st.Do = drop
+		return st
+	}
+	if r.Lease != "" {
+		owed++
+	}
+	if r.Epoch == "" {
+		st.Next.Epoch = nonce // the store lost the record, and what it knew of the request
+	}
+	st.Next.Owed = max(r.Owed, owed)
+	st.Next.Seq++
 	return st
-}
-
-// restore writes a newer token back into a store that went back in time.
-func (ru Rules) restore(r Record, v View) Step {
-	next := v.Copy
-	next.Lease, next.Cooldown = r.Lease, r.Cooldown
-	next.Owed = max(next.Owed, r.Owed, ru.owe(1))
-	next.Seq++
-	return Step{Do: Swap, Next: next, After: v, Event: Restore}
-}
-
-// Refuse decides on an API's refusal of token: Swap or Drop takes it out of use,
-// Use says that it is out of use, and Fail that the refusal is not believed.
-//
-// The platform now and then refuses a good token, and a foreign system that
-// fetches makes every token die early. So the age from which a refusal is
-// believed doubles with each token in a row that was refused: at most some 300
-// fetches a day come of it, of the platform's 2,000.
-func (ru Rules) Refuse(r Record, v View, token string, now time.Time) Step {
-	if token == v.Copy.Token && token != r.Token { // the store has not got it
-		v.Copy.Rejected = true
-		return Step{Do: Drop, After: v}
-	}
-	if token != r.Token || r.Rejected {
-		return Step{Do: Use}
-	}
-	age := now.Sub(v.copySeen)
-	if r.Early == 0 {
-		// One refusal may be believed on the word of the issuer's clock, so that
-		// a process that has just started need not wait.
-		age = max(age, now.Sub(time.UnixMilli(r.IssuedAt)))
-	}
-	if young := ru.youngest() << min(r.Early, 5); age < young {
-		return Step{Do: Fail, Young: young}
-	}
-	r.Rejected = true
-	r.Seq++
-	r.Early++
-	return Step{Do: Swap, Next: r, After: v, Event: Reject}
 }

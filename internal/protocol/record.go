@@ -1,6 +1,8 @@
 package protocol
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -10,30 +12,29 @@ import (
 // recordVersion goes up when a reader of the version before would misread.
 const recordVersion = 1
 
-// What the protocol can leave in a record at most: of doubt, and of anything it
-// counts, which no life is long enough for, and which can still be added to.
-const mostOwed, mostCounted = 3, 1 << 30
-
-// A Record is all that the processes sharing a credential agree on: the latest
-// token, and the lease of the fetch under way. It is changed only by
+// A Record is the only state that the processes sharing a credential share: the
+// latest token, and the lease of the fetch under way. It is changed only by
 // compare-and-swap. docs/protocol.md describes it for readers in any language.
 type Record struct {
 	Version   int       `json:"v"`
 	Epoch     string    `json:"epoch"`                // random, made with the record; tells it from one that was lost
-	Seq       int64     `json:"seq"`                  // one more with each token, doubt or refusal
+	Seq       int64     `json:"seq"`                  // one more with each token, doubt or rejection
 	Token     string    `json:"token,omitempty"`      // empty before the first fetch
 	IssuedAt  int64     `json:"issued_at,omitempty"`  // unix ms, from before the request was sent
 	ExpiresAt int64     `json:"expires_at,omitempty"` // unix ms
-	Lease     string    `json:"lease,omitempty"`      // random nonce of the fetch under way
+	Past      string    `json:"past,omitempty"`       // ids of the tokens before this one, latest first, at most six
+	Lease     string    `json:"lease,omitempty"`      // of the fetch under way: the process's id, a dot, a nonce
+	LeaseFor  int64     `json:"lease_for,omitempty"`  // how long that lease lasts, ms; 0: as long as the reader's own
+	Noted     bool      `json:"noted,omitempty"`      // the store drops the record soon after the lease
 	Owed      int       `json:"owed,omitempty"`       // fetches until the token is known to be the latest
-	Rejected  bool      `json:"rejected,omitempty"`   // an API refused the token
-	Early     int       `json:"early,omitempty"`      // tokens in a row that were refused before their time
+	Rejected  bool      `json:"rejected,omitempty"`   // an API rejected the token
+	Early     int       `json:"early,omitempty"`      // tokens in a row that were rejected before their time
 	Cooldown  *Cooldown `json:"cooldown,omitempty"`   // the last fetch failed
 }
 
 func (r Record) expired(now time.Time) bool { return r.ExpiresAt <= now.UnixMilli() }
 
-// usable reports whether r's token can be given to a caller.
+// usable reports whether r's token can be handed to a caller.
 func (r Record) usable(now time.Time) bool {
 	return r.Token != "" && !r.Rejected && !r.expired(now)
 }
@@ -42,21 +43,39 @@ func (r Record) left(now time.Time) time.Duration {
 	return time.UnixMilli(r.ExpiresAt).Sub(now)
 }
 
-// TTL keeps the record for an hour past all that it speaks of, since a doubt or
-// a growing cooldown outlives the token. Losing one that speaks of more than a
-// year does no harm.
-func (r Record) TTL(now time.Time) time.Duration {
-	last := max(r.ExpiresAt, now.UnixMilli())
-	if r.Cooldown != nil {
-		last = max(last, r.Cooldown.Until)
-	}
-	return min(time.UnixMilli(last).Sub(now), 365*24*time.Hour) + time.Hour
+// tokenID names a token in Past, and gives nothing of it away.
+func tokenID(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:5])
 }
 
+const (
+	pastTokens = 6
+	idLength   = 2 * 5
+)
+
+// follows reports whether token is among the last six before r's.
+func (r Record) follows(token string) bool {
+	return token != "" && r.Past != "" && strings.Contains(r.Past, tokenID(token))
+}
+
+// pastAfter is Past for the token that follows r's.
+func (r Record) pastAfter() string {
+	if r.Token == "" {
+		return r.Past
+	}
+	past := strings.TrimSpace(tokenID(r.Token) + " " + r.Past)
+	return past[:min(len(past), pastTokens*(idLength+1)-1)]
+}
+
+// pastCount is the number of tokens in Past.
+func (r Record) pastCount() int64 { return int64((len(r.Past) + 1) / (idLength + 1)) }
+
 var (
-	ErrGarbage = errors.New("wxtoken: the value in the cache is no record; it is replaced")
+	ErrCorrupt = errors.New("wxtoken: the value in the cache is not a wxtoken record; it is overwritten")
 	ErrNewer   = errors.New("wxtoken: the record in the cache was written by a newer wxtoken; upgrade this process, or give it a WithKeyPrefix of its own")
 	ErrNoKey   = errors.New("wxtoken: the record in the cache is sealed and no key of this process opens it; give WithEncryption the key that sealed it")
+	ErrPlain   = errors.New("wxtoken: the record in the cache is not sealed, and this process has WithEncryption; give WithEncryption to every process, and WithPlainRecords while encryption is being switched on")
 )
 
 // sealedRecord is how an encrypted record looks in the cache.
@@ -65,7 +84,7 @@ type sealedRecord struct {
 	Sealed  []byte `json:"sealed"` // base64 of nonce and AES-256-GCM ciphertext of the plain record
 }
 
-// Encode gives the bytes for the cache, sealed if there is a key.
+// Encode returns the bytes for the cache, sealed if there is a key.
 func Encode(r Record, seal Sealer) []byte {
 	r.Version = recordVersion
 	raw, _ := json.Marshal(r) // of strings and numbers: cannot fail
@@ -75,44 +94,52 @@ func Encode(r Record, seal Sealer) []byte {
 	return raw
 }
 
-// Decode returns ErrGarbage for what may be overwritten, and ErrNewer or
-// ErrNoKey for what must not be.
+// Decode returns ErrCorrupt for what may be overwritten, and ErrNewer, ErrNoKey
+// or ErrPlain for what must not be.
 func Decode(raw []byte, seal Sealer) (Record, error) {
 	var head struct {
 		Version int             `json:"v"`
 		Sealed  json.RawMessage `json:"sealed"`
 	}
-	if json.Unmarshal(raw, &head) != nil || head.Version < 1 {
-		return Record{}, ErrGarbage
+	if len(raw) > maxSealed || json.Unmarshal(raw, &head) != nil || head.Version < 1 {
+		return Record{}, ErrCorrupt
 	}
 	if head.Version > recordVersion {
 		return Record{}, ErrNewer
 	}
-	if head.Sealed != nil {
+	plain := len(head.Sealed) == 0
+	if !plain {
 		var box []byte
 		if json.Unmarshal(head.Sealed, &box) != nil {
-			return Record{}, ErrGarbage
+			return Record{}, ErrCorrupt
 		}
-		plain, err := seal.open(box)
-		if err != nil {
+		var err error
+		if raw, err = seal.open(box); err != nil {
 			return Record{}, err
 		}
-		raw = plain
 	}
 	var r Record
-	if json.Unmarshal(raw, &r) != nil || !r.sane() {
-		return Record{}, ErrGarbage
+	if len(raw) > maxRecord || json.Unmarshal(raw, &r) != nil || !r.sane() {
+		return Record{}, ErrCorrupt
+	}
+	if plain && len(seal.Keys) > 0 && !seal.Plain {
+		return Record{}, ErrPlain
 	}
 	return r, nil
 }
 
-// sane refuses what this protocol cannot have written.
-func (r Record) sane() bool {
-	return r.Version == recordVersion && r.Epoch != "" && 0 <= r.Seq && r.Seq < 1<<53 &&
-		0 <= r.Early && r.Early < mostCounted && 0 <= r.Owed && r.Owed <= mostOwed &&
-		!strings.ContainsFunc(r.Token, unprintable) &&
-		(r.Cooldown == nil || 0 <= r.Cooldown.Step && r.Cooldown.Step < mostCounted)
-}
+// CanHold reports whether a record can hold token.
+func CanHold(token string) bool { return token != "" && printable(token, maxToken) }
 
-// unprintable finds what no token has, and what could break out of a query.
-func unprintable(c rune) bool { return c <= ' ' || c >= 0x7f }
+// sane refuses what this protocol cannot have written. It looks at no clock: a
+// process whose clock is wrong must not take a good record for a corrupt one.
+func (r Record) sane() bool {
+	c := r.Cooldown
+	return r.Version == recordVersion &&
+		r.Epoch != "" && isName(r.Epoch) && 0 <= r.Seq && r.Seq < 1<<53 &&
+		printable(r.Token, maxToken) && 0 <= r.IssuedAt && r.IssuedAt <= r.ExpiresAt && r.ExpiresAt-r.IssuedAt <= MaxLifetime.Milliseconds() &&
+		isName(r.Lease) && 0 <= r.LeaseFor && r.LeaseFor < maxCount &&
+		len(r.Past) < pastTokens*(idLength+1) && isName(r.Past) &&
+		0 <= r.Owed && r.Owed <= maxOwed && 0 <= r.Early && r.Early < maxCount &&
+		(c == nil || 0 <= c.Step && c.Step < maxCount && isName(c.Scope) && isName(c.By) && c.Message == CleanMessage(c.Message))
+}

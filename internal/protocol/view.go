@@ -7,32 +7,43 @@ import "time"
 // are this process's own, taken after the read that showed what they date. The
 // zero View knows nothing.
 type View struct {
-	Copy     Record    // the newest record with a token that this process has read or published
-	copyRead time.Time // before the last read that confirmed Copy
-	copySeen time.Time // when this issue of Copy's token was first seen
+	copy     Record    // the newest record with a token that this process has read or published
+	copyRead time.Time // before the last read that confirmed copy
+	copySeen time.Time // when this issue of copy's token was first seen
+	born     string    // the epoch in which it was first seen
 
-	calm       bool // the last record read had a token and neither lease nor doubt
+	settled    bool // the last record read had a token, and neither lease nor doubt
 	lease      string
 	leaseSeen  time.Time
+	longest    time.Duration // the longest lease since a token was last published or a lease given back
 	epoch      string
 	seq        int64
 	seqSeen    time.Time
 	cooldown   *Cooldown // nil: none seen
 	cooledSeen time.Time
 
-	claim *claim // nil: none; never changed once it is here
+	claim *claim   // nil: none; never changed once it is here
+	own   *failure // of this process's last fetch; nil after one that succeeded
 
-	failure   error     // of this process's last fetch; nil after one that succeeded
-	failedTag int64     // Until of the cooldown that this process shared for it
-	ownUntil  time.Time // this process alone must not ask before; zero if it may
-	ownStep   int       // failures in a row that concerned this process
+	resort memo // the rejected token that is handed out all the same
+}
+
+// A memo is remembered of a token until a time.
+type memo struct {
+	token string
+	until time.Time
+}
+
+func (m memo) holds(token string, now time.Time) bool {
+	return token != "" && m.token == token && !Passed(now, m.until)
 }
 
 // A claim is this process's own lease and what came of its fetch.
 type claim struct {
-	nonce   string
+	lease   string
 	asked   time.Time // before the lease was asked for
 	ends    time.Time // when others may take the lease over
+	base    string    // the record's token when the lease was asked for
 	settles int64     // a fetch under this lease pays all that is owed at this seq; -1: none
 	kept    bool      // the cache failed when the token was to be published
 	Result
@@ -58,11 +69,18 @@ const (
 	Unknown // the request may have been served, or may yet be
 )
 
-// Observe notes a record whose read began at readAt and ended at now. It gives
+// observe notes a record whose read began at readAt and ended at now. It returns
 // Adopt if that brought another process's token, else no event.
-func (v *View) Observe(r Record, readAt, now time.Time) (event string) {
+func (p *Process) observe(r Record, readAt, now time.Time) (event string) {
+	v := &p.view
 	if r.Lease != v.lease {
 		v.lease, v.leaseSeen = r.Lease, now
+	}
+	switch {
+	case r.Lease != "":
+		v.longest = max(v.longest, p.leaseOf(r))
+	case r.Epoch != "": // published, or given back; else the store lost it
+		v.longest = 0
 	}
 	if r.Epoch != v.epoch || r.Seq != v.seq {
 		v.epoch, v.seq, v.seqSeen = r.Epoch, r.Seq, now
@@ -70,88 +88,68 @@ func (v *View) Observe(r Record, readAt, now time.Time) (event string) {
 	if c := r.Cooldown; c != nil && (v.cooldown == nil || *c != *v.cooldown) {
 		v.cooldown, v.cooledSeen = c, now
 	}
-	v.calm = r.Token != "" && r.Lease == "" && r.Owed == 0
-	better := v.Copy.Epoch == "" && v.Copy.usable(now) && r.Token != v.Copy.Token &&
-		(!r.usable(now) || r.ExpiresAt < v.Copy.ExpiresAt)
-	if r.Token == "" || v.newer(r, now) || better {
-		// The copy outlives a store that lost the record, or that was out of reach
-		// when the copy was fetched. There is nothing better for now.
-		v.copyRead = readAt
-		return ""
+	v.settled = r.Token != "" && r.Lease == "" && r.Owed == 0 && !r.Rejected
+	v.copyRead = readAt
+	if r.Token == "" || p.relate(r, now) != follows {
+		return "" // the copy is better, or there is nothing better for now
 	}
-	if r.Token != v.Copy.Token || r.IssuedAt != v.Copy.IssuedAt {
-		v.copySeen = now
+	if r.Token != v.copy.Token || r.IssuedAt != v.copy.IssuedAt {
+		v.copySeen, v.born, v.longest = now, r.Epoch, 0
 		if v.claim == nil || r.Token != v.claim.Token.Token {
 			event = Adopt
 		}
 	}
-	v.Copy, v.copyRead = r, readAt
+	v.copy = r
 	return event
 }
 
-// newer reports whether this process knows of a newer state than r: the store
-// went back in time.
-func (v *View) newer(r Record, now time.Time) bool {
-	return r.Epoch == v.Copy.Epoch && r.Seq < v.Copy.Seq && !v.Copy.expired(now)
+// Held returns the token that this process can hand out, with or without a
+// cache. An unpublished one is handed out under its lease, and after that only if
+// the cache is to blame: a process that was paused must first see what happened.
+func (p *Process) Held(now time.Time) (Record, bool) {
+	r, usable := p.view.held(now)
+	return r, usable && !p.withheld.holds(r.Token, now)
 }
 
-// Held is the token that this process can hand out, with or without a cache. One
-// that is not published yet is given out under its lease, and after that only if
-// the cache is to blame: a process that was paused must first see what happened.
-func (v *View) Held(now time.Time) (Record, bool) {
-	if c := v.claim; v.Unpublished() && c.Token.usable(now) && (c.kept || !Passed(now, c.ends)) {
+// held is Held where nothing is withheld.
+func (v *View) held(now time.Time) (Record, bool) {
+	if c := v.claim; v.unpublished() && c.Token.usable(now) && (c.kept || !Passed(now, c.ends)) {
 		return c.Token, true
 	}
-	return v.Copy, v.Copy.usable(now)
+	return v.copy, v.copy.usable(now) || !v.copy.expired(now) && v.resort.holds(v.copy.Token, now)
 }
 
-// Unpublished reports whether this process has fetched a token and not heard
+// unpublished reports whether this process has fetched a token and does not know
 // yet that the record has it.
-func (v *View) Unpublished() bool { return v.claim != nil && v.claim.Outcome == Issued }
+func (v *View) unpublished() bool { return v.claim != nil && v.claim.Outcome == Issued }
 
-// LeaseEnds is by when a fetch that Decide asks for must be over.
-func (v *View) LeaseEnds() time.Time { return v.claim.ends }
+// Unpublished reports whether the held token is in no record yet, as far as this
+// process knows.
+func (p *Process) Unpublished() bool { return p.view.unpublished() }
 
-// Fetched notes what came of the fetch that Decide asked for.
-func (v *View) Fetched(result Result) {
-	c := *v.claim
-	c.Result = result
-	v.claim = &c
-}
-
-// CacheFailed notes that the cache failed, which keeps nobody from a token that
-// is to be published.
-func (v *View) CacheFailed() {
-	if v.Unpublished() {
-		c := *v.claim
-		c.kept = true
-		v.claim = &c
-	}
-}
-
-// FetchedAlone notes what came of the fetch that Alone asked for.
-func (v *View) FetchedAlone(result Result, now time.Time) {
-	if v.failure = result.Err; result.Outcome != Issued {
-		v.ownUntil = now.Add(penaltyFor(result).delay(v.ownStep))
-		v.ownStep++
-		return
-	}
-	v.ownUntil, v.ownStep = time.Time{}, 0
-	v.Copy, v.copyRead, v.copySeen, v.calm = result.Token, now, now, true
-}
-
-// Ages says until when the held token is given out without a look at the cache,
-// and until when without waiting for that look.
-func (ru Rules) Ages(v *View) (soft, hard time.Time) {
-	if c := v.claim; c != nil && c.nonce == v.lease && c.Outcome == Pending {
+// Ages returns until when the held token is fresh, and handed out without a look
+// at the cache, and until when it is handed out without waiting for that look.
+func (p *Process) Ages() (fresh, stale time.Time) {
+	v := &p.view
+	if c := v.claim; c != nil && c.lease == v.lease && c.Outcome == Pending && !p.Repeatable {
 		return c.ends, c.ends // nobody else can fetch
 	}
-	if !v.calm {
-		return v.copyRead.Add(ru.Watch() * 2 / 3), v.copyRead.Add(ru.Watch())
+	if !v.settled {
+		return v.copyRead.Add(p.Watch() * 2 / 3), v.copyRead.Add(p.Watch())
 	}
-	soft, hard = v.copyRead.Add(ru.soft()), v.copyRead.Add(ru.Local)
-	if refresh := ru.refreshAt(v.Copy); v.copyRead.Before(refresh) && refresh.Before(soft) {
-		soft = refresh
+	fresh, stale = v.copyRead.Add(p.fresh()), v.copyRead.Add(p.Local)
+	if refresh := p.refreshAt(v.copy); v.copyRead.Before(refresh) && refresh.Before(fresh) {
+		fresh = refresh
 	}
-	return soft, hard
+	return fresh, stale
 }
+
+// Tolerable reports whether the copy may be handed out before the flight under
+// way has looked: because it was confirmed within the grace that superseded
+// tokens have, or because the cache fails.
+func (p *Process) Tolerable(now time.Time) bool {
+	return p.run != nil && p.run.failures > 0 || !Passed(now, p.view.copyRead.Add(5*p.Local))
+}
+
+// Forgive ends the wait that this process's own failures impose on it alone.
+func (p *Process) Forgive() { p.view.own = nil }

@@ -29,6 +29,10 @@ type program struct {
 	args func(port int) []string
 	ask  string   // sent over a new connection
 	want []string // all must be in the answer; a %d stands for the process id
+
+	dir   string             // "": one that is removed with the test
+	ready func(pid int) bool // in place of ask and want, if not nil
+	attr  func(*exec.Cmd)    // before each start; nil: nothing
 }
 
 // Server is one server process on a loopback port that stays the same for the Server's life.
@@ -46,11 +50,14 @@ type Server struct {
 // start runs p on a free port. Another process may take the port between the choice and the bind: then the next one.
 func start(tb TB, p program) *Server {
 	tb.Helper()
-	s := &Server{tb: tb, prog: p, dir: tb.TempDir()}
+	s := &Server{tb: tb, prog: p, dir: p.dir}
+	if s.dir == "" {
+		s.dir = tb.TempDir()
+	}
 	tb.Cleanup(s.Stop)
 	err := errExited
 	for try := 0; try < 5 && errors.Is(err, errExited); try++ {
-		s.port = freePort()
+		s.port = FreePort()
 		err = s.restart()
 	}
 	if err != nil {
@@ -121,6 +128,9 @@ func (s *Server) restart() error {
 	defer log.Close()
 	cmd := exec.Command(s.prog.path, s.prog.args(s.port)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, log, log
+	if s.prog.attr != nil {
+		s.prog.attr(cmd)
+	}
 	dieWithParent(cmd)
 
 	started, exited := make(chan error), make(chan struct{})
@@ -184,6 +194,9 @@ func (s *Server) answers() bool {
 		return false
 	}
 	defer conn.Close()
+	if s.prog.ready != nil {
+		return s.prog.ready(s.proc.Pid)
+	}
 	_ = conn.SetDeadline(time.Now().Add(askTimeout))
 	if _, err := conn.Write([]byte(s.prog.ask)); err != nil {
 		return false
@@ -211,10 +224,10 @@ func (s *Server) isReady(said string) bool {
 	return true
 }
 
-// freePort returns a port that nobody listens on. It stays below the range from which systems pick local ports: a client
+// FreePort returns a port that nobody listens on. It stays below the range from which systems pick local ports: a client
 // that retries against a killed server could otherwise be given the server's own port, and Restart would fail.
 // So does the port 10000 above it, where a cluster node listens too. No well-known server has its port in either range.
-func freePort() int {
+func FreePort() int {
 	for {
 		port := 20000 + rand.IntN(2700)
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))

@@ -16,10 +16,13 @@ type SentinelGroup struct {
 	tb TB
 }
 
+// MasterName is what every SentinelGroup calls its master.
+const MasterName = "wxtoken-master"
+
 // Sentinel starts a group and waits until the replicas are in sync and all sentinels know each other.
 func Sentinel(tb TB) *SentinelGroup {
 	tb.Helper()
-	g := &SentinelGroup{MasterName: "wxtoken-master", tb: tb}
+	g := &SentinelGroup{MasterName: MasterName, tb: tb}
 	for range 3 {
 		g.Nodes = append(g.Nodes, Redis(tb, "--repl-diskless-sync-delay", "0"))
 	}
@@ -56,7 +59,7 @@ func (g *SentinelGroup) startSentinel(master *Server) *Server {
 	if err := os.WriteFile(config, nil, 0o600); err != nil {
 		g.tb.Fatalf("servers: %v", err)
 	}
-	p := redisProgram(g.tb, nil)
+	p := redisProgram(g.tb, "redis-server", nil)
 	redisArgs := p.args
 	p.args = func(port int) []string { return append([]string{config, "--sentinel"}, redisArgs(port)...) }
 	s := start(g.tb, p)

@@ -1,4 +1,5 @@
-// Package servers starts real Redis and Memcached servers for tests, benchmarks and the chaos program.
+// Package servers starts real servers for tests, benchmarks and the chaos program: Redis, Valkey, Memcached, PostgreSQL
+// and MariaDB.
 //
 // Each server runs in a directory of its own on a free loopback port, never a standard one, and ends with the process
 // that started it: by Stop, by the test's cleanup or, on Linux, by the kernel when that process is killed. Elsewhere a
@@ -11,6 +12,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -31,7 +34,13 @@ type TB interface {
 // data again.
 func Redis(tb TB, extraArgs ...string) *Server {
 	tb.Helper()
-	return start(tb, redisProgram(tb, extraArgs))
+	return start(tb, redisProgram(tb, "redis-server", extraArgs))
+}
+
+// Valkey is Redis with a valkey-server.
+func Valkey(tb TB, extraArgs ...string) *Server {
+	tb.Helper()
+	return start(tb, redisProgram(tb, "valkey-server", extraArgs))
 }
 
 // Memcached starts a memcached with 64 MB of memory and waits until it answers. extraArgs are appended to its command
@@ -54,7 +63,7 @@ func Memcached(tb TB, extraArgs ...string) *Server {
 
 // redisProgram describes a redis-server in any role; its readiness is asked with INFO, which names the process, and
 // PING, which is refused while data is loading.
-func redisProgram(tb TB, extraArgs []string) program {
+func redisProgram(tb TB, binary string, extraArgs []string) program {
 	tb.Helper()
 	ask := "INFO server\r\nPING\r\nQUIT\r\n"
 	for i, arg := range extraArgs {
@@ -63,7 +72,7 @@ func redisProgram(tb TB, extraArgs []string) program {
 		}
 	}
 	return program{
-		path: need(tb, "redis-server"),
+		path: need(tb, binary),
 		args: func(port int) []string {
 			return append([]string{"--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"},
 				extraArgs...)
@@ -73,22 +82,51 @@ func redisProgram(tb TB, extraArgs []string) program {
 	}
 }
 
+// Version is what a server's binary says of itself, such as 7.0.15.
+func Version(tb TB, binary string) string {
+	tb.Helper()
+	out, err := exec.Command(need(tb, binary), "--version").CombinedOutput()
+	version := regexp.MustCompile(`\d+(\.\d+)+`).FindString(string(out))
+	if err != nil || version == "" {
+		tb.Fatalf("servers: %s --version: %v\n%s", binary, err, out)
+	}
+	return version
+}
+
 // need returns the path of a server's binary. This is the one rule for a machine without it: under CI=true the test
-// fails, so that no green run hides an untested backend, and elsewhere it is skipped. Windows has neither server.
-func need(tb TB, binary string) string {
+// fails, so that no green run hides an untested backend, unless WITHOUT_SERVERS names the binary; elsewhere it is
+// skipped. Windows has no server. others are directories to look in that may not be in PATH.
+func need(tb TB, binary string, others ...string) string {
 	tb.Helper()
 	path, err := exec.LookPath(binary)
+	for _, dir := range others {
+		if err != nil {
+			path, err = exec.LookPath(filepath.Join(dir, binary))
+		}
+	}
 	if err == nil {
 		return path
 	}
-	install := fmt.Sprintf("servers: %s is not installed: `make servers` or `apt-get install %[1]s` installs it", binary)
+	install := fmt.Sprintf("servers: %s is not installed: `make servers` or `apt-get install %s` installs it", binary, packageOf(binary))
 	if runtime.GOOS == "darwin" {
 		install = fmt.Sprintf("servers: %s is not installed: `brew install %s` installs it", binary,
-			strings.TrimSuffix(binary, "-server"))
+			strings.TrimSuffix(packageOf(binary), "-server"))
 	}
-	if os.Getenv("CI") == "true" && runtime.GOOS != "windows" {
+	known := slices.Contains(strings.Fields(os.Getenv("WITHOUT_SERVERS")), binary)
+	if os.Getenv("CI") == "true" && runtime.GOOS != "windows" && !known {
 		tb.Fatalf("%s", install)
 	}
 	tb.Skipf("%s", install)
 	return ""
+}
+
+// packageOf names the Debian package that has a binary.
+func packageOf(binary string) string {
+	switch binary {
+	case "initdb", "postgres":
+		return "postgresql"
+	case "mariadbd", "mariadb-install-db":
+		return "mariadb-server"
+	}
+	return binary
 }

@@ -74,7 +74,7 @@ func TestRedisWithPassword(t *testing.T) {
 // A stranger on the port must not pass for the server: a second one on the same port is an error.
 func TestTakenPort(t *testing.T) {
 	first := Redis(t)
-	second := &Server{tb: t, prog: redisProgram(t, nil), dir: t.TempDir(), port: first.port}
+	second := &Server{tb: t, prog: redisProgram(t, "redis-server", nil), dir: t.TempDir(), port: first.port}
 	if err := second.restart(); err == nil {
 		second.Kill()
 		t.Fatal("started on a taken port")
@@ -154,9 +154,13 @@ func TestProgram(t *testing.T) {
 }
 
 func TestMissingBinary(t *testing.T) {
-	for ci, want := range map[string]string{"true": "Fatalf", "": "Skipf"} {
-		t.Run("CI="+ci, func(t *testing.T) {
+	for env, want := range map[string]string{"true": "Fatalf", "": "Skipf", "true but known": "Skipf"} {
+		t.Run("CI="+env, func(t *testing.T) {
+			ci, without, known := strings.Cut(env, " but ")
 			t.Setenv("CI", ci)
+			if known {
+				t.Setenv("WITHOUT_SERVERS", "some-other no-such-server "+without)
+			}
 			tb := &recorder{TB: t}
 			need(tb, "no-such-server")
 			if runtime.GOOS == "windows" {

@@ -16,6 +16,7 @@ import (
 // A Platform is where an example gets its token from.
 type Platform struct {
 	Name      string // for people
+	AppID     string
 	Fetcher   *Fetcher
 	Transport http.RoundTripper // carries requests for the API's hosts to the platform
 	Fake      *wxtest.Platform  // nil: WeChat itself
@@ -35,6 +36,7 @@ func FromEnv(getenv func(string) string) (*Platform, error) {
 	if appID != "" {
 		return &Platform{
 			Name:      "WeChat, app " + appID,
+			AppID:     appID,
 			Fetcher:   &Fetcher{HTTPFetcher: wxtoken.NewStableFetcher(appID, secret)},
 			Transport: http.DefaultTransport,
 		}, nil
@@ -45,6 +47,7 @@ func FromEnv(getenv func(string) string) (*Platform, error) {
 	fake := wxtest.NewPlatform(wxtest.WithApp(appID, secret))
 	return &Platform{
 		Name:      "wxtest's fake, app " + appID + " (set WECHAT_APPID and WECHAT_SECRET for WeChat itself)",
+		AppID:     appID,
 		Fetcher:   &Fetcher{HTTPFetcher: wxtoken.NewFetcher(appID, secret, wxtoken.WithHTTPClient(fake.Client()))},
 		Transport: fake.Transport(),
 		Fake:      fake,

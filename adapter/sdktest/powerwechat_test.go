@@ -1,0 +1,146 @@
+package sdktest
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ArtisanCloud/PowerLibs/v3/logger/contract"
+	"github.com/ArtisanCloud/PowerLibs/v3/logger/drivers"
+	"github.com/ArtisanCloud/PowerLibs/v3/object"
+	"github.com/ArtisanCloud/PowerWeChat/v3/src/officialAccount"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken/adapter"
+	"github.com/wxtoken/wxtoken/wxtest"
+)
+
+// A relay is a RoundTripper that can be replaced.
+type relay struct{ http.RoundTripper }
+
+// A silent is a logger of the SDK, whose own one writes files.
+type silent struct{ drivers.DummyLogger }
+
+func (s *silent) WithContext(context.Context) contract.LoggerInterface { return s }
+
+// newPowerWeChat makes an official account whose SDK has a secret that would not
+// do. To be called outside of a bubble, as it starts goroutines for good.
+func newPowerWeChat(t *testing.T, under *relay) *officialAccount.OfficialAccount {
+	t.Helper()
+	account, err := officialAccount.NewOfficialAccount(&officialAccount.UserConfig{
+		AppID: appID, Secret: "none",
+		Http: officialAccount.Http{Transport: under},
+		Log:  officialAccount.Log{Driver: &silent{}},
+	})
+	require.NoError(t, err)
+	return account
+}
+
+// withPowerWeChat runs test in a world with n official accounts of the SDK, each
+// of which serves one goroutine at a time.
+func withPowerWeChat(t *testing.T, n int, test func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, under *relay)) {
+	t.Helper()
+	under := &relay{}
+	var accounts []*officialAccount.OfficialAccount
+	for range n {
+		accounts = append(accounts, newPowerWeChat(t, under))
+	}
+	inWorld(t, func(t *testing.T, w world) {
+		w.Handle("/cgi-bin/getcallbackip", http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(rw, `{"ip_list":["127.0.0.1"]}`)
+		}))
+		under.RoundTripper = http.DefaultClient.Transport
+		get := adapter.PowerWeChat[object.HashMap](w.src)
+		for _, account := range accounts {
+			account.AccessToken.GetCustomToken = get
+		}
+		test(t, w, accounts, under)
+		time.Sleep(time.Minute) // the SDK leaves some answers open until its time-out
+	})
+}
+
+func powerWeChatGet(t *testing.T, account *officialAccount.OfficialAccount) error {
+	answer, err := account.Base.GetCallbackIP(t.Context())
+	if err != nil {
+		return err
+	}
+	return outcome(answer.ErrCode, nil)
+}
+
+func powerWeChatSend(t *testing.T, account *officialAccount.OfficialAccount) error {
+	answer, err := account.CustomerService.Send(t.Context(), object.HashMap{"touser": "openid", "msgtype": "text"})
+	if err != nil {
+		return err
+	}
+	return outcome(answer.ErrCode, nil)
+}
+
+// The SDK reports the rejection by itself.
+func TestPowerWeChat(t *testing.T) {
+	withPowerWeChat(t, 1, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, _ *relay) {
+		for i := range 4 {
+			require.NoError(t, powerWeChatGet(t, accounts[0]))
+			w.saw(t, 1+i, i)
+			age()
+			w.kill(t)
+		}
+	})
+}
+
+// A POST it sends again without its body; below a Transport it need not.
+func TestPowerWeChatPost(t *testing.T) {
+	withPowerWeChat(t, 1, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, under *relay) {
+		require.NoError(t, powerWeChatSend(t, accounts[0]))
+		age()
+		w.kill(t)
+		require.Error(t, powerWeChatSend(t, accounts[0]))
+		require.NoError(t, powerWeChatSend(t, accounts[0]), "the next one is good all the same")
+
+		under.RoundTripper = w.client.Transport
+		age()
+		w.kill(t)
+		require.NoError(t, powerWeChatSend(t, accounts[0]))
+		require.NoError(t, powerWeChatGet(t, accounts[0]))
+		w.saw(t, 3, 2)
+	})
+}
+
+func TestPowerWeChatAfterAnError(t *testing.T) {
+	withPowerWeChat(t, 1, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, _ *relay) {
+		w.SetSecret(appID, "another")
+		assert.EqualError(t, powerWeChatGet(t, accounts[0]), "errcode 41001")
+		w.SetSecret(appID, secret)
+		age()
+		assert.NoError(t, powerWeChatGet(t, accounts[0]), "the failure is not kept")
+	})
+}
+
+// The rejections of one revoked token come in one by one, and cost one fetch.
+func TestPowerWeChatInParallel(t *testing.T) {
+	withPowerWeChat(t, 8, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, _ *relay) {
+		w.Inject(wxtest.Latency(50 * time.Millisecond))
+		const revoked = 5
+		require.NoError(t, powerWeChatGet(t, accounts[0]))
+		for range revoked {
+			age()
+			var wg sync.WaitGroup
+			for i, account := range accounts {
+				wg.Go(func() {
+					time.Sleep(time.Duration(i) * 10 * time.Millisecond)
+					for range 4 {
+						assert.NoError(t, powerWeChatGet(t, account))
+					}
+				})
+			}
+			time.Sleep(125 * time.Millisecond)
+			w.kill(t)
+			wg.Wait()
+		}
+		assert.Equal(t, 1+revoked, w.Stats().Fetches().Total(), "fetches")
+		assert.GreaterOrEqual(t, w.Stats().Calls()[40001], revoked*8, "rejected, and recovered")
+	})
+}

@@ -1,0 +1,143 @@
+package wxtoken
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/wxtoken/wxtoken/internal/endpoint"
+	"github.com/wxtoken/wxtoken/internal/guard"
+)
+
+// WithSecretFunc has fn asked for the secret before each fetch, in place of the
+// secret that the constructor was given: for secrets in Vault, in a KMS or in a
+// file, and for those that change while the process runs. The secret is not kept;
+// a new one takes effect with the next fetch. While no fetch is allowed because
+// the platform denied the secret, fn is also asked, at most once in 2 s, and a
+// secret that has changed ends that wait.
+//
+// fn must be safe for concurrent use and heed ctx. It gets half of the fetch's
+// time. If it returns an error, panics, is late, or returns a secret that is empty
+// or holds a space, a control byte or one that is not ASCII (the newline at the
+// end of a file, for example), Fetch returns an error and nothing is sent.
+//
+// In the Params of NewEndpointFetcher, the secret takes the place of {secret}.
+// NewTicketFetcher has no secret: there, and with a nil fn, Fetch returns an error.
+func WithSecretFunc(fn func(context.Context) (string, error)) FetcherOption {
+	s := &secretSource{ask: fn} // one for all that this option is given to
+	return fetcherOption(func(f *HTTPFetcher) {
+		switch {
+		case fn == nil:
+			f.fault = errors.New("wxtoken: WithSecretFunc: nil function; nothing was sent")
+		case f.secret == nil:
+			f.fault = errors.New("wxtoken: WithSecretFunc: a ticket needs an access token and no secret; give the option to the access token's fetcher; nothing was sent")
+		default:
+			f.secret = s
+		}
+	})
+}
+
+// A secretSource is where the secret of an HTTPFetcher comes from. It is safe for
+// concurrent use. No field holds the secret, so that no way of printing shows it.
+type secretSource struct {
+	fixed func() string                         // nil with WithSecretFunc
+	ask   func(context.Context) (string, error) // WithSecretFunc's
+	used  atomic.Pointer[[sha256.Size]byte]     // digest of the last one that was used
+}
+
+func fixedSecret(secret string) *secretSource {
+	return &secretSource{fixed: func() string { return secret }}
+}
+
+// checkSecret checks the constructor's secret, unless it is not the one to send.
+func (f *HTTPFetcher) checkSecret(secret string) error {
+	if f.secret.fixed == nil {
+		return nil
+	}
+	return endpoint.CheckValue("secret", secret)
+}
+
+// use returns the secret for a fetch. Its errors mean that none was begun.
+func (s *secretSource) use(ctx context.Context) (string, error) {
+	if s == nil {
+		return "", errors.New("wxtoken: this HTTPFetcher comes from no constructor; use NewFetcher or another one; nothing was sent")
+	}
+	secret, err := s.get(ctx)
+	if err == nil && s.fixed == nil {
+		sum := digest(secret)
+		s.used.Store(&sum)
+	}
+	return secret, err
+}
+
+// get returns the secret of now.
+func (s *secretSource) get(ctx context.Context) (string, error) {
+	if s.fixed != nil {
+		return s.fixed(), nil
+	}
+	wait := 5 * time.Second
+	if end, ok := ctx.Deadline(); ok {
+		wait = time.Until(end) / 2 // a request that is sent too late may be served and not heard
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	secret, err := guard.Call(ctx, "the function of WithSecretFunc", func(ctx context.Context) (string, error) {
+		secret, err := s.ask(ctx)
+		if err != nil {
+			err = endpoint.HideUnknown(err, endpoint.Mask(secret))
+		}
+		return secret, err
+	})
+	if err != nil {
+		return "", fmt.Errorf("wxtoken: no secret from the function of WithSecretFunc; nothing was sent: %w", err)
+	}
+	return secret, endpoint.CheckValue("what the function of WithSecretFunc returned", secret)
+}
+
+// fingerprint tells apart the secrets of fetches without showing them: 64 bits of
+// a hash over salt, keyed by the one that was used last. It is "" where there is
+// no secret, or none was used yet.
+func (f *HTTPFetcher) fingerprint(salt string) string {
+	switch s := f.secret; {
+	case s == nil:
+	case s.fixed != nil && s.fixed() != "":
+		sum := digest(s.fixed())
+		return tag(sum[:], salt)
+	case s.used.Load() != nil:
+		return tag(s.used.Load()[:], salt)
+	}
+	return ""
+}
+
+// currentFingerprint is the fingerprint that the next fetch would have: it calls
+// the function of WithSecretFunc.
+func (f *HTTPFetcher) currentFingerprint(ctx context.Context, salt string) (string, error) {
+	if f.secret == nil || f.secret.fixed != nil {
+		return f.fingerprint(salt), nil
+	}
+	secret, err := f.secret.get(ctx)
+	if err != nil {
+		return "", err
+	}
+	sum := digest(secret)
+	return tag(sum[:], salt), nil
+}
+
+// digest is what is kept of a secret, to make fingerprints of.
+func digest(secret string) [sha256.Size]byte {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte("wxtoken fingerprint"))
+	return [sha256.Size]byte(mac.Sum(nil))
+}
+
+// tag is 64 bits of an HMAC of text, in hexadecimal.
+func tag(key []byte, text string) string {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(text))
+	return hex.EncodeToString(mac.Sum(nil)[:8])
+}

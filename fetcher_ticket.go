@@ -1,0 +1,127 @@
+package wxtoken
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/wxtoken/wxtoken/internal/endpoint"
+	"github.com/wxtoken/wxtoken/internal/errcode"
+)
+
+// NewTicketFetcher fetches a ticket, which signs pages for the JS-SDK, with an
+// access token from src: make a second Source of it, on the same cache if you
+// like. What kinds there are depends on the platform of src's Fetcher:
+//
+//	WeChat  jsapi, wx_card, 2 (SDK)  GET cgi-bin/ticket/getticket
+//	WeCom   jsapi                    GET cgi-bin/get_jsapi_ticket, for wx.config
+//	WeCom   agent_config             GET cgi-bin/ticket/get, for wx.agentConfig of src's app
+//
+// A src over a Fetcher that wxtoken does not know, such as a FetcherFunc, is taken
+// to be WeChat's. Another kind is an error from Fetch, and so is a src whose
+// platform has no tickets; a nil src panics.
+//
+// Asked again, the platform returns the same ticket, and says each time that it
+// lasts 7200 s. A ticket may therefore expire before its ExpiresAt, if it was not
+// new when it was first fetched, and no API tells; only the page sees "invalid
+// signature". A Source never extends a ticket beyond what it was first told.
+//
+// If an API rejects the access token, src is told so, and the ticket is asked for
+// once more with what src then has.
+func NewTicketFetcher(src *Source, kind string, opts ...FetcherOption) *HTTPFetcher {
+	if src == nil {
+		panic("wxtoken: NewTicketFetcher: nil Source; pass the one that keeps the app's access token")
+	}
+	p := platformOf(src.fetcher)
+	path, typed, kinds := ticketPath(p, kind)
+	f := HTTPFetcher{
+		key:      "ticket:" + kind + ":" + src.fetcher.Key(),
+		platform: p,
+		endpoint: endpoint.Endpoint{
+			Path: path, Field: "ticket", Repeatable: true, Hosts: ticketHosts(p),
+			Params: func(accessToken string) map[string]string {
+				params := map[string]string{"access_token": accessToken}
+				if typed {
+					params["type"] = kind
+				}
+				return params
+			},
+		},
+		tokens: src,
+	}
+	return f.with(opts, func(*HTTPFetcher) error {
+		switch {
+		case isTicket(src.fetcher):
+			return errors.New("wxtoken: NewTicketFetcher: the Source keeps tickets; pass the one that keeps the app's access token; nothing was sent")
+		case kinds == "":
+			return errors.New("wxtoken: NewTicketFetcher: the platform of the Source has no tickets; nothing was sent")
+		case path == "":
+			return fmt.Errorf("wxtoken: no ticket of kind %q; use %s; nothing was sent", kind, kinds)
+		}
+		return nil
+	})
+}
+
+// ticketHosts are where the tickets for tokens of p are fetched.
+func ticketHosts(p errcode.Platform) []string {
+	if hosts := apiHosts(p); hosts != nil {
+		return hosts
+	}
+	return weChatHosts()
+}
+
+// ticketPath returns where a ticket is fetched, "" if there is none of this kind;
+// whether the request names the kind; and which kinds there are.
+func ticketPath(p errcode.Platform, kind string) (path string, typed bool, kinds string) {
+	switch p {
+	case errcode.WeCom:
+		kinds = "jsapi or agent_config"
+		switch kind {
+		case "jsapi":
+			return "/cgi-bin/get_jsapi_ticket", false, kinds
+		case "agent_config":
+			return "/cgi-bin/ticket/get", true, kinds
+		}
+	case errcode.WeChat, errcode.Stable, errcode.ThirdParty, "":
+		kinds = "jsapi, wx_card or 2"
+		switch kind {
+		case "jsapi", "wx_card", "2":
+			return "/cgi-bin/ticket/getticket", true, kinds
+		}
+	}
+	return "", false, kinds
+}
+
+// isTicket reports whether f fetches tickets, which the platform repeats with
+// their full life, so that a repeat says nothing new about when one expires. A
+// type that embeds a Fetcher hides the method, but not the Key.
+func isTicket(f Fetcher) bool {
+	if t, ok := f.(interface{ repeatsFullLife() bool }); ok {
+		return t.repeatsFullLife()
+	}
+	_, ours := f.(*funcFetcher)
+	return !ours && strings.HasPrefix(f.Key(), "ticket:")
+}
+
+func (f *HTTPFetcher) repeatsFullLife() bool { return f.tokens != nil }
+
+func (f *HTTPFetcher) fetchTicket(ctx context.Context) (Token, error) {
+	for again := true; ; again = false {
+		access, err := f.tokens.Token(ctx)
+		if err != nil {
+			return Token{}, &endpoint.Unsent{Err: fmt.Errorf("wxtoken: %s: no access token to ask with: %w", f.endpoint.Path, err)}
+		}
+		ticket, err := f.fetchWith(ctx, access.Value)
+		var refused *APIError
+		if !errors.As(err, &refused) || !IsTokenRejected(refused.Code) {
+			return ticket, err
+		}
+		if !again { // no ticket was at stake: it is src that must be put right
+			return Token{}, &endpoint.Unsent{Err: fmt.Errorf("wxtoken: %s: the access token was rejected twice: %w", f.endpoint.Path, err)}
+		}
+		// Should src not believe it, the token may be good: the platform is
+		// known to reject such now and then.
+		_ = f.tokens.Invalidate(ctx, access.Value)
+	}
+}

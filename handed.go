@@ -1,0 +1,54 @@
+package wxtoken
+
+import (
+	"hash/maphash"
+	"slices"
+	"sync/atomic"
+)
+
+// A memory knows the last values that a TokenSource handed out, by salted
+// fingerprints, so that it holds no token. The zero memory knows none. It is safe
+// for concurrent use.
+type memory struct{ last atomic.Pointer[fingerprints] }
+
+// fingerprints are never changed once they can be seen.
+type fingerprints struct {
+	salt maphash.Seed
+	n    int        // how many values there have been
+	sums [16]uint64 // of the last of them: half a day or more, at two hours for each
+}
+
+func (f *fingerprints) has(sum uint64) bool {
+	return slices.Contains(f.sums[:min(f.n, len(f.sums))], sum)
+}
+
+func (m *memory) has(value string) bool {
+	f := m.last.Load()
+	return f != nil && f.has(maphash.String(f.salt, value))
+}
+
+func (m *memory) add(value string) {
+	for {
+		old := m.last.Load()
+		if old == nil {
+			old = &fingerprints{salt: maphash.MakeSeed()}
+			if !m.last.CompareAndSwap(nil, old) {
+				continue
+			}
+		}
+		sum := maphash.String(old.salt, value)
+		if old.has(sum) {
+			return
+		}
+		next := *old
+		next.sums[next.n%len(next.sums)] = sum
+		next.n++
+		if m.last.CompareAndSwap(old, &next) {
+			return
+		}
+	}
+}
+
+// handedOut reports whether value is one of the last that s handed out, to
+// whomever. It is how a Transport knows whose token a request bears.
+func (s *Source) handedOut(value string) bool { return s.handed.has(value) }

@@ -1,0 +1,7 @@
+//go:build !unix
+
+package filestore
+
+import "testing"
+
+func makePipe(*testing.T, string) {}

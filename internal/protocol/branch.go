@@ -1,0 +1,91 @@
+package protocol
+
+import "time"
+
+// A relation says how a record stands to this process's copy.
+type relation int
+
+const (
+	follows  relation = iota // it is at least as new, or there is no copy to defend
+	behind                   // the store went back, or lost the record: the copy is newer
+	forgets                  // the same token, but a rejection or a doubt about it was lost
+	diverges                 // the store had two masters: nobody knows which token is newer
+	inferior                 // the copy was fetched without the cache, and lasts longer
+)
+
+// relate compares r with the copy.
+func (p *Process) relate(r Record, now time.Time) relation {
+	c := p.view.copy
+	switch {
+	case c.Token == "" || c.expired(now):
+		return follows
+	case r.Token == c.Token:
+		if r.IssuedAt == c.IssuedAt && (c.Rejected && !r.Rejected || c.Owed > r.Owed) {
+			return forgets
+		}
+		return follows
+	case c.Epoch == "":
+		if !c.Rejected && (!r.usable(now) || r.ExpiresAt < c.ExpiresAt) {
+			return inferior
+		}
+		return follows
+	case r.Token == "":
+		if r.Epoch == "" && p.Repeatable && now.Sub(p.view.copySeen) >= p.respite() {
+			return follows // fetching at once does no harm, and is what deleting a record is for
+		}
+		return behind
+	}
+	ahead := r.follows(c.Token)
+	switch {
+	case c.follows(r.Token):
+		if ahead && (r.Epoch != c.Epoch || r.Seq >= c.Seq) {
+			return follows // the platform came back to a token that it issued before
+		}
+		return behind
+	case ahead || r.Epoch != c.Epoch:
+		return follows
+	case r.Past == "" && r.Seq < c.Seq, !r.usable(now) && c.usable(now):
+		return behind
+	case p.Repeatable || r.Seq-c.Seq > r.pastCount():
+		return follows // too much happened meanwhile to tell
+	}
+	return diverges
+}
+
+// reconcile returns the record to write where r lacks what this process knows,
+// and false where it lacks nothing.
+func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) {
+	c := p.view.copy
+	st := Step{Do: Swap, Next: r, after: p.view}
+	next := &st.Next
+	switch p.relate(r, now) {
+	case follows:
+		return Step{}, false
+	case forgets:
+		next.Rejected = r.Rejected || c.Rejected
+	case diverges:
+		st.after.copySeen, st.after.born = now, r.Epoch
+	case behind, inferior:
+		*next = c
+		next.Epoch, next.Cooldown = r.Epoch, r.Cooldown
+		next.Lease, next.LeaseFor, next.Noted = r.Lease, r.LeaseFor, r.Noted
+		if c.Epoch == "" { // never published: it comes after r's
+			next.Past = r.pastAfter()
+		}
+		switch {
+		case c.Epoch == "":
+		case r.Epoch == "":
+			st.Event = Lost
+		default:
+			st.Event = Restore
+		}
+		if r.Epoch == "" {
+			next.Epoch = nonce
+		}
+	}
+	next.Owed = max(r.Owed, c.Owed, p.owe(1))
+	next.Early = max(r.Early, c.Early)
+	next.Seq = max(r.Seq, c.Seq) + 1
+	st.after.copy = *next
+	return st, true
+}

@@ -1,0 +1,288 @@
+package protocol
+
+import "time"
+
+// A Process is one Source's part in the protocol. It is asked for the next step
+// of a flight, and told what came of it:
+//
+//	p.Begin(false, now)
+//	for {
+//		switch st := p.Next(nonce, now); st.Do {
+//		case Read:   // read the record after st.Pause; then DidRead or CacheFailed
+//		case Swap:   // put st.Next in place of what was read; then DidSwap or CacheFailed
+//		case Fetch:  // fetch after st.Pause, by st.Until; then DidFetch
+//		case Secret: // look whether the secret has changed; then SetFingerprint
+//		case Return, Fail: // the flight is over
+//		}
+//	}
+//
+// It is not safe for concurrent use.
+type Process struct {
+	Rules
+	id       string // of its leases; "" until the first
+	began    time.Time
+	view     View
+	pending  []string // rejected tokens to decide on
+	withheld memo     // the token that is not handed out, since it was reported
+	readOnly bool     // the last swap failed
+	ignored  memo     // the token whose rejection was not believed
+	run      *run     // the flight under way; nil: none
+}
+
+// A run is what a Process knows during one flight.
+type run struct {
+	judging  bool   // it is over when the pending rejections are decided on
+	record   Record // what the cache holds; zero: nothing
+	known    bool   // record is what this process last read or stored
+	swap     *Step  // under way; nil: none
+	verdicts map[string]Verdict
+
+	pause       time.Duration // before the next read
+	rest        time.Duration // before the next fetch, as a token may be expired when it comes
+	last        time.Time     // of the last step
+	spent       time.Duration // a pause of the process counts as no more than one fetch
+	failures    int           // of the cache, since it last stored or another's fetch was waited for
+	offline     bool          // the flight goes on without the cache
+	leaveAlone  bool          // the record must not be touched, nor a token fetched
+	tried       bool          // a fetch without the cache
+	secretAsked time.Time
+	lost        bool // a token was dropped since the last step
+}
+
+// A Step is what to do next.
+type Step struct {
+	Do    Action
+	Pause time.Duration // for Read and Fetch: to wait first
+	Next  Record        // for Swap: what to put in the record's place
+	TTL   time.Duration // for Swap: for how long the store has to keep it
+	Event string        // for Swap: what to report once it is stored; mostly none
+	Age   time.Duration // for Swap with the event Reject: of the token
+	Until time.Time     // for Fetch: when it must have ended; for Fail: when the platform may be asked again
+	Cause Result        // for Fail: why the platform must not be asked; zero: the cache is at fault
+	Spent bool          // for Fail: the flight has taken too long
+	Lost  bool          // before this step, the process dropped a token that it had fetched
+
+	after  View // for Swap: what this process knows then
+	take   bool // for Swap: after holds even if it is not known to be stored
+	secret bool // for Fail: it is about the secret
+}
+
+// An Action is one that a Step asks for.
+type Action int
+
+const (
+	Return Action = iota // the flight is over: hand out the held token, or nothing if it was only about rejections
+	Read
+	Swap
+	Fetch
+	Secret
+	Fail // the flight is over: there is no new token, for now
+	drop // only what this process knows changes; Next never returns it
+)
+
+// Begin starts a flight, only to decide on rejections if judging is true.
+func (p *Process) Begin(judging bool, now time.Time) {
+	if p.began.IsZero() {
+		p.began = now
+	}
+	p.run = &run{judging: judging, last: now}
+}
+
+// End ends the flight, and returns what it decided on rejected tokens. Reports
+// that it did not come to are forgotten.
+func (p *Process) End() map[string]Verdict {
+	verdicts := p.run.verdicts
+	if p.run.failures == 0 && !p.readOnly {
+		p.withheld = memo{} // the cache works: another report is decided on
+	}
+	p.run, p.pending = nil, nil
+	return verdicts
+}
+
+// Next returns the next step of the flight. nonce is a fresh random string.
+func (p *Process) Next(nonce string, now time.Time) Step {
+	st := p.next(nonce, now)
+	st.Lost, p.run.lost = p.run.lost, false
+	return st
+}
+
+func (p *Process) next(nonce string, now time.Time) Step {
+	run := p.run
+	run.spent += min(now.Sub(run.last), p.Fetch)
+	run.last = now
+	if run.offline {
+		return p.nextOffline(now)
+	}
+	if run.spent >= p.whole() {
+		run.offline, run.leaveAlone = true, true
+		p.keep()
+		return Step{Do: Fail, Spent: true}
+	}
+	for run.known {
+		st := p.step(run.record, nonce, now)
+		switch st.Do {
+		case drop:
+			p.view = st.after
+			run.lost = run.lost || st.Event == LeaseLost
+			continue
+		case Read:
+			run.known, run.failures = false, 0
+			run.pause = st.Pause
+			return st
+		case Swap:
+			st.TTL = p.ttl(st.Next, now)
+			if st.take {
+				p.view = st.after // the lease may be there although the swap does not say so
+			}
+			run.swap = &st
+		}
+		return st
+	}
+	st := Step{Do: Read, Pause: run.pause}
+	run.pause = max(min(run.pause*3/2, p.Patience()), 5*time.Millisecond)
+	return st
+}
+
+// step decides by the record r.
+func (p *Process) step(r Record, nonce string, now time.Time) Step {
+	c := p.view.claim
+	if c != nil && c.lease == r.Lease {
+		switch {
+		case c.Outcome != Pending:
+			return p.publish(r, now)
+		case Passed(now, p.fetchBy(c)):
+			r.Lease, r.LeaseFor, r.Noted = "", 0, false
+			st := Step{Do: Swap, Next: r, after: p.view}
+			st.after.claim = nil
+			return st
+		}
+	} else if c != nil && c.Outcome == Issued && r.Epoch == "" {
+		return p.lost(r, nonce, now) // before the copy, which is older, is written back
+	}
+	if !p.view.unpublished() { // which may be what was rejected
+		if st, ok := p.decideRejections(r, now); ok {
+			return st
+		}
+	}
+	if st, ok := p.reconcile(r, nonce, now); ok {
+		return st
+	}
+	switch {
+	case c != nil && c.lease == r.Lease:
+		run := p.run
+		st := Step{Do: Fetch, Pause: run.rest, Until: c.ends}
+		if p.Repeatable {
+			st.Until = now.Add(run.rest + p.Fetch)
+		}
+		run.rest = min(max(2*run.rest, p.Patience()/10), p.Patience())
+		return st
+	case c != nil:
+		return p.lost(r, nonce, now)
+	case p.run.judging:
+		return Step{Do: Return}
+	}
+	return p.decide(r, nonce, now)
+}
+
+// nextOffline goes on without the cache: with the token at hand, or with a fetch
+// if that supersedes nothing.
+func (p *Process) nextOffline(now time.Time) Step {
+	run := p.run
+	if run.leaveAlone || !p.Repeatable {
+		return Step{Do: Fail}
+	}
+	for len(p.pending) > 0 {
+		verdict := Verdict{Believed: true}
+		if copy := p.view.copy; copy.Token == p.pending[0] && !copy.Rejected {
+			verdict, _ = p.judge(copy, copy.Token, now)
+			p.view.copy.Rejected = verdict.Believed
+		}
+		p.conclude(verdict)
+	}
+	if run.judging {
+		return Step{Do: Return}
+	}
+	held, _ := p.Held(now)
+	if !p.due(held, &p.view, now) {
+		return Step{Do: Fail}
+	}
+	st, cools := p.cooling(Record{}, &p.view, now)
+	switch {
+	case cools:
+		return p.cool(Record{}, st, false, now)
+	case run.tried:
+		return Step{Do: Fail}
+	}
+	run.tried = true
+	return Step{Do: Fetch, Until: now.Add(p.Fetch)}
+}
+
+// DidRead notes the record that was read; the zero Record if there is none, or a
+// corrupt one. It returns Adopt if that brought another process's token.
+func (p *Process) DidRead(r Record, readAt, now time.Time) (event string) {
+	p.run.record, p.run.known = r, true
+	return p.observe(r, readAt, now)
+}
+
+// DidSwap notes what came of the swap that began at sentAt. Unless it stored, its
+// outcome is unknown, and the record must be read again. It returns the event of
+// the step, if it stored.
+func (p *Process) DidSwap(stored bool, sentAt, now time.Time) (event string) {
+	run := p.run
+	st := run.swap
+	run.swap, p.readOnly = nil, false
+	if !stored {
+		run.known = false
+		return ""
+	}
+	run.failures = 0
+	run.record, p.view = st.Next, st.after
+	p.observe(st.Next, sentAt, now)
+	if st.Event == Reject && len(p.pending) > 0 {
+		p.conclude(Verdict{Believed: true, Age: st.Age, Early: st.Next.Early})
+	}
+	return st.Event
+}
+
+// DidFetch notes what came of the fetch that Next asked for, which began at sent.
+func (p *Process) DidFetch(result Result, now time.Time) {
+	v := &p.view
+	if p.run.offline {
+		if result.Outcome != Issued {
+			p.fail(v, nil, result, now)
+			return
+		}
+		v.own = nil
+		v.copy, v.copyRead, v.copySeen, v.born, v.settled = result.Token, now, now, "", true
+		return
+	}
+	c := *v.claim
+	c.Result = result
+	v.claim = &c
+}
+
+// CacheFailed notes that the cache failed. If leaveAlone is true, the cache holds
+// a record that this process cannot read and must not touch. It reports whether
+// the flight goes on without the cache.
+func (p *Process) CacheFailed(leaveAlone bool) bool {
+	run := p.run
+	p.readOnly = p.readOnly || run.swap != nil
+	run.swap, run.known = nil, false
+	run.failures++
+	run.offline = leaveAlone || run.failures >= 2
+	run.leaveAlone = leaveAlone
+	p.keep()
+	return run.offline
+}
+
+// keep keeps an unpublished token usable beyond its lease: the cache is at fault.
+func (p *Process) keep() {
+	if p.view.unpublished() {
+		c := *p.view.claim
+		c.kept = true
+		p.view.claim = &c
+	}
+}
+
+// SetFingerprint notes the fingerprint of the secret that this process has now.
+func (p *Process) SetFingerprint(fingerprint string) { p.Fingerprint = fingerprint }

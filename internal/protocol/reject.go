@@ -1,0 +1,121 @@
+package protocol
+
+import (
+	"slices"
+	"time"
+)
+
+// A Verdict is what came of a reported rejection.
+type Verdict struct {
+	Believed bool          // the token is out of use
+	Age      time.Duration // of the token when it was reported
+	Young    time.Duration // if not Believed: the age from which a rejection is believed
+	Until    time.Time     // if not Believed: when it is worth reporting again
+	Early    int           // tokens in a row that were rejected before their time
+}
+
+// Reject notes that an API rejected token. It returns false if a flight has to
+// decide on that, and then the token is withheld until one has; at most for the
+// watch age, since the platform now and then rejects a good one and the cache may
+// be down, and only once until the cache answers again.
+func (p *Process) Reject(token string, now time.Time) (Verdict, bool) {
+	held, usable := p.view.held(now)
+	switch {
+	case held.Token != token && usable:
+		p.rejectCopy(token) // it must not come back when the held one is dropped
+		return Verdict{Believed: true}, true
+	case held.Token == token && held.Rejected:
+		return Verdict{Believed: !usable, Until: p.view.resort.until}, true
+	case held.Token == token && p.ignored.holds(token, now):
+		verdict, _ := p.judge(p.view.copy, token, now)
+		verdict.Believed, verdict.Until = false, p.ignored.until
+		return verdict, true
+	}
+	if held.Token == token && p.withheld.token != token {
+		p.withheld = memo{token, now.Add(p.Watch())}
+	}
+	if !slices.Contains(p.pending, token) {
+		p.pending = append(p.pending, token)
+	}
+	return Verdict{}, false
+}
+
+// rejectCopy takes token out of use in this process, where it is the copy.
+func (p *Process) rejectCopy(token string) {
+	views := []*View{&p.view}
+	if p.run != nil && p.run.swap != nil {
+		views = append(views, &p.run.swap.after)
+	}
+	for _, v := range views {
+		if v.copy.Token == token {
+			v.copy.Rejected = true
+		}
+	}
+}
+
+// conclude ends the first pending report.
+func (p *Process) conclude(verdict Verdict) {
+	token := p.pending[0]
+	p.pending = p.pending[1:]
+	if p.run.verdicts == nil {
+		p.run.verdicts = map[string]Verdict{}
+	}
+	p.run.verdicts[token] = verdict
+	if !verdict.Believed {
+		p.ignored = memo{token, verdict.Until}
+	}
+	if p.withheld.token == token {
+		p.withheld = memo{}
+	}
+}
+
+// judge decides on a rejection of r's token: is it old enough to be believed?
+//
+// The platform now and then rejects a good token, and a foreign system that
+// fetches makes every token die early. So the age from which a rejection is
+// believed doubles with each token in a row that was rejected: at most some 300
+// fetches a day come of it, of the platform's 2,000. A process that has just
+// started counts from when the token was issued, by the issuer's clock, and
+// allows that to be wrong by two minutes where it matters.
+func (p *Process) judge(r Record, token string, now time.Time) (verdict Verdict, believed bool) {
+	young := p.Patience()
+	age := now.Sub(time.UnixMilli(r.IssuedAt))
+	if r.Early > 0 {
+		young = p.Fetch << min(r.Early, 5)
+		age -= p.clockError()
+	}
+	if p.view.copy.Token == r.Token {
+		age = max(age, now.Sub(p.view.copySeen))
+	}
+	verdict = Verdict{Age: max(age, 0), Early: r.Early}
+	if age < young {
+		verdict.Young = young
+		verdict.Until = now.Add(min(young-age, p.Watch()))
+		return verdict, false
+	}
+	verdict.Believed = true
+	return verdict, true
+}
+
+// decideRejections decides on the pending reports by the record r, and returns
+// false when none needs a step.
+func (p *Process) decideRejections(r Record, now time.Time) (Step, bool) {
+	for len(p.pending) > 0 {
+		token := p.pending[0]
+		if token != r.Token || r.Rejected {
+			p.rejectCopy(token) // else the store has not got it
+			p.conclude(Verdict{Believed: true})
+			continue
+		}
+		verdict, believed := p.judge(r, token, now)
+		if !believed {
+			p.conclude(verdict)
+			continue
+		}
+		r.Rejected = true
+		r.Seq++
+		r.Early++
+		return Step{Do: Swap, Next: r, after: p.view, Event: Reject, Age: verdict.Age}, true
+	}
+	return Step{}, false
+}

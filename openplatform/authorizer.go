@@ -1,0 +1,218 @@
+package openplatform
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/internal/bridge"
+	"github.com/wxtoken/wxtoken/internal/errcode"
+)
+
+// ErrNotAuthorized is wrapped by the errors of Authorizer(…).Token where there is
+// no authorization: none was given, the owner has ended it, or its refresh token
+// is invalid and the platform lists no other. The owner has to authorize again.
+var ErrNotAuthorized = errors.New("wxtoken: not authorized; have the account's owner authorize the platform again")
+
+const (
+	deniedFor  = time.Hour        // how long a process that was denied (61003) does not ask again
+	invalidFor = 10 * time.Minute // the same where there is no valid refresh token
+	endedFor   = 24 * time.Hour   // the same after an unauthorized push
+	mostTries  = 3                // refresh tokens that one fetch tries
+)
+
+// An authorizer is the Fetcher of one authorizer_access_token.
+type authorizer struct {
+	p     *Platform
+	appID string
+	src   *wxtoken.Source
+	gate  gate
+
+	mu       sync.Mutex
+	unsaved  *renewal  // came back and is not saved yet
+	saveAt   time.Time // when saving it is to be tried again
+	barred   error     // why the platform is not asked
+	until    time.Time // the end of that
+	barredBy string    // digest of what was known then: any change ends it too
+	fetches  int
+}
+
+// A renewal is a refresh token that came back for another one.
+type renewal struct {
+	used, next string
+	force      bool // of a new authorization: it replaces whatever is kept
+}
+
+// Key names the credential in the cache.
+func (a *authorizer) Key() string { return "authorizer:" + a.p.appID + ":" + a.appID }
+
+// Platform tells whose error codes and API hosts these are.
+func (a *authorizer) Platform() errcode.Platform { return errcode.ThirdParty }
+
+// Gate tells the Source that the owner has ended or renewed the authorization,
+// that a ticket has come, or that a refresh token is to be saved.
+func (a *authorizer) Gate() (bridge.Revision, error) {
+	a.mu.Lock()
+	if now := time.Now(); a.unsaved != nil && !now.Before(a.saveAt) {
+		a.saveAt = now.Add(time.Second)
+		a.gate.changed()
+	}
+	a.mu.Unlock()
+	mine, closed := a.gate.state(a.look)
+	component, _ := a.p.component.Gate()
+	return mine + component, closed
+}
+
+// look reports whether another process has been given an authorization.
+func (a *authorizer) look(ctx context.Context) bool {
+	v, err := get[authorization](ctx, &a.p.store, a.name())
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return err == nil && !v.value.Ended && digest(string(v.raw)) != a.barredBy
+}
+
+// Fetch asks for an authorizer_access_token.
+func (a *authorizer) Fetch(ctx context.Context) (wxtoken.Token, error) {
+	a.mu.Lock()
+	a.fetches++
+	a.mu.Unlock()
+	if err := errors.Join(a.p.fault, checkAppID("authorizer appID", a.appID)); err != nil {
+		return wxtoken.Token{}, unsent(err)
+	}
+	if err := a.saveUnsaved(ctx); err != nil {
+		return wxtoken.Token{}, unsent(err)
+	}
+	v, err := a.load(ctx)
+	if err == nil && v.value.Code != "" {
+		if err = a.redeemPushed(ctx, v.value.Code); err == nil {
+			v, err = a.load(ctx)
+		}
+	}
+	if err != nil {
+		return wxtoken.Token{}, unsent(err)
+	}
+	if err := a.isBarred(v); err != nil {
+		return wxtoken.Token{}, unsent(err)
+	}
+	return a.fetch(ctx, v)
+}
+
+// fetch tries the refresh token that is kept, then what may have replaced it,
+// then what the platform lists.
+func (a *authorizer) fetch(ctx context.Context, v stored[authorization]) (wxtoken.Token, error) {
+	denial := errors.New("no refresh token is kept and the platform lists none")
+	var invalid []string
+	for {
+		refresh, err := a.refreshToken(ctx, v, invalid)
+		if err != nil {
+			return wxtoken.Token{}, unsent(err)
+		}
+		if refresh == "" {
+			return wxtoken.Token{}, a.bar(v, denial, invalidFor)
+		}
+		tok, next, err := a.renew(ctx, refresh)
+		switch code := codeOf(err); {
+		case err == nil:
+			if err := a.save(ctx, renewal{used: refresh, next: next}); err != nil {
+				return wxtoken.Token{}, unsent(err)
+			}
+			if v.value.Ended { // it seems to be back, without a push
+				_, _ = a.authorized(ctx, "", "")
+			}
+			a.gate.has()
+			return tok, nil
+		case code == 61023:
+			if invalid = append(invalid, refresh); len(invalid) == mostTries {
+				return wxtoken.Token{}, a.bar(v, err, invalidFor)
+			}
+			denial = err
+			if v, err = a.load(ctx); err != nil {
+				return wxtoken.Token{}, unsent(err)
+			}
+		case code == 61003 || code == 61007:
+			return wxtoken.Token{}, a.bar(v, err, deniedFor)
+		default:
+			return wxtoken.Token{}, err
+		}
+	}
+}
+
+// refreshToken returns the refresh token that is kept unless it is among invalid,
+// else what the platform lists, which it saves; "" if there is none.
+func (a *authorizer) refreshToken(ctx context.Context, v stored[authorization], invalid []string) (string, error) {
+	if r := v.value.Refresh; r != "" && !slices.Contains(invalid, r) {
+		return r, nil
+	}
+	r, err := a.p.list.find(ctx, a.p, a.appID, invalid)
+	if r == "" || err != nil {
+		return "", err
+	}
+	return r, a.save(ctx, renewal{used: v.value.Refresh, next: r})
+}
+
+// renew asks for a token by a refresh token, and returns the one that comes back
+// with it, or "".
+func (a *authorizer) renew(ctx context.Context, refresh string) (tok wxtoken.Token, next string, err error) {
+	tok, err = a.p.sendAsComponent(ctx, request{
+		path: refreshPath, field: "authorizer_access_token", secrets: []string{refresh},
+		body: map[string]any{"authorizer_appid": a.appID, "authorizer_refresh_token": refresh},
+		read: func(object map[string]json.RawMessage) error {
+			next = stringIn(object["authorizer_refresh_token"])
+			return nil
+		},
+	})
+	return tok, next, err
+}
+
+// bar remembers that there is no authorization, and returns the error that says so.
+func (a *authorizer) bar(v stored[authorization], cause error, d time.Duration) error {
+	err := fmt.Errorf("%w (authorizer %s): %w", ErrNotAuthorized, a.appID, cause)
+	until := a.setBarred(v, err, d)
+	if v.value.Ended {
+		a.gate.close(err, until)
+	} else {
+		a.gate.lacks()
+	}
+	return unsent(err)
+}
+
+// end stops the token, since the owner has ended the authorization.
+func (a *authorizer) end(v stored[authorization]) error {
+	err := fmt.Errorf("%w (authorizer %s): the owner has ended the authorization", ErrNotAuthorized, a.appID)
+	a.gate.close(err, a.setBarred(v, err, endedFor))
+	return err
+}
+
+func (a *authorizer) setBarred(v stored[authorization], why error, d time.Duration) (until time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.barred, a.until, a.barredBy = why, time.Now().Add(d), digest(string(v.raw))
+	return a.until
+}
+
+// isBarred returns why the platform is not to be asked, if so.
+func (a *authorizer) isBarred(v stored[authorization]) error {
+	a.mu.Lock()
+	why, same, over := a.barred, digest(string(v.raw)) == a.barredBy, !time.Now().Before(a.until)
+	a.mu.Unlock()
+	switch {
+	case why != nil && same && !over:
+		return why
+	case v.value.Ended && !same: // this process has just read of it
+		return a.end(v)
+	}
+	return nil
+}
+
+// stringIn returns a JSON string that can be a refresh token, else "".
+func stringIn(raw json.RawMessage) (s string) {
+	if json.Unmarshal(raw, &s) != nil || len(s) > maxTicket || !printable(s) {
+		return ""
+	}
+	return s
+}

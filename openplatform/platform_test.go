@@ -1,0 +1,314 @@
+package openplatform_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/openplatform"
+	"github.com/wxtoken/wxtoken/wxtest"
+)
+
+// A recorder keeps what is written to a cache.
+type recorder struct {
+	wxtoken.Cache
+	mu     sync.Mutex
+	values map[string]string
+	ttls   map[string]time.Duration
+}
+
+func (r *recorder) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+	r.mu.Lock()
+	if r.values == nil {
+		r.values, r.ttls = map[string]string{}, map[string]time.Duration{}
+	}
+	r.values[key] += string(new)
+	r.ttls[key] = ttl
+	r.mu.Unlock()
+	return r.Cache.CompareAndSwap(ctx, key, old, new, ttl)
+}
+
+func TestPrefixAndEncryptionHoldForAllThatIsCached(t *testing.T) {
+	for _, keys := range [][][32]byte{nil, {{1}}, {{2}, {1}}} {
+		bubble(t, fmt.Sprint(len(keys), " keys"), func(t *testing.T) {
+			w := newWorld(t)
+			kept := &recorder{Cache: w.cache}
+			w.cache = kept
+			options := []wxtoken.Option{wxtoken.WithKeyPrefix("mine:")}
+			if keys != nil {
+				options = append(options, wxtoken.WithEncryption(keys...))
+			}
+			p := w.ready(openplatform.WithSourceOptions(options...))
+			w.authorize("wx1")
+			token(t, p.Authorizer("wx1"))
+			ticket := w.IssueTicket(compID)
+			require.NoError(t, p.SetTicket(t.Context(), ticket))
+			_, err := w.process(openplatform.WithSourceOptions(wxtoken.WithKeyPrefix("empty:"))).Source().Token(t.Context())
+			require.Error(t, err) // notes that pushes were asked for
+
+			all := strings.Builder{}
+			for key, value := range kept.values {
+				if !strings.HasPrefix(key, "empty:") {
+					assert.True(t, strings.HasPrefix(key, "mine:"), key)
+				}
+				assert.NotContains(t, key, w.RefreshToken(compID, "wx1"))
+				all.WriteString(value)
+			}
+			assert.Equal(t, 12*time.Hour, kept.ttls["mine:component_ticket:"+compID])
+			assert.Equal(t, keys == nil, strings.Contains(all.String(), w.RefreshToken(compID, "wx1")))
+			assert.Equal(t, keys == nil, strings.Contains(all.String(), ticket))
+			assert.NotContains(t, all.String(), secret)
+
+			if keys != nil { // a process without the key leaves the values alone
+				p := w.process(openplatform.WithSourceOptions(wxtoken.WithKeyPrefix("mine:")))
+				assert.Error(t, p.SetTicket(t.Context(), "ticket@@@2"))
+				_, err := p.Authorizer("wx1").Token(t.Context())
+				assert.Error(t, err)
+				again := w.process(openplatform.WithSourceOptions(wxtoken.WithKeyPrefix("mine:"), wxtoken.WithEncryption(append([][32]byte{{9}}, keys...)...)))
+				assert.Equal(t, w.LatestAuthorizer(compID, "wx1"), token(t, again.Authorizer("wx1")), "keys can be rotated")
+			}
+		})
+	}
+}
+
+func TestAPlainValueIsNotTrustedWhereKeysAreSet(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		w := newWorld(t)
+		w.ready()
+		p := w.process(openplatform.WithSourceOptions(wxtoken.WithEncryption([32]byte{1})))
+		_, err := p.Source().Token(t.Context())
+		assert.ErrorContains(t, err, "is not sealed")
+		assert.Empty(t, w.sent(wxtest.ComponentPath))
+	})
+}
+
+func TestForeignBytesInTheCacheAreOverwritten(t *testing.T) {
+	for _, text := range []string{"", "x", "{}", `{"v":1,"value":{"ticket":5}}`, `{"v":1,"value":` + strings.Repeat(" ", 20<<10) + `{}}`} {
+		bubble(t, fmt.Sprintf("%.20q", text), func(t *testing.T) {
+			w := newWorld(t)
+			for _, name := range []string{"component_ticket:" + compID, "component_push:" + compID, "authorization:" + compID + ":wx1"} {
+				stored, err := w.cache.CompareAndSwap(t.Context(), "wxtoken:"+name, nil, []byte(text), time.Hour)
+				require.True(t, stored && err == nil)
+			}
+			p := w.ready()
+			w.authorize("wx1")
+			assert.True(t, w.Honoured(token(t, p.Authorizer("wx1"))))
+		})
+	}
+}
+
+func TestACacheThatFails(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		w := newWorld(t)
+		down := &failing{Cache: w.cache}
+		w.cache = down
+		p := w.ready()
+		w.authorize("wx1")
+		down.err = errors.New("connection refused")
+		assert.ErrorContains(t, w.PushTicket(compID, hook), "status 500")
+		_, err := w.PushAuthorized(compID, "wx2", hook)
+		assert.ErrorContains(t, err, "status 500")
+		_, err = p.Authorize(t.Context(), "code")
+		assert.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
+		_, err = p.Authorizer("wx1").Token(t.Context())
+		assert.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
+		assert.Empty(t, w.sent(wxtest.AuthorizerPath))
+
+		down.err = nil
+		time.Sleep(time.Minute)
+		assert.True(t, w.Honoured(token(t, p.Authorizer("wx1"))))
+	})
+}
+
+type failing struct {
+	wxtoken.Cache
+	err error
+}
+
+func (f *failing) Get(ctx context.Context, key string) ([]byte, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	return f.Cache.Get(ctx, key)
+}
+
+func (f *failing) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+	if f.err != nil {
+		return false, f.err
+	}
+	return f.Cache.CompareAndSwap(ctx, key, old, new, ttl)
+}
+
+func TestBadConfigurationIsAnErrorAndNothingIsSent(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		for name, test := range map[string]struct {
+			p    *openplatform.Platform
+			want string
+		}{
+			"no appID":  {openplatform.New("", secret, nil), "component appID is empty"},
+			"no secret": {openplatform.New(compID, "", nil), "secret is empty"},
+			"newline":   {openplatform.New(compID, secret+"\n", nil), "secret holds a space"},
+			"base URL": {openplatform.New(compID, secret, nil, openplatform.WithFetcherOptions(wxtoken.WithBaseURL("api.weixin.qq.com"))),
+				"WithBaseURL: URL 1 is not"},
+			"long prefix": {openplatform.New(compID, secret, nil, openplatform.WithSourceOptions(wxtoken.WithKeyPrefix(strings.Repeat("x", 250)))), "250"},
+		} {
+			for _, src := range []*wxtoken.Source{test.p.Source(), test.p.Authorizer("wx1")} {
+				_, err := src.Token(t.Context())
+				assert.ErrorContains(t, err, test.want, name)
+				assert.NotContains(t, fmt.Sprint(err), secret, name)
+			}
+			if name != "long prefix" {
+				_, err := test.p.Authorize(t.Context(), "code")
+				assert.ErrorContains(t, err, test.want, name)
+			}
+		}
+	})
+}
+
+func TestSourcesServeTransportsAndTickets(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		w := newWorld(t)
+		p := w.ready()
+		w.authorize("wx1")
+		client := &http.Client{Transport: &wxtoken.Transport{Source: p.Authorizer("wx1"), Base: w.Transport()}}
+		resp, err := client.Get("https://api.weixin.qq.com/cgi-bin/get_api_domain_ip")
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		assert.Equal(t, wxtest.Tally{0: 1}, w.sent("/cgi-bin/get_api_domain_ip"))
+
+		tickets := wxtoken.New(wxtoken.NewTicketFetcher(p.Authorizer("wx1"), "jsapi", wxtoken.WithHTTPClient(w.Client())), w.cache)
+		assert.NotEmpty(t, token(t, tickets))
+		synctest.Wait()
+	})
+}
+
+// Nothing that a program could print shows a secret, whatever goes wrong.
+func TestNothingShowsASecret(t *testing.T) {
+	faults := map[string]wxtest.Fault{
+		"none": wxtest.Latency(0), "busy": wxtest.Busy(), "portal": wxtest.CaptivePortal(), "empty": wxtest.EmptyBody(),
+		"lost reply": wxtest.LostReply(), "5xx": wxtest.ServerError(502), "truncated": wxtest.Truncated(),
+		"40125": wxtest.Refusal(40125), "61006": wxtest.Refusal(61006), "61023": wxtest.Refusal(61023), "40001": wxtest.Refusal(40001),
+	}
+	for name, fault := range faults {
+		for _, own := range []bool{false, true} {
+			bubble(t, fmt.Sprint(name, " own=", own), func(t *testing.T) {
+				w := newWorld(t, wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true}))
+				var out, logs bytes.Buffer
+				see := func(values ...any) {
+					for _, v := range values {
+						fmt.Fprintf(&out, "%v %+v %#v %s %q %x\n", v, v, v, v, v, v)
+						if b, err := json.Marshal(v); err == nil {
+							out.Write(b)
+						}
+						if err, ok := v.(error); ok {
+							for ; err != nil; err = errors.Unwrap(err) {
+								fmt.Fprintf(&out, "%#v\n", err)
+							}
+						}
+					}
+				}
+				log := slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+				opts := []openplatform.Option{openplatform.WithSourceOptions(wxtoken.WithLogger(log))}
+				rows := &table{}
+				if own {
+					opts = append(opts, openplatform.WithRefreshTokens(rows))
+				}
+				p := w.ready(opts...)
+				w.authorize("wx1")
+				hidden := []string{secret, msgToken, aesKey, w.RefreshToken(compID, "wx1")}
+				ticket := w.IssueTicket(compID)
+				code := w.IssueCode(compID, "wx2")
+				hidden = append(hidden, ticket, code)
+				lift := w.Inject(fault)
+				see(p.SetTicket(t.Context(), ticket), p, p.Source(), opts)
+				_, err := p.Authorize(t.Context(), code)
+				see(err)
+				for range 3 {
+					_, err := p.Authorizer("wx1").Token(t.Context())
+					see(err, p.Authorizer("wx1"))
+					_, err = w.PushAuthorized(compID, "wx3", hook)
+					see(err)
+					rows.set(errTable)
+					time.Sleep(20 * time.Second)
+				}
+				lift()
+				see(p.SetTicket(t.Context(), "bad "+ticket))
+				_, err = p.Authorizer("wx1").Token(t.Context())
+				see(err)
+				hidden = append(hidden, w.LatestComponent(compID), w.LatestAuthorizer(compID, "wx1"), w.RefreshToken(compID, "wx1"), w.RefreshToken(compID, "wx2"))
+				synctest.Wait()
+				out.Write(logs.Bytes())
+				for _, h := range hidden {
+					for _, form := range []string{h, fmt.Sprintf("%x", h)} {
+						if i := strings.Index(out.String(), form); h != "" && i >= 0 {
+							t.Errorf("a secret shows: %.300s", out.String()[max(0, i-100):])
+						}
+					}
+				}
+				assert.True(t, strings.Contains(out.String(), "openplatform.Platform("+compID+")"))
+			})
+		}
+	}
+}
+
+// What an idle authorizer costs is what an app costs: see examples/manyapps.
+func TestTenThousandAuthorizers(t *testing.T) {
+	const many = 10_000
+	w := newWorld(t)
+	p := w.ready()
+	for i := range many {
+		w.authorize(fmt.Sprintf("wx%05d", i))
+	}
+	w.cache = &forgetful{w.cache}
+	second := w.process()
+	before := heap()
+	goroutines := runtime.NumGoroutine()
+	for i := range many {
+		second.Authorizer(fmt.Sprintf("wx%05d", i))
+	}
+	each := (heap() - before) / many
+	t.Logf("%d bytes for each authorizer, Source, Fetcher and map included", each)
+	assert.Less(t, each, int64(4096))
+
+	limit := make(chan struct{}, 32)
+	var all sync.WaitGroup
+	for i := range many {
+		limit <- struct{}{}
+		all.Go(func() {
+			defer func() { <-limit }()
+			_, err := second.Authorizer(fmt.Sprintf("wx%05d", i)).Token(t.Context())
+			assert.NoError(t, err)
+		})
+	}
+	all.Wait()
+	assert.Equal(t, wxtest.Tally{0: many}, w.sent(wxtest.AuthorizerPath))
+	assert.Equal(t, wxtest.Tally{0: 1}, w.sent(wxtest.ComponentPath))
+	assert.Empty(t, w.sent(wxtest.AuthorizerListPath))
+	assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines+2 }, 5*time.Second, 10*time.Millisecond,
+		"goroutines while idle (2 are this check's)")
+	runtime.KeepAlive(p)
+	runtime.KeepAlive(second)
+}
+
+// heap is how many bytes are in use.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC() // what a pool held lives for one more
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

@@ -1,0 +1,222 @@
+package openplatform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wxtoken/wxtoken/internal/endpoint"
+	"github.com/wxtoken/wxtoken/internal/guard"
+)
+
+const (
+	ticketLife = 12 * time.Hour      // of a component_verify_ticket, by the platform's documentation
+	pushNoted  = 30 * 24 * time.Hour // how long the time of the last push is kept
+	startEvery = 10 * time.Minute    // how often api_start_push_ticket may be sent
+	maxTicket  = 4 << 10             // bytes
+)
+
+// A ticket is a component_verify_ticket. Of two tickets the one created later is
+// the newer one, and a replayed push changes nothing.
+type ticket struct {
+	Value   string `json:"ticket"`
+	Created int64  `json:"created"` // unix seconds, by the platform's clock if it was pushed
+}
+
+// newer reports whether t replaces have. Tickets of one second replace each other.
+func (t ticket) newer(have ticket) bool {
+	return t.Created > have.Created || t.Created == have.Created && t.Value != have.Value
+}
+
+// A moment is when something happened, in unix seconds.
+type moment struct {
+	At int64 `json:"at"`
+}
+
+// tickets is what this process knows of the tickets. The cache is what counts; the
+// copy here replaces what the cache loses.
+type tickets struct {
+	mu      sync.Mutex
+	newest  ticket
+	until   time.Time // when newest has expired
+	dead    ticket    // that the platform denied
+	retry   time.Time // when dead may be tried again all the same
+	pushed  time.Time // the last push that this process knows of
+	started time.Time // when this process sent api_start_push_ticket
+}
+
+// SetTicket keeps a component_verify_ticket that came by another way than
+// ServeHTTP. An error means that the other processes have not been given it: set
+// it again.
+func (p *Platform) SetTicket(ctx context.Context, value string) error {
+	if err := checkTicket(value); err != nil {
+		return err
+	}
+	return p.keepTicket(ctx, value, 0)
+}
+
+func checkTicket(value string) error {
+	if value == "" {
+		return errors.New("wxtoken: the component_verify_ticket is empty")
+	}
+	if len(value) > maxTicket || !endpoint.Printable(value) {
+		return fmt.Errorf("wxtoken: the component_verify_ticket is over %d bytes, or holds a space, a control byte or a byte that is not ASCII", maxTicket)
+	}
+	return nil
+}
+
+// keepTicket keeps a ticket that was created at a time in unix seconds; 0 means
+// now, and after any before it.
+func (p *Platform) keepTicket(ctx context.Context, value string, created int64) error {
+	now := time.Now()
+	t := ticket{value, created}
+	ts := &p.component.tickets
+	ts.mu.Lock()
+	if created == 0 {
+		t.Created = max(now.Unix(), ts.newest.Created)
+	}
+	newer := t.newer(ts.newest)
+	if newer {
+		ts.newest, ts.until, ts.dead, ts.pushed = t, now.Add(ticketLife), ticket{}, now
+	}
+	ts.mu.Unlock()
+
+	_, err := update(ctx, &p.store, p.name("ticket"), ticketLife, func(have *ticket) bool {
+		if created == 0 {
+			t.Created = max(t.Created, have.Created)
+		}
+		if !t.newer(*have) {
+			return false
+		}
+		*have = t
+		return true
+	})
+	if newer {
+		p.component.gate.opened()
+	}
+	if err != nil {
+		return fmt.Errorf("wxtoken: the component_verify_ticket is not kept: %w", err)
+	}
+	// It only makes an error say more.
+	_, _ = update(ctx, &p.store, p.name("push"), pushNoted, func(m *moment) bool {
+		m.At = max(m.At, now.Unix())
+		return true
+	})
+	return nil
+}
+
+// name is that of one of the component's values in the cache.
+func (p *Platform) name(what string) string { return "component_" + what + ":" + p.appID }
+
+// ticket returns the newest ticket that the platform has not denied to this
+// process, or the zero ticket. It gives the cache what that has lost.
+func (c *component) ticket(ctx context.Context) (ticket, error) {
+	cached, err := get[ticket](ctx, &c.p.store, c.p.name("ticket"))
+	if err != nil {
+		return ticket{}, err
+	}
+	ts := &c.tickets
+	ts.mu.Lock()
+	now := time.Now()
+	if cached.value.newer(ts.newest) {
+		ts.newest, ts.until = cached.value, time.Unix(cached.value.Created, 0).Add(ticketLife)
+	}
+	t, left := ts.newest, ts.until.Sub(now)
+	if t == cached.value {
+		left = ticketLife // it is there, and gone from the cache when it has expired
+	}
+	dead := t == ts.dead && now.Before(ts.retry)
+	ts.mu.Unlock()
+	if t.Value == "" || left <= 0 || dead {
+		return ticket{}, nil
+	}
+	if t != cached.value {
+		_, _ = put(ctx, &c.p.store, c.p.name("ticket"), cached, t, left)
+	}
+	return t, nil
+}
+
+// denied notes that the platform does not accept t. This process does not try it
+// again for a while, or until it is pushed again; others may, since the fault may
+// be this process's own.
+func (c *component) denied(t ticket) {
+	ts := &c.tickets
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.dead, ts.retry = t, time.Now().Add(startEvery)
+}
+
+// missing says that there is no ticket to fetch with, or none that the platform
+// accepts (cause), asks it to push, and says what came of that.
+func (c *component) missing(ctx context.Context, secret string, cause error) error {
+	c.gate.lacks()
+	started := c.start(ctx, secret)
+	what := fmt.Errorf("wxtoken: no component_verify_ticket: %s", c.lastPush(ctx))
+	if cause != nil {
+		what = fmt.Errorf("wxtoken: the platform does not accept the component_verify_ticket: %w: %s", cause, c.lastPush(ctx))
+	}
+	return unsent(fmt.Errorf("%w; %s; check that the authorization event URL (授权事件接收URL) reaches ServeHTTP", what, started))
+}
+
+// lastPush says when the last push came.
+func (c *component) lastPush(ctx context.Context) string {
+	c.tickets.mu.Lock()
+	last := c.tickets.pushed
+	c.tickets.mu.Unlock()
+	noted, err := get[moment](ctx, &c.p.store, c.p.name("push"))
+	if at := time.Unix(noted.value.At, 0); err == nil && noted.raw != nil && at.After(last) {
+		last = at
+	}
+	if last.IsZero() {
+		return "no push has come yet"
+	}
+	return "the last push came at " + last.UTC().Format(time.RFC3339)
+}
+
+// start sends api_start_push_ticket, unless this or another process did in the
+// last 10 minutes, and says what came of it.
+func (c *component) start(ctx context.Context, secret string) string {
+	p, now := c.p, time.Now()
+	c.tickets.mu.Lock()
+	recent := now.Sub(c.tickets.started) < startEvery
+	if !recent {
+		c.tickets.started = now
+	}
+	c.tickets.mu.Unlock()
+	if recent {
+		return "pushes were asked for in the last 10 minutes"
+	}
+	// The first to put something there may send, until the cache lets go of it.
+	first, err := put(ctx, &p.store, p.name("start"), stored[moment]{}, moment{now.Unix()}, startEvery)
+	switch {
+	case err != nil:
+		c.tickets.mu.Lock()
+		c.tickets.started = time.Time{}
+		c.tickets.mu.Unlock()
+		return "pushes were not asked for, since the cache did not answer"
+	case !first:
+		return "another process asked for pushes in the last 10 minutes"
+	}
+	_, err = p.send(ctx, request{
+		path: startPath, once: true, secrets: []string{secret},
+		body: map[string]any{"component_appid": p.appID, "component_secret": secret},
+	})
+	if err != nil {
+		return fmt.Sprintf("asking for pushes failed: %s", strings.TrimPrefix(err.Error(), "wxtoken: "))
+	}
+	return "pushes have just been asked for"
+}
+
+// look reports whether a ticket has come by way of another process.
+func (c *component) look(ctx context.Context) bool {
+	t, err := c.ticket(ctx)
+	return err == nil && t.Value != ""
+}
+
+// detached is a ctx for what must be finished although the caller may leave.
+func detached(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(guard.Detach(ctx), d)
+}

@@ -1,0 +1,82 @@
+package wxtoken
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/wxtoken/wxtoken/internal/errcode"
+)
+
+// platformOf returns the platform that f fetches from. A Fetcher in another
+// package of this module tells it by a method Platform() errcode.Platform; those
+// of applications cannot, as the type is internal, and belong to none.
+func platformOf(f Fetcher) errcode.Platform {
+	switch f := f.(type) {
+	case interface{ askedPlatform() errcode.Platform }:
+		return f.askedPlatform()
+	case interface{ Platform() errcode.Platform }:
+		return f.Platform()
+	case *funcFetcher:
+		return ""
+	}
+	// A type that embeds a Fetcher hides its methods, but not its Key.
+	switch prefix, _, _ := strings.Cut(f.Key(), ":"); prefix {
+	case "token":
+		return errcode.WeChat
+	case "stable":
+		return errcode.Stable
+	case "wecom":
+		return errcode.WeCom
+	case "qq":
+		return errcode.QQ
+	}
+	return ""
+}
+
+func (f *HTTPFetcher) askedPlatform() errcode.Platform { return f.platform }
+
+// repeats reports whether f's platform, asked again, repeats a token until it
+// expires, and whether it says each time that its whole life is left.
+func repeats(f Fetcher) (untilExpiry, fullLife bool) {
+	ticket := isTicket(f)
+	return ticket || platformOf(f) == errcode.WeCom, ticket
+}
+
+// apiHosts are where the tokens of a platform are used, as base URLs, in the
+// order in which they are to be tried; nil for one that is not known.
+func apiHosts(p errcode.Platform) []string {
+	switch p {
+	case errcode.WeChat, errcode.Stable, errcode.ThirdParty:
+		return weChatHosts()
+	case errcode.WeCom:
+		return []string{"https://qyapi.weixin.qq.com"}
+	case errcode.QQ:
+		return []string{"https://api.q.qq.com"}
+	}
+	return nil
+}
+
+// apiHosts are the hosts whose APIs take the tokens of s; nil if they are not
+// known. An error says that none does.
+func (s *Source) apiHosts() ([]string, error) {
+	if isTicket(s.fetcher) {
+		return nil, errors.New("the Transport's Source keeps tickets, which no API takes for an access_token: give it the Source of the access token")
+	}
+	return apiHosts(platformOf(s.fetcher)), nil
+}
+
+// An advisedError is an *APIError with the advice for the platform that sent it.
+type advisedError struct {
+	*APIError
+	advice string
+}
+
+func (e *advisedError) Error() string { return e.text(e.advice) }
+
+// Unwrap returns the *APIError.
+func (e *advisedError) Unwrap() error { return e.APIError }
+
+// advise returns e as an error that says what to do about it on platform p.
+func advise(p errcode.Platform, e *APIError) error {
+	return &advisedError{e, p.Advice(e.Code)}
+}

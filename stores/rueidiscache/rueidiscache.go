@@ -1,0 +1,55 @@
+// Package rueidiscache keeps wxtoken's records in Redis or Valkey by the client
+// rueidis, for applications that have it. Records are the same as those of
+// wxtoken.NewRedisCache: processes with either can share them.
+package rueidiscache
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/wxtoken/wxtoken"
+)
+
+// A Cache is a wxtoken.Cache in Redis or Valkey.
+type Cache struct{ client rueidis.Client }
+
+// New returns a Cache over client, which stays the caller's to close. It panics
+// on nil. The client may be of one server, Sentinel or a cluster; it must not
+// send reads to replicas (ReplicaOnly, SendToReplicas), which show old records.
+// rueidis sends a swap once, so a swap that reports false did not happen.
+func New(client rueidis.Client) *Cache {
+	if client == nil {
+		panic("wxtoken: rueidiscache.New: the client is nil")
+	}
+	return &Cache{client}
+}
+
+// swap stores ARGV[1] for ARGV[2] ms in place of ARGV[3], which is nil when the
+// key must be absent: GET returns false then.
+const swap = `if redis.call('GET', KEYS[1]) ~= (ARGV[3] or false) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1`
+
+// Get implements wxtoken.Cache. It does not use rueidis's cache in the client,
+// which a write of another process reaches late.
+func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
+	value, err := c.client.Do(ctx, c.client.B().Get().Key(key).Build()).AsBytes()
+	if rueidis.IsRedisNil(err) {
+		return nil, wxtoken.ErrCacheMiss
+	}
+	return value, err
+}
+
+// CompareAndSwap implements wxtoken.Cache. Redis counts ttl in milliseconds,
+// rounded up.
+func (c *Cache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+	ms := (ttl + time.Millisecond - 1).Milliseconds()
+	args := []string{string(new), strconv.FormatInt(ms, 10)}
+	if old != nil {
+		args = append(args, string(old))
+	}
+	return c.client.Do(ctx, c.client.B().Eval().Script(swap).Numkeys(1).Key(key).Arg(args...).Build()).AsBool()
+}

@@ -1,0 +1,147 @@
+package sqlcache_test
+
+import (
+	"database/sql"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	_ "github.com/go-sql-driver/mysql"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	_ "modernc.org/sqlite"
+
+	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/cachetest"
+	"github.com/wxtoken/wxtoken/internal/servers"
+	"github.com/wxtoken/wxtoken/internal/storetest"
+	"github.com/wxtoken/wxtoken/stores/sqlcache"
+)
+
+func TestMain(m *testing.M) { storetest.Main(m, open) }
+
+var dialects = map[string]sqlcache.Dialect{"pgx": sqlcache.PostgreSQL, "mysql": sqlcache.MySQL, "sqlite": sqlcache.SQLite}
+
+// open makes a cache of a driver and its data source: "mysql root@tcp(host:port)/test".
+func open(config string) (wxtoken.Cache, error) {
+	driver, source, _ := strings.Cut(config, " ")
+	db, err := sql.Open(driver, source)
+	if err != nil {
+		return nil, err
+	}
+	return closing{sqlcache.New(db, dialects[driver], "wxtoken"), db}, nil
+}
+
+type closing struct {
+	*sqlcache.Cache
+	db *sql.DB
+}
+
+func (c closing) Close() error { return c.db.Close() }
+
+// create makes the table and returns the database.
+func create(t *testing.T, config string) *sql.DB {
+	cache, err := open(config)
+	require.NoError(t, err)
+	c := cache.(closing)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	require.NoError(t, c.CreateTable(t.Context()))
+	require.NoError(t, c.CreateTable(t.Context()), "it is there already")
+	return c.db
+}
+
+func version(t *testing.T, db *sql.DB, query string) string {
+	var version string
+	require.NoError(t, db.QueryRow(query).Scan(&version))
+	version, _, _ = strings.Cut(version, " ")
+	version, _, _ = strings.Cut(version, "-")
+	return version
+}
+
+// remover deletes a key at once.
+func remover(t *testing.T, db *sql.DB, statement string) func(string) {
+	return func(key string) {
+		_, err := db.Exec(statement, []byte(key))
+		assert.NoError(t, err)
+	}
+}
+
+func TestPostgreSQL(t *testing.T) {
+	server := servers.Postgres(t)
+	config := func(addr string) string {
+		return fmt.Sprintf("pgx postgres://postgres@%s/postgres?sslmode=disable", addr)
+	}
+	db := create(t, config(server.Addr()))
+	storetest.Run(t, storetest.Store{
+		Name: "PostgreSQL, sqlcache", Version: version(t, db, "SHOW server_version"), Open: open, Config: config(server.Addr()),
+		Evict: remover(t, db, "DELETE FROM wxtoken WHERE k = $1"), Proxied: config, Addr: server.Addr(),
+		Outage: func(string) { server.Restart() }, Outages: "killed, restarted",
+	})
+	t.Run("serializable", func(t *testing.T) {
+		cache, err := open(config(server.Addr()) + "&options=-c%20default_transaction_isolation%3Dserializable")
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, cache.(closing).Close()) })
+		cachetest.Run(t, func(*testing.T) wxtoken.Cache { return cache })
+	})
+}
+
+func TestMariaDB(t *testing.T) {
+	server := servers.MariaDB(t)
+	for name, flags := range map[string]string{"": "", ", clientFoundRows": "?clientFoundRows=true"} {
+		t.Run("MariaDB"+name, func(t *testing.T) {
+			config := func(addr string) string { return fmt.Sprintf("mysql root@tcp(%s)/test%s", addr, flags) }
+			db := create(t, config(server.Addr()))
+			storetest.Run(t, storetest.Store{
+				Name: "MariaDB, sqlcache" + name, Version: version(t, db, "SELECT VERSION()"), Open: open, Config: config(server.Addr()),
+				Evict: remover(t, db, "DELETE FROM wxtoken WHERE k = ?"), Proxied: config, Addr: server.Addr(),
+				Outage: func(string) { server.Restart() }, Outages: "killed, restarted",
+			})
+		})
+	}
+}
+
+func TestSQLite(t *testing.T) {
+	config := "sqlite file:" + filepath.Join(t.TempDir(), "db") + "?_pragma=busy_timeout(20000)&_pragma=journal_mode(wal)"
+	db := create(t, config)
+	storetest.Run(t, storetest.Store{
+		Name: "SQLite, sqlcache", Version: version(t, db, "SELECT sqlite_version()"), Open: open, Config: config,
+		Evict: remover(t, db, "DELETE FROM wxtoken WHERE k = ?"),
+	})
+}
+
+func TestNewRefusesMistakes(t *testing.T) {
+	db, err := sql.Open("sqlite", ":memory:")
+	require.NoError(t, err)
+	defer db.Close()
+	for name, f := range map[string]func(){
+		"the database is nil":                     func() { sqlcache.New(nil, sqlcache.SQLite, "t") },
+		"the Dialect is zero":                     func() { sqlcache.New(db, sqlcache.Dialect{}, "t") },
+		`"t; DROP TABLE u" is no name of a table`: func() { sqlcache.New(db, sqlcache.SQLite, "t; DROP TABLE u") },
+		`"" is no name of a table`:                func() { sqlcache.New(db, sqlcache.SQLite, "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() { assert.Contains(t, recover(), name) }()
+			f()
+		})
+	}
+	sqlcache.New(db, sqlcache.PostgreSQL, "public.wxtoken_records")
+}
+
+// A database that is away is an error and not a miss, and ends with ctx.
+func TestNobodyListens(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := l.Addr().String()
+	require.NoError(t, l.Close())
+	for _, config := range []string{"pgx postgres://postgres@" + addr + "/postgres", "mysql root@tcp(" + addr + ")/test"} {
+		cache, err := open(config)
+		require.NoError(t, err)
+		_, err = cache.Get(t.Context(), "key")
+		assert.Error(t, err)
+		assert.NotErrorIs(t, err, wxtoken.ErrCacheMiss)
+		require.NoError(t, cache.(closing).Close())
+	}
+}

@@ -1,0 +1,81 @@
+package wxtoken
+
+import (
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+)
+
+// takesToken reports whether a request for u is one with an app's access_token.
+// Those to the other endpoints bear another credential, in their query or their
+// body: a user's token, a secret, a ticket, the token of a third-party platform,
+// suite or provider.
+func takesToken(u *url.URL) bool {
+	switch p := cleanPath(u); {
+	case p == "/cgi-bin/token", p == "/cgi-bin/stable_token", p == "/cgi-bin/gettoken", p == "/api/getToken",
+		p == "/cgi-bin/clear_quota/v2", // resets a spent quota, by secret
+		strings.HasPrefix(p, "/sns/"),
+		strings.HasPrefix(p, "/cgi-bin/component/"),
+		strings.HasPrefix(p, "/cgi-bin/service/"): // WeCom's suites and providers
+		return false
+	}
+	for part := range strings.SplitSeq(u.RawQuery, "&") {
+		key, _, _ := strings.Cut(part, "=")
+		name, err := url.QueryUnescape(key)
+		if err == nil && slices.Contains([]string{"component_access_token", "suite_access_token", "provider_access_token", "cloudbase_access_token"}, name) {
+			return false
+		}
+	}
+	return true
+}
+
+// cleanPath is the path of u as a server sees it that decodes it, merges slashes
+// and resolves dots.
+func cleanPath(u *url.URL) string {
+	p := u.Path
+	if u.Opaque != "" { // //host/path, or a path that is sent as it is
+		p = u.Opaque
+		if rest, ok := strings.CutPrefix(p, "//"); ok {
+			_, p, _ = strings.Cut(rest, "/")
+		}
+		if plain, err := url.PathUnescape(p); err == nil {
+			p = plain
+		}
+	}
+	return path.Clean("/" + p)
+}
+
+// cutToken cuts a raw query around the value of its access_token: the first one
+// that is not empty, else the first. Without one, before ends in a new one.
+// The value is as it stands there, percent-encoded; before+value+after sets it.
+func cutToken(query string) (before, value, after string) {
+	found := false
+	for start := 0; start < len(query); {
+		part, _, _ := strings.Cut(query[start:], "&")
+		end := start + len(part)
+		key, val, _ := strings.Cut(part, "=")
+		if name, err := url.QueryUnescape(key); err == nil && name == "access_token" && (!found || val != "") {
+			before, value, after, found = query[:start]+key+"=", val, query[end:], true
+		}
+		if value != "" {
+			return before, value, after
+		}
+		start = end + 1
+	}
+	if found {
+		return before, "", after
+	}
+	if query != "" {
+		query += "&"
+	}
+	return query + "access_token=", "", ""
+}
+
+// plainValue is what a server reads from a value in a query.
+func plainValue(escaped string) string {
+	if plain, err := url.QueryUnescape(escaped); err == nil {
+		return plain
+	}
+	return escaped
+}

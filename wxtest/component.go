@@ -1,0 +1,211 @@
+package wxtest
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/wxtoken/wxtoken/internal/msgcrypt"
+)
+
+// Paths of the third-party platform (第三方平台). ComponentPath and
+// AuthorizerPath are token endpoints, the others are business calls; all but the
+// first two take a component_access_token, as component_access_token or as
+// access_token.
+const (
+	StartPushPath      = "/cgi-bin/component/api_start_push_ticket" // counted; the pushes are the test's to send
+	ComponentPath      = "/cgi-bin/component/api_component_token"   // each answer supersedes the token before it
+	QueryAuthPath      = "/cgi-bin/component/api_query_auth"
+	AuthorizerPath     = "/cgi-bin/component/api_authorizer_token" // supersedes too
+	AuthorizerListPath = "/cgi-bin/component/api_get_authorizer_list"
+)
+
+// A ThirdParty says how the platform behaves where its documentation leaves open
+// how it does. What copes with the zero value and with each field copes with
+// either reading.
+type ThirdParty struct {
+	RotateRefreshTokens bool // api_authorizer_token gives a new refresh token each time, and accepts the one before for 5 minutes; else it repeats it while the authorization lasts
+	EmptyRefreshTokens  bool // api_authorizer_token gives an empty refresh token
+	RepeatTickets       bool // pushes carry the same ticket until it has expired
+	LatestTicketOnly    bool // a ticket is accepted until the next; else for 12 hours
+	KeepOnReauthorize   bool // a new authorization leaves the live access token alone; else it ends it
+}
+
+// WithThirdParty sets how the third-party platform behaves.
+func WithThirdParty(behaviour ThirdParty) Option {
+	return func(p *Platform) { p.behaviour = behaviour }
+}
+
+// WithComponent adds a third-party platform, as AddComponent does.
+func WithComponent(appID, secret, token, encodingAESKey string) Option {
+	return func(p *Platform) { p.AddComponent(appID, secret, token, encodingAESKey) }
+}
+
+const (
+	ticketLife = 12 * time.Hour
+	codeLife   = 10 * time.Minute // where the documentation gives each code an end of its own
+)
+
+// A thirdParty is the part of a Platform that serves components.
+type thirdParty struct {
+	behaviour  ThirdParty
+	components map[string]*component
+	pushes     *http.Client // nil: http.DefaultClient
+}
+
+// A component is one third-party platform.
+type component struct {
+	appID, secret string
+	box           *msgcrypt.Box
+	ledger        ledger
+	tickets       []ticket // the newest last
+	codes         map[string]*authCode
+	authorizers   []*authorization // in the order of their first authorization
+	byAppID       map[string]*authorization
+}
+
+// An authCode is an authorization code.
+type authCode struct {
+	authorizer *authorization
+	expires    time.Time
+	used       bool
+}
+
+// An authorization is what an account's owner gave to a component.
+type authorization struct {
+	appID    string
+	ended    bool
+	since    time.Time
+	refresh  string    // "": its code was not exchanged yet
+	before   string    // the refresh token before that
+	accepted time.Time // until when before is
+	ledger   ledger
+}
+
+// AddComponent adds a third-party platform, with the message token and the
+// EncodingAESKey of 43 characters that its pushes are signed and encrypted with.
+// It has no ticket yet. SetWhitelist and Refuse know it as an app. To add an appID
+// twice panics, and so does a bad key.
+func (p *Platform) AddComponent(appID, secret, token, encodingAESKey string) {
+	box, err := msgcrypt.New(token, encodingAESKey)
+	if err != nil {
+		panic("wxtest: AddComponent: " + err.Error())
+	}
+	p.AddApp(appID, secret)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.components == nil {
+		p.components = map[string]*component{}
+	}
+	p.components[appID] = &component{appID: appID, secret: secret, box: box, codes: map[string]*authCode{}, byAppID: map[string]*authorization{}}
+}
+
+// component returns a known component; p.mu is held.
+func (p *Platform) component(appID string) *component {
+	c := p.components[appID]
+	if c == nil {
+		panic(fmt.Sprintf("wxtest: no component %q: add it with AddComponent or WithComponent", appID))
+	}
+	return c
+}
+
+// IssueTicket makes a new component_verify_ticket without pushing it.
+func (p *Platform) IssueTicket(componentAppID string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.issueTicket(p.component(componentAppID))
+}
+
+func (p *Platform) issueTicket(c *component) string {
+	now := time.Now()
+	if last := len(c.tickets) - 1; p.behaviour.RepeatTickets && last >= 0 && now.Before(c.tickets[last].expires) {
+		return c.tickets[last].value
+	}
+	t := ticket{"ticket@@@" + randomString(86), now.Add(ticketLife)}
+	c.tickets = append(c.tickets, t)
+	return t.value
+}
+
+// IssueCode has the owner of an account authorize the component, or authorize it
+// anew, and returns the code that the owner's browser brings back. Nothing is
+// pushed. A new authorization replaces the refresh token when its code is
+// exchanged.
+func (p *Platform) IssueCode(componentAppID, authorizerAppID string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	code, _ := p.authorize(p.component(componentAppID), authorizerAppID)
+	return code
+}
+
+func (p *Platform) authorize(c *component, appID string) (code string, again bool) {
+	now := time.Now()
+	a := c.byAppID[appID]
+	if again = a != nil && !a.ended; a == nil {
+		a = &authorization{appID: appID}
+		a.ledger = ledger{app: &app{}}
+		c.authorizers, c.byAppID[appID] = append(c.authorizers, a), a
+	}
+	a.ended, a.since = false, now
+	code = "queryauthcode@@@" + randomString(60)
+	c.codes[code] = &authCode{authorizer: a, expires: now.Add(codeLife)}
+	return code, again
+}
+
+// EndAuthorization has the owner of an account end the authorization, without a
+// push: the account's tokens are dead from now on.
+func (p *Platform) EndAuthorization(componentAppID, authorizerAppID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endAuthorization(p.component(componentAppID), authorizerAppID)
+}
+
+func (p *Platform) endAuthorization(c *component, appID string) {
+	a := c.byAppID[appID]
+	if a == nil {
+		return
+	}
+	a.ended, a.refresh, a.before = true, "", ""
+	if a.ledger.latest != nil {
+		a.ledger.latest.revoked = true
+	}
+}
+
+// LatestComponent returns the last component_access_token, or "".
+func (p *Platform) LatestComponent(componentAppID string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.component(componentAppID).ledger.last()
+}
+
+// LatestAuthorizer returns the account's last authorizer_access_token, or "".
+func (p *Platform) LatestAuthorizer(componentAppID, authorizerAppID string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a := p.component(componentAppID).byAppID[authorizerAppID]; a != nil {
+		return a.ledger.last()
+	}
+	return ""
+}
+
+// RefreshToken returns the account's refresh token, or "".
+func (p *Platform) RefreshToken(componentAppID, authorizerAppID string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a := p.component(componentAppID).byAppID[authorizerAppID]; a != nil {
+		return a.refresh
+	}
+	return ""
+}
+
+// ReplaceRefreshToken gives the account another refresh token, as after something
+// that nobody told the component: the one before is invalid (61023) from now on,
+// and only api_get_authorizer_list has the new one.
+func (p *Platform) ReplaceRefreshToken(componentAppID, authorizerAppID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a := p.component(componentAppID).byAppID[authorizerAppID]; a != nil && a.refresh != "" {
+		a.refresh, a.before = newRefreshToken(), ""
+	}
+}
+
+func newRefreshToken() string { return "refreshtoken@@@" + randomString(43) }
