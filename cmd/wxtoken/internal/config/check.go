@@ -12,6 +12,7 @@ import (
 
 	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/keys"
 	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/store"
+	"github.com/wxtoken/wxtoken/internal/msgcrypt"
 )
 
 // Types of apps.
@@ -159,8 +160,9 @@ func (c *Config) checkComponents() error {
 			return fmt.Errorf("components[%d] needs appid, secret, token and encoding_aes_key", i)
 		case !idForm.MatchString(p.AppID):
 			return fmt.Errorf("components[%d]: an appid has up to 64 letters, digits, dots, hyphens and underscores", i)
-		case len(p.EncodingAESKey) != 43:
-			return fmt.Errorf("components[%d].encoding_aes_key must have 43 characters, as the platform's console shows it", i)
+		}
+		if _, err := msgcrypt.New(p.Token, p.EncodingAESKey); err != nil {
+			return fmt.Errorf("components[%d]: %s", i, strings.TrimPrefix(err.Error(), "wxtoken: "))
 		}
 		if err := checkBaseURL(p.BaseURL); err != nil {
 			return fmt.Errorf("components[%d]: %w", i, err)
@@ -255,10 +257,17 @@ func (c *Config) checkClients() error {
 		if len(cl.Apps) == 0 {
 			return fmt.Errorf("clients[%d].apps is empty: list the appids that %s may ask for", i, cl.Name)
 		}
+		wild := 0
 		for _, id := range cl.Apps {
 			if id != "*" && !known[id] {
 				return fmt.Errorf("clients[%d].apps: %.64q is not among apps, components and authorizers", i, id)
 			}
+			if strings.HasSuffix(id, "/*") {
+				wild++
+			}
+		}
+		if wild > 1 {
+			return fmt.Errorf("clients[%d].apps has all authorizers of several components: make a client for each", i)
 		}
 		for _, allowed := range cl.Proxy {
 			if err := checkAllowed(allowed); err != nil {

@@ -103,8 +103,8 @@ type Component struct {
 	Token          string `json:"token"`
 	EncodingAESKey string `json:"encoding_aes_key"`
 
-	// Authorizers are kept fresh. A client that may ask for "APPID/*", with the
-	// component's appid, gets the token of any other one when it asks.
+	// Authorizers are the apps whose tokens are kept fresh. A client that may ask
+	// for "APPID/*", with the component's appid, gets any other one's when it asks.
 	Authorizers []string `json:"authorizers"`
 
 	BaseURL string `json:"base_url"`

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/config"
@@ -22,15 +21,22 @@ type kept struct {
 	life    context.Context // ends when it is no longer kept
 }
 
+// ready reports whether there is a token to hand out.
+func (k *kept) ready() bool {
+	_, ok := k.source.Peek()
+	return ok
+}
+
 // An app is one whose tokens clients may ask for.
 type app struct {
 	*kept
-	id      string
-	spec    config.App
-	tickets map[string]*kept // by kind
-	apis    *url.URL         // where its APIs are
-	proxy   http.Handler
-	stop    context.CancelFunc
+	id        string
+	spec      config.App
+	component *component       // of a component and its authorizers; nil: of none
+	tickets   map[string]*kept // by kind
+	apis      *url.URL         // where its APIs are
+	proxy     http.Handler
+	stop      context.CancelFunc
 }
 
 // all are the tokens of the app.
@@ -50,6 +56,13 @@ var platforms = map[string]string{
 
 // newApp makes an app, and starts nothing.
 func (s *Server) newApp(spec config.App) (*app, error) {
+	make := map[string]func(appID, secret string, opts ...wxtoken.FetcherOption) *wxtoken.HTTPFetcher{
+		config.Token: wxtoken.NewFetcher, config.Stable: wxtoken.NewStableFetcher,
+		config.WeCom: wxtoken.NewWeComFetcher, config.QQ: wxtoken.NewQQFetcher,
+	}[spec.Type]
+	if make == nil {
+		return nil, fmt.Errorf("wxtoken: app %s is of type %q, which this server does not know", spec.Name(), spec.Type)
+	}
 	opts := []wxtoken.FetcherOption{wxtoken.WithHTTPClient(&http.Client{Transport: s.gate})}
 	base := platforms[spec.Type]
 	if spec.BaseURL != "" {
@@ -60,20 +73,13 @@ func (s *Server) newApp(spec config.App) (*app, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wxtoken: app %s: base_url cannot be read", spec.Name())
 	}
-	var fetcher *wxtoken.HTTPFetcher
-	switch spec.Type {
-	case config.Token:
-		fetcher = wxtoken.NewFetcher(spec.AppID, spec.Secret, opts...)
-	case config.Stable:
-		fetcher = wxtoken.NewStableFetcher(spec.AppID, spec.Secret, opts...)
-	case config.WeCom:
-		fetcher = wxtoken.NewWeComFetcher(spec.AppID, spec.Secret, opts...)
-	default:
-		return nil, fmt.Errorf("wxtoken: app %s is of type %q, which this server does not know", spec.Name(), spec.Type)
-	}
 	life, stop := context.WithCancel(context.Background())
 	a := &app{id: spec.Name(), spec: spec, tickets: map[string]*kept{}, apis: apis, stop: stop}
-	a.kept = s.newKept(life, a.id, fetcher)
+	withSecret := opts
+	if spec.SecretFile != "" {
+		withSecret = append(opts[:len(opts):len(opts)], secretFrom(spec.SecretFile))
+	}
+	a.kept = s.newKept(life, a.id, make(spec.AppID, spec.Secret, withSecret...))
 	for _, kind := range spec.Tickets {
 		a.tickets[kind] = s.newKept(life, a.id+":"+kind, wxtoken.NewTicketFetcher(a.source, kind, opts...))
 	}
@@ -81,44 +87,46 @@ func (s *Server) newApp(spec config.App) (*app, error) {
 	return a, nil
 }
 
-func (s *Server) newKept(life context.Context, label string, fetcher wxtoken.Fetcher) *kept {
-	w := newWatch(&s.seconds)
-	opts := append([]wxtoken.Option{
-		wxtoken.WithKeyPrefix(s.prefix), wxtoken.WithObserver(w.observe), wxtoken.WithLogger(s.log),
-	}, s.options...)
-	return &kept{
-		label: label, key: s.prefix + fetcher.Key(), watch: w, life: life,
-		source: wxtoken.New(fetcher, s.store, opts...),
-	}
+// secretFrom reads the secret before each fetch, so that one that is replaced in
+// its file needs neither a restart nor a signal.
+func secretFrom(file string) wxtoken.FetcherOption {
+	return wxtoken.WithSecretFunc(func(context.Context) (string, error) { return config.ReadSecret(file) })
 }
 
-// ready reports whether there is a token to hand out.
-func (k *kept) ready(now time.Time) bool { return k.watch.snapshot().End.After(now) }
+func (s *Server) newKept(life context.Context, label string, fetcher wxtoken.Fetcher) *kept {
+	w := newWatch(&s.seconds)
+	return &kept{
+		label: label, key: s.prefix + fetcher.Key(), watch: w, life: life,
+		source: wxtoken.New(fetcher, s.store, append([]wxtoken.Option{wxtoken.WithObserver(w.observe)}, s.options...)...),
+	}
+}
 
 // A client is a service that may ask.
 type client struct {
 	config.Client
 	apps   map[string]bool
-	bucket *bucket // of its reports
-}
-
-// may reports whether the client may ask for an app.
-func (c *client) may(id string) bool {
-	return c.apps[id] || c.apps["*"]
+	wild   *component // all of whose authorizers it may ask for; nil: of none
+	bucket *bucket    // of its reports
 }
 
 // A catalog is what a configuration says: it is replaced as a whole.
 type catalog struct {
-	config  *config.Config
-	apps    map[string]*app
-	order   []*app // as in the configuration
-	clients map[[sha256.Size]byte]*client
+	config     *config.Config
+	apps       map[string]*app // with those of components
+	order      []*app          // as in the configuration
+	components map[string]*component
+	clients    map[[sha256.Size]byte]*client
 }
 
 // all are the tokens of all apps.
 func (c *catalog) all() (all []*kept) {
 	for _, a := range c.order {
 		all = append(all, a.all()...)
+	}
+	for _, one := range c.components {
+		for _, a := range one.visitors() {
+			all = append(all, a.kept)
+		}
 	}
 	return all
 }
@@ -130,4 +138,16 @@ func (c *catalog) client(secret string) *client {
 		return nil
 	}
 	return c.clients[sha256.Sum256([]byte(secret))]
+}
+
+// app gives the app of this id if the client may ask for it, else nil.
+func (c *catalog) app(cl *client, id string) *app {
+	a := c.apps[id]
+	switch {
+	case a == nil && cl.wild != nil:
+		return cl.wild.guest(id)
+	case a != nil && (cl.apps[id] || cl.apps["*"] || cl.wild != nil && a.component == cl.wild && a.spec.Type == authorizerType):
+		return a
+	}
+	return nil
 }

@@ -27,7 +27,7 @@ const (
 )
 
 // believed is from when on the tests' servers believe that a token is rejected.
-const believed = 2 * time.Second
+const believed = 150 * time.Millisecond
 
 // fakePlatform has the apps wx1 and wx2.
 func fakePlatform(t *testing.T) *wxtest.Server {
@@ -76,7 +76,7 @@ type running struct {
 func start(t *testing.T, c *config.Config) *running {
 	t.Helper()
 	out := new(syncBuffer)
-	s, err := Open(checked(t, c), slog.New(slog.NewJSONHandler(out, nil)), wxtoken.WithFetchTimeout(believed))
+	s, err := Open(checked(t, c), slog.New(slog.NewJSONHandler(out, nil)), wxtoken.WithFetchTimeout(time.Second))
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	now, atOnce := context.WithCancel(context.Background())

@@ -104,7 +104,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	}
 	// Those that have no token come first.
 	troubled := func(k *kept) int {
-		if k.ready(now) {
+		if k.ready() {
 			return 1
 		}
 		return 0

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/config"
@@ -12,26 +13,50 @@ import (
 // newCatalog makes what c says. Apps that old has too go on as they are, and the
 // limits of its clients as well. Nothing is started or stopped.
 func (s *Server) newCatalog(c *config.Config, old *catalog) (*catalog, error) {
-	next := &catalog{config: c, apps: map[string]*app{}, clients: map[[sha256.Size]byte]*client{}}
-	buckets := map[string]*bucket{}
-	if old != nil {
-		for _, cl := range old.clients {
-			buckets[cl.Name] = cl.bucket
-		}
+	if old == nil {
+		old = new(catalog)
+	}
+	next := &catalog{config: c, apps: map[string]*app{}, components: map[string]*component{}, clients: map[[sha256.Size]byte]*client{}}
+	add := func(a *app) {
+		next.apps[a.id] = a
+		next.order = append(next.order, a)
 	}
 	for _, spec := range c.Apps {
-		var a *app
-		if old != nil {
-			a = old.apps[spec.Name()]
-		}
+		a := old.apps[spec.Name()]
 		if a == nil || !reflect.DeepEqual(a.spec, spec) {
 			var err error
 			if a, err = s.newApp(spec); err != nil {
 				return nil, err
 			}
 		}
-		next.apps[a.id] = a
-		next.order = append(next.order, a)
+		add(a)
+	}
+	for _, spec := range c.Components {
+		authorizers := spec.Authorizers
+		spec.Authorizers = nil
+		one := old.components[spec.AppID]
+		if one == nil || !reflect.DeepEqual(one.spec, spec) {
+			var err error
+			if one, err = s.newComponent(spec); err != nil {
+				return nil, err
+			}
+		}
+		next.components[spec.AppID] = one
+		keep := func(kind, id string) {
+			if a := old.apps[id]; a != nil && a.component == one {
+				add(a)
+				return
+			}
+			add(one.app(kind, id))
+		}
+		keep(componentType, spec.AppID)
+		for _, id := range authorizers {
+			keep(authorizerType, id)
+		}
+	}
+	buckets := map[string]*bucket{}
+	for _, cl := range old.clients {
+		buckets[cl.Name] = cl.bucket
 	}
 	for _, spec := range c.Clients {
 		cl := &client{Client: spec, bucket: buckets[spec.Name], apps: map[string]bool{}}
@@ -40,6 +65,9 @@ func (s *Server) newCatalog(c *config.Config, old *catalog) (*catalog, error) {
 		}
 		for _, id := range spec.Apps {
 			cl.apps[id] = true
+			if component, all := strings.CutSuffix(id, "/*"); all {
+				cl.wild = next.components[component]
+			}
 		}
 		next.clients[sha256.Sum256([]byte(spec.Secret))] = cl
 	}
@@ -50,19 +78,25 @@ func (s *Server) newCatalog(c *config.Config, old *catalog) (*catalog, error) {
 // are not any more.
 func (s *Server) use(next *catalog) (added, removed int) {
 	old := s.catalog.Swap(next)
+	if old == nil {
+		old = new(catalog)
+	}
 	var fresh []*kept
 	for _, a := range next.order {
-		if old == nil || old.apps[a.id] != a {
+		if old.apps[a.id] != a {
 			fresh = append(fresh, a.all()...)
 			added++
 		}
 	}
-	if old != nil {
-		for _, a := range old.order {
-			if next.apps[a.id] != a {
-				a.stop()
-				removed++
-			}
+	for _, a := range old.order {
+		if next.apps[a.id] != a {
+			a.stop()
+			removed++
+		}
+	}
+	for id, one := range old.components {
+		if next.components[id] != one {
+			one.stop()
 		}
 	}
 	s.configured.Store(time.Now().UnixNano())

@@ -4,7 +4,6 @@ package serve
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -68,8 +67,11 @@ func Open(c *config.Config, log *slog.Logger, options ...wxtoken.Option) (*Serve
 	}
 	if len(s.keys) > 0 {
 		s.options = append(s.options, wxtoken.WithEncryption(s.keys...))
+		if c.PlainRecords {
+			s.options = append(s.options, wxtoken.WithPlainRecords())
+		}
 	}
-	s.options = append(s.options, options...)
+	s.options = append(append(s.options, wxtoken.WithKeyPrefix(s.prefix), wxtoken.WithLogger(log)), options...)
 	for _, w := range c.Warnings {
 		log.Warn(w)
 	}
@@ -147,6 +149,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("/ticket", s.serveToken)
 	mux.HandleFunc("/token/reject", s.serveReject)
 	mux.HandleFunc("/ticket/reject", s.serveReject)
+	mux.HandleFunc("/callback/", s.serveCallback)
 	mux.HandleFunc("/cgi-bin/token", s.servePlain)
 	mux.HandleFunc("/cgi-bin/stable_token", s.serveStable)
 	mux.HandleFunc("/cgi-bin/gettoken", s.serveWeCom)
@@ -176,9 +179,9 @@ func (s *Server) handler() http.Handler {
 // serveReady says whether this server is of use: some app has a token. One app
 // with a wrong secret must not take the others away; that is for an alert.
 func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
-	ready, apps, now := 0, s.catalog.Load().order, time.Now()
+	ready, apps := 0, s.catalog.Load().order
 	for _, a := range apps {
-		if a.ready(now) {
+		if a.ready() {
 			ready++
 		}
 	}
@@ -205,8 +208,12 @@ func (s *Server) Serve(ctx, now context.Context) error {
 	s.reloading.Unlock()
 	defer func() {
 		s.end()
-		for _, a := range s.catalog.Load().order {
+		last := s.catalog.Load()
+		for _, a := range last.order {
 			a.stop()
+		}
+		for _, one := range last.components {
+			one.stop()
 		}
 		s.keeper.running.Wait()
 		_ = s.store.Close()
@@ -266,17 +273,4 @@ func addressOf(l net.Listener) string {
 		return ""
 	}
 	return l.Addr().String()
-}
-
-// ended is a context that has ended.
-func ended() context.Context {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	cancel(errors.New("only what is at hand"))
-	return ctx
-}
-
-// peek gives the token that is at hand.
-func peek(src *wxtoken.Source) (wxtoken.Token, bool) {
-	token, err := src.Token(ended())
-	return token, err == nil
 }

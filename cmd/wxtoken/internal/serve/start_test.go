@@ -42,7 +42,7 @@ func TestManyAppsStartWithoutAStorm(t *testing.T) {
 	require.Eventually(t, func() bool {
 		ready := 0
 		for _, a := range srv.catalog.Load().order {
-			if a.ready(time.Now()) {
+			if a.ready() {
 				ready++
 			}
 		}

@@ -195,9 +195,9 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, appID string) (*c
 	if appID == "" {
 		return nil, nil, noApp
 	}
-	a := all.apps[appID]
+	a := all.app(cl, appID)
 	note(w, func(n *noted) { n.appID = cut(appID, a != nil) })
-	if a == nil || !cl.may(appID) || cl.Tokens != nil && !*cl.Tokens && !strings.HasPrefix(r.URL.Path, "/proxy/") {
+	if a == nil || cl.Tokens != nil && !*cl.Tokens && !strings.HasPrefix(r.URL.Path, "/proxy/") {
 		return nil, nil, notAllowed
 	}
 	return cl, a, nil

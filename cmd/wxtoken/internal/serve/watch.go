@@ -45,7 +45,7 @@ func (w *watch) observe(e wxtoken.Event) {
 	defer w.mu.Unlock()
 	now := time.Now()
 	if i := slices.Index(observe.Kinds(), e.Kind); i >= 0 {
-		w.Events[i]++
+		w.Events[i] += uint64(max(e.Count, 1))
 		w.Last[i] = now
 	}
 	switch {

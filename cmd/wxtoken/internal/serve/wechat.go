@@ -58,8 +58,8 @@ func (s *Server) serveCredential(w http.ResponseWriter, r *http.Request, c crede
 	}
 	all := s.catalog.Load()
 	cl := all.client(c.Secret)
-	a := all.apps[c.AppID]
-	if s.stop(w, r, cl, a, c.AppID) {
+	a := s.allowed(w, r, all, cl, c.AppID)
+	if a == nil {
 		return
 	}
 	if c.ForceRefresh {
@@ -73,20 +73,21 @@ func (s *Server) serveCredential(w http.ResponseWriter, r *http.Request, c crede
 	s.say(w, r, a)
 }
 
-// stop answers a client that may not ask for the app, and reports that it has.
-func (s *Server) stop(w http.ResponseWriter, r *http.Request, cl *client, a *app, appID string) bool {
-	note(w, func(n *noted) { n.appID = cut(appID, a != nil) })
+// allowed gives the app that the client may ask for. Else it answers, and
+// returns nil.
+func (s *Server) allowed(w http.ResponseWriter, r *http.Request, all *catalog, cl *client, appID string) *app {
 	if cl == nil {
 		s.slow(w, r)
 		sayError(w, 40125, "invalid appsecret: it is not known to this token server")
-		return true
+		return nil
 	}
-	note(w, func(n *noted) { n.client = cl.Name })
-	if a == nil || !cl.may(a.id) || cl.Tokens != nil && !*cl.Tokens {
+	a := all.app(cl, appID)
+	note(w, func(n *noted) { n.client, n.appID = cl.Name, cut(appID, a != nil) })
+	if a == nil || cl.Tokens != nil && !*cl.Tokens {
 		sayError(w, notAllowed.code, notAllowed.message)
-		return true
+		return nil
 	}
-	return false
+	return a
 }
 
 // say answers as the platform's token endpoints do.
@@ -127,25 +128,25 @@ func (s *Server) serveWeCom(w http.ResponseWriter, r *http.Request) {
 	}
 	all := s.catalog.Load()
 	cl := all.client(secret)
-	a := all.apps[corp]
-	if a == nil && cl != nil {
-		agents := 0
+	if all.apps[corp] == nil && cl != nil {
+		var agents []string
 		for _, one := range all.order {
-			if one.spec.Type == config.WeCom && one.spec.AppID == corp && cl.may(one.id) {
-				a = one
-				agents++
+			if one.spec.Type == config.WeCom && one.spec.AppID == corp && all.app(cl, one.id) != nil {
+				agents = append(agents, one.id)
 			}
 		}
-		if agents > 1 {
+		if len(agents) > 1 {
 			note(w, func(n *noted) { n.client, n.appID = cl.Name, cut(corp, true) })
 			sayError(w, 40013, "invalid corpid: this secret may ask for several of its agents; send the id of one, as the token server's configuration has it")
 			return
 		}
+		if len(agents) == 1 {
+			corp = agents[0]
+		}
 	}
-	if s.stop(w, r, cl, a, corp) {
-		return
+	if a := s.allowed(w, r, all, cl, corp); a != nil {
+		s.say(w, r, a)
 	}
-	s.say(w, r, a)
 }
 
 // serveTicket is GET /cgi-bin/ticket/getticket, and WeCom's two. The app is the
@@ -160,7 +161,7 @@ func (s *Server) serveTicket(w http.ResponseWriter, r *http.Request) {
 	all := s.catalog.Load()
 	a := all.apps[s.issued.of(token)]
 	for i := 0; a == nil && i < len(all.order); i++ { // another server may have handed it out
-		if current, ok := peek(all.order[i].source); ok && current.Value == token {
+		if current, ok := all.order[i].source.Peek(); ok && current.Value == token {
 			a = all.order[i]
 		}
 	}

@@ -3,7 +3,6 @@ package store
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/bradfitz/gomemcache/memcache"
 	"github.com/redis/go-redis/v9"
@@ -83,5 +82,8 @@ var errForm = errors.New("wxtoken: the store's URL is of no form that is known; 
 	"; in a password, write %40 for @, %3A for :, %2F for /, %3F for ?, %23 for # and %25 for %")
 
 func openFile(a address) (*Store, error) {
-	return nil, fmt.Errorf("wxtoken: not yet: %s", a.path)
+	if a.user != nil || len(a.query) > 0 {
+		return nil, errors.New("wxtoken: a file store has a path and no options: file:///var/lib/wxtoken")
+	}
+	return &Store{Cache: wxtoken.NewFileCache(a.path), Kind: File, Name: a.name(), Dir: a.path}, nil
 }

@@ -52,6 +52,7 @@ func TestEachMistakeInAnAddressIsNamed(t *testing.T) {
 		"memcached://h:1?timeout=-1s":  "one option",
 		"file://relative/path":         "absolute path",
 		"file:///":                     "absolute path",
+		"file:///var/lib/x?mode=0600":  "no options",
 	} {
 		_, err := Open(url)
 		require.ErrorContains(t, err, want, url)
@@ -105,6 +106,7 @@ func TestEveryKindWorks(t *testing.T) {
 		fmt.Sprintf("redis+sentinel://%s,%s/%s/1", sentinel.Sentinels[0].Addr(), sentinel.Sentinels[1].Addr(), sentinel.MasterName),
 		fmt.Sprintf("redis+cluster://%s,%s", cluster.Nodes[0].Addr(), cluster.Nodes[1].Addr()),
 		fmt.Sprintf("memcached://%s,%s", servers.Memcached(t).Addr(), servers.Memcached(t).Addr()),
+		"file://" + t.TempDir() + "/of its own",
 	} {
 		s, err := Open(url)
 		require.NoError(t, err)
