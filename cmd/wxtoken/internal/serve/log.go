@@ -42,6 +42,7 @@ func note(w http.ResponseWriter, tell func(n *noted)) {
 var routes = map[string]bool{
 	"/token": true, "/token/reject": true, "/ticket": true, "/ticket/reject": true, "/healthz": true, "/readyz": true, "/metrics": true,
 	"/cgi-bin/token": true, "/cgi-bin/stable_token": true, "/cgi-bin/gettoken": true, "/cgi-bin/ticket/getticket": true,
+	"/cgi-bin/get_jsapi_ticket": true, "/cgi-bin/ticket/get": true,
 }
 
 // probes are counted and not logged.

@@ -32,7 +32,7 @@ func TestAnSDKUsesTheServerByChangingAHost(t *testing.T) {
 	platform := fakePlatform(t)
 	platform.AddCorp("ww1", appSecret)
 	c := testConfig(platform)
-	c.Apps = append(c.Apps, config.App{ID: "ww1-crm", AppID: "ww1", Secret: appSecret, Type: "wecom", BaseURL: platform.URL})
+	c.Apps = append(c.Apps, config.App{ID: "ww1-crm", AppID: "ww1", Secret: appSecret, Type: "wecom", BaseURL: platform.URL, Tickets: []string{"jsapi", "agent_config"}})
 	c.Clients[1].Apps = append(c.Clients[1].Apps, "ww1-crm")
 	srv := start(t, c)
 	sdk := func(f wxtoken.Fetcher) string {
@@ -54,6 +54,12 @@ func TestAnSDKUsesTheServerByChangingAHost(t *testing.T) {
 	ticket, err := wxtoken.NewTicketFetcher(tickets, "jsapi", base).Fetch(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, platform.LatestTicket("wx2", "jsapi"), ticket.Value)
+	agent := wxtoken.New(wxtoken.NewWeComFetcher("ww1", blogSecret, base), nil)
+	for _, kind := range []string{"jsapi", "agent_config"} {
+		ticket, err = wxtoken.NewTicketFetcher(agent, kind, base).Fetch(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, platform.LatestCorpTicket("ww1", appSecret, kind), ticket.Value)
+	}
 }
 
 // The server answers what the platform answers: the same fields, and 200.
