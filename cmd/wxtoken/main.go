@@ -40,6 +40,10 @@ type command struct {
 
 var commands = []command{
 	{"serve", "keep the tokens of apps fresh, and hand them out over HTTP", serveCommand},
+	{"doctor", "find out what is wrong with a token that processes share; needs no secret", doctorCommand},
+	{"show", "print the record of a token, without the token", showCommand},
+	{"reject", "mark the current token as rejected, so that it is replaced", rejectCommand},
+	{"move", "copy a record from one store to another", moveCommand},
 	{"version", "print which build this is", versionCommand},
 }
 

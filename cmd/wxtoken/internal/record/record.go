@@ -124,3 +124,16 @@ func (r Reading) Cause() error {
 	}
 	return errors.New("wxtoken: the platform gave no answer that can be understood; see the log of the process that asked")
 }
+
+// Keep is for how long a store has to keep the record: an hour past all that it
+// speaks of. A sealed one, whose times cannot be read, is kept for three hours.
+func (r Reading) Keep(now time.Time) time.Duration {
+	if r.Err != nil {
+		return 3 * time.Hour
+	}
+	last := max(r.Record.ExpiresAt, now.UnixMilli())
+	if c := r.Record.Cooldown; c != nil {
+		last = max(last, c.Until)
+	}
+	return min(time.UnixMilli(last).Sub(now), protocol.MaxLifetime) + time.Hour
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/bradfitz/gomemcache/memcache"
@@ -31,13 +32,24 @@ func openMemcached(a address) (*Store, error) {
 	if err := servers.SetServers(a.hosts...); err != nil {
 		return nil, fmt.Errorf("wxtoken: the store's URL names a Memcached server that is not found: %w", err)
 	}
+	var addrs []string
+	_ = servers.Each(func(a net.Addr) error { addrs = append(addrs, a.String()); return nil }) // fn never fails
 	client := memcache.NewFromSelector(&servers)
 	client.Timeout, client.MaxIdleConns = timeout, conns
 	cache := &limited{wxtoken.NewMemcachedCache(client), make(chan struct{}, conns)}
 	return &Store{
-		Cache: cache, Kind: Memcached, Name: a.name(), Addrs: a.hosts,
-		Memcached: client, close: client.Close,
+		Cache: cache, Kind: Memcached, Name: a.name(), Addrs: addrs,
+		Memcached: client, close: client.Close, pick: servers.PickServer,
 	}, nil
+}
+
+// ServerOf is the address of the Memcached server that has a key.
+func (s *Store) ServerOf(key string) string {
+	addr, err := s.pick(key)
+	if err != nil {
+		return ""
+	}
+	return addr.String()
 }
 
 // limited lets few calls through at a time.

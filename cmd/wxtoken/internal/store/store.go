@@ -3,6 +3,7 @@ package store
 
 import (
 	"errors"
+	"net"
 
 	"github.com/bradfitz/gomemcache/memcache"
 	"github.com/redis/go-redis/v9"
@@ -34,6 +35,7 @@ type Store struct {
 	Warnings []string
 
 	close func() error
+	pick  func(key string) (net.Addr, error) // Memcached
 }
 
 // A Kind is a kind of store.
