@@ -39,7 +39,7 @@ type Source struct {
 
 	mu      sync.Mutex // guards what follows
 	token   wxtoken.Token
-	asked   time.Time     // when the request for token began
+	asked   time.Time     // as of when token is the server's
 	done    chan struct{} // of the request under way; nil: none
 	failure error         // of the last request
 	retryAt time.Time
@@ -142,13 +142,13 @@ func (s *Source) begin(ctx context.Context) {
 	}()
 }
 
-// take notes what the server said. s.mu is held.
+// take notes what the server said of the token as it was at asked. s.mu is held.
 func (s *Source) take(token wxtoken.Token, asked time.Time, err error) {
 	if s.failure = err; err != nil {
 		s.retryAt = time.Now().Add(pause)
 		return
 	}
-	if asked.After(s.asked) {
+	if !asked.Before(s.asked) {
 		s.token, s.asked = token, asked
 	}
 }
@@ -170,14 +170,13 @@ func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	asked := time.Now()
 	token, err := s.ask(ctx, http.MethodPost, "/token/reject", body)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.take(token, asked, nil)
+	s.take(token, time.Now(), nil) // what was asked for meanwhile can be the rejected one
 	if token.Value == rejected {
 		return errors.New("wxtoken: the token server does not believe yet that the token was rejected; try again later, not at once")
 	}

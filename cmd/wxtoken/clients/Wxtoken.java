@@ -3,11 +3,9 @@ import java.net.URI;
 import java.net.http.*;
 import java.time.Duration;
 import java.util.regex.*;
-
 public final class Wxtoken {
     static final HttpClient HTTP = HttpClient.newHttpClient();
     static String api = "https://api.weixin.qq.com";
-
     static String ask(String url, String json, String... headers) throws Exception {
         var request = HttpRequest.newBuilder(URI.create(url)).timeout(Duration.ofSeconds(15)).header("Content-Type", "application/json");
         if (headers.length > 0) request.headers(headers);
@@ -25,7 +23,7 @@ public final class Wxtoken {
     public static String call(String appid, String path, String json) throws Exception {
         String token = token("/token?appid=" + appid, null); // ask each time: the server answers from memory
         String answer = ask(api + path + "?access_token=" + token, json);
-        if (!Pattern.compile("^\\s*\\{\\s*\"errcode\"\\s*:\\s*(40001|40014|42001)\\b").matcher(answer).find()) return answer;
+        if (!Pattern.compile("\"errcode\"\\s*:\\s*(40001|40014|42001)\\b").matcher(answer).find()) return answer;
         token = token("/token/reject", "{\"appid\":\"" + appid + "\",\"access_token\":\"" + token + "\"}");
         return ask(api + path + "?access_token=" + token, json); // once more, with the current token
     }
