@@ -41,6 +41,11 @@ stores: ## try every store on real servers, some five minutes, and write the tab
 		(cd $$dir && go test -count=1 -vet=all -timeout 30m . -storetest.full -storetest.rows $$rows); done; \
 	go test -count=1 ./internal/storetest -run TestWriteTable -storetest.rows $$rows -storetest.write
 
+.PHONY: stores-short
+stores-short: ## a shorter try of the stores in modules of their own, for CI
+	@sh .ci/install-servers redis-server memcached postgresql mariadb-server valkey-server
+	@set -e; for dir in $(STORES); do echo "== $$dir"; (cd $$dir && go test -vet=all .); done
+
 .PHONY: alerts
 alerts: ## play the troubles of examples/metrics/alerts_test.yml with promtool
 	@command -v promtool >/dev/null || sh .ci/apt-install prometheus
