@@ -132,6 +132,8 @@ func TestALostOrInvalidRefreshTokenIsFoundAgain(t *testing.T) {
 		w.cache = wxtoken.NewMemoryCache() // FLUSHALL
 		p = w.process()
 		require.NoError(t, p.SetTicket(t.Context(), ticket))
+		token(t, p.Authorizer("wx0"))
+		assert.Equal(t, 1, w.sent(wxtest.AuthorizerListPath).Total(), "one page had it")
 		errs := make(chan error)
 		for i := range many {
 			go func() {

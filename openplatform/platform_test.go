@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -80,6 +82,13 @@ func TestPrefixAndEncryptionHoldForAllThatIsCached(t *testing.T) {
 				assert.Error(t, err)
 				again := w.process(openplatform.WithSourceOptions(wxtoken.WithKeyPrefix("mine:"), wxtoken.WithEncryption(append([][32]byte{{9}}, keys...)...)))
 				assert.Equal(t, w.LatestAuthorizer(compID, "wx1"), token(t, again.Authorizer("wx1")), "keys can be rotated")
+
+				raw, err := kept.Get(t.Context(), "mine:authorization:"+compID+":wx1")
+				require.NoError(t, err)
+				moved, err := w.cache.CompareAndSwap(t.Context(), "mine:authorization:"+compID+":wx2", nil, raw, time.Hour)
+				require.True(t, moved && err == nil)
+				_, err = again.Authorizer("wx2").Token(t.Context())
+				assert.ErrorContains(t, err, "sealed", "a sealed value opens in its own place only")
 			}
 		})
 	}
@@ -260,6 +269,67 @@ func TestNothingShowsASecret(t *testing.T) {
 					}
 				}
 				assert.True(t, strings.Contains(out.String(), "openplatform.Platform("+compID+")"))
+			})
+		}
+	}
+}
+
+// An echo answers with all that it was sent, as an errcode or as a page.
+type echo struct {
+	*wxtest.Platform
+	path string
+	page bool
+}
+
+func (e *echo) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Path != e.path {
+		return e.Transport().RoundTrip(req)
+	}
+	sent, err := io.ReadAll(req.Body)
+	if err != nil {
+		return nil, err
+	}
+	text := req.URL.String() + " " + strings.NewReplacer(`"`, "'", "@@@", " @@@ ").Replace(string(sent)) + " " + strings.ReplaceAll(string(sent), `"`, "'")
+	rec := httptest.NewRecorder()
+	if e.page {
+		rec.WriteHeader(http.StatusBadGateway)
+		_, _ = io.WriteString(rec, text)
+	} else {
+		_, _ = io.WriteString(rec, `{"errcode":40097,"errmsg":"`+text+`"}`)
+	}
+	return rec.Result(), nil
+}
+
+func TestAPlatformThatEchoes(t *testing.T) {
+	for _, page := range []bool{false, true} {
+		for _, path := range []string{wxtest.StartPushPath, wxtest.ComponentPath, wxtest.QueryAuthPath, wxtest.AuthorizerPath, wxtest.AuthorizerListPath} {
+			bubble(t, fmt.Sprint(path, " page=", page), func(t *testing.T) {
+				w := newWorld(t)
+				ok := w.ready()
+				w.authorize("wx1")
+				component := token(t, ok.Source())
+				e := &echo{w.Platform, path, page}
+				p := w.process(openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(&http.Client{Transport: e})))
+				code := w.IssueCode(compID, "wx1")
+				_, err := p.Authorize(t.Context(), code)
+				errs := []error{err}
+				_, err = p.Authorizer("wx1").Token(t.Context())
+				errs = append(errs, err)
+				_, err = p.Authorizer("wx2").Token(t.Context())
+				errs = append(errs, err)
+				w.cache = wxtoken.NewMemoryCache()
+				p = w.process(openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(&http.Client{Transport: e})))
+				_, err = p.Source().Token(t.Context())
+				errs = append(errs, err)
+				ticket := w.IssueTicket(compID)
+				require.NoError(t, p.SetTicket(t.Context(), ticket))
+				_, err = p.Source().Token(t.Context())
+				errs = append(errs, err)
+				said := fmt.Sprint(errs)
+				assert.True(t, strings.Contains(said, "40097") || page && strings.Contains(said, "502"), "%s", said)
+				for _, h := range []string{secret, component, ticket, code, w.RefreshToken(compID, "wx1")} {
+					assert.False(t, strings.Contains(said, h), "%.600s", said)
+				}
 			})
 		}
 	}
