@@ -243,6 +243,8 @@ func TestUnauthorized(t *testing.T) {
 
 		require.NoError(t, w.PushUnauthorized(compID, "wx1", hook))
 		time.Sleep(time.Minute)
+		_, there := p.Authorizer("wx1").Peek()
+		assert.False(t, there)
 		for range 100 {
 			_, err := p.Authorizer("wx1").Token(t.Context())
 			require.ErrorIs(t, err, openplatform.ErrNotAuthorized)

@@ -102,6 +102,9 @@ func TestAPlainValueIsNotTrustedWhereKeysAreSet(t *testing.T) {
 		_, err := p.Source().Token(t.Context())
 		assert.ErrorContains(t, err, "is not sealed")
 		assert.Empty(t, w.sent(wxtest.ComponentPath))
+
+		p = w.process(openplatform.WithSourceOptions(wxtoken.WithEncryption([32]byte{1}), wxtoken.WithPlainRecords()))
+		assert.NotEmpty(t, token(t, p.Source()), "while encryption is being switched on")
 	})
 }
 
