@@ -11,6 +11,8 @@ type View struct {
 	copyRead time.Time // before the last read that confirmed copy
 	copySeen time.Time // when this issue of copy's token was first seen
 	born     string    // the epoch in which it was first seen
+	losses   int       // fetches in a row because the store had lost the record
+	lostAt   time.Time // when it was last seen to have lost it
 
 	settled    bool // the last record read had a token, and neither lease nor doubt
 	lease      string
@@ -81,6 +83,12 @@ func (p *Process) observe(r Record, readAt, now time.Time) (event string) {
 		v.longest = max(v.longest, p.leaseOf(r))
 	case r.Epoch != "": // published, or given back; else the store lost it
 		v.longest = 0
+	}
+	switch {
+	case r.Epoch == "":
+		v.lostAt = now
+	case now.Sub(v.lostAt) > time.Hour:
+		v.losses = 0
 	}
 	if r.Epoch != v.epoch || r.Seq != v.seq {
 		v.epoch, v.seq, v.seqSeen = r.Epoch, r.Seq, now
