@@ -123,8 +123,7 @@ func New(appID, secret string, c wxtoken.Cache, opts ...Option) *Platform {
 		}
 	}
 	if len(p.http.Hosts) == 0 {
-		p.http.Hosts = []string{"https://api.weixin.qq.com", "https://api2.weixin.qq.com",
-			"https://sh.api.weixin.qq.com", "https://sz.api.weixin.qq.com", "https://hk.api.weixin.qq.com"}
+		p.http.Hosts = endpoint.WeChatHosts()
 	}
 	p.secret = p.http.Secret
 	if p.fault = p.http.Fault; p.fault == nil && p.secret != nil {

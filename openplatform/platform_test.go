@@ -205,6 +205,21 @@ func TestSourcesServeTransportsAndTickets(t *testing.T) {
 		tickets := wxtoken.New(wxtoken.NewTicketFetcher(p.Authorizer("wx1"), "jsapi", wxtoken.WithHTTPClient(w.Client())), w.cache)
 		assert.NotEmpty(t, token(t, tickets))
 		synctest.Wait()
+
+		for _, src := range []*wxtoken.Source{p.Source(), p.Authorizer("wx1")} {
+			client.Transport = &wxtoken.Transport{Source: src, Base: w.Transport()}
+			resp, err := client.Get("https://qyapi.weixin.qq.com/cgi-bin/get_api_domain_ip")
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+		}
+		assert.Equal(t, 2, w.sent("/cgi-bin/get_api_domain_ip")[41001], "no token goes to another platform's host")
+
+		w.Inject(wxtest.Refusal(61011))
+		w.cache = wxtoken.NewMemoryCache()
+		p = w.process()
+		require.NoError(t, p.SetTicket(t.Context(), w.IssueTicket(compID)))
+		_, err = p.Source().Token(t.Context())
+		assert.ErrorContains(t, err, "component_appid", "advice is the third-party platform's")
 	})
 }
 
