@@ -176,7 +176,7 @@ func (p *Platform) authorizer(appID string) *authorizer {
 	return a
 }
 
-// checkAppID refuses what is no appID.
+// checkAppID returns an error for what is no appID.
 func checkAppID(name, appID string) error {
 	return endpoint.CheckCredential(name, appID, "-")
 }
