@@ -23,6 +23,7 @@ import (
 var (
 	imports = map[string]string{
 		"wxtoken": "github.com/wxtoken/wxtoken", "wxtest": "github.com/wxtoken/wxtoken/wxtest",
+		"client":    "github.com/wxtoken/wxtoken/cmd/wxtoken/client",
 		"cachetest": "github.com/wxtoken/wxtoken/cachetest", "adapter": "github.com/wxtoken/wxtoken/adapter",
 		"redis": "github.com/redis/go-redis/v9", "memcache": "github.com/bradfitz/gomemcache/memcache",
 		"context": "context", "errors": "errors", "fmt": "fmt", "http": "net/http", "os": "os", "slog": "log/slog",

@@ -97,12 +97,13 @@ func TestRights(t *testing.T) {
 
 // Which test runs the commands of a page.
 var ranBy = map[string]string{
-	"README.md":                      "internal/docscheck/code_test.go",
-	"README.zh-CN.md":                "internal/docscheck/code_test.go",
-	"docs/operations.md":             "internal/docscheck/operations_test.go",
-	"examples/metrics/README.md":     "examples/metrics/main_test.go",
-	"examples/migrate/README.md":     "examples/migrate/main_test.go",
-	"examples/tokenserver/README.md": "examples/tokenserver/readme_test.go",
+	"README.md":                   "internal/docscheck/code_test.go",
+	"README.zh-CN.md":             "internal/docscheck/code_test.go",
+	"docs/operations.md":          "internal/docscheck/operations_test.go",
+	"examples/metrics/README.md":  "examples/metrics/main_test.go",
+	"examples/migrate/README.md":  "examples/migrate/main_test.go",
+	"cmd/wxtoken/README.md":       "cmd/wxtoken/readme_test.go",
+	"cmd/wxtoken/README.zh-CN.md": "cmd/wxtoken/readme_test.go",
 }
 
 // Any other command is a target of the Makefile, or a test that exists; and so
