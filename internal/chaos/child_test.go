@@ -227,7 +227,7 @@ func (s *spyCache) CompareAndSwap(ctx context.Context, key string, old, new []by
 	return s.Cache.CompareAndSwap(ctx, key, old, new, ttl)
 }
 
-// A storedRecord is what docs/protocol.md says of the bytes in the cache.
+// A storedRecord is what docs/design.md says of the bytes in the cache.
 type storedRecord struct {
 	Epoch     string `json:"epoch"`
 	Token     string `json:"token"`

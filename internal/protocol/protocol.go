@@ -1,6 +1,6 @@
 // Package protocol decides how processes share one token. It does no I/O and
 // reads no clock. A Process is asked for the next step, and told what came of it;
-// the flights of package wxtoken do what it says. docs/protocol.md explains why
+// the flights of package wxtoken do what it says. docs/design.md explains why
 // it is right.
 package protocol
 

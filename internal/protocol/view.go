@@ -159,5 +159,10 @@ func (p *Process) Tolerable(now time.Time) bool {
 	return p.run != nil && p.run.failures > 0 || !Passed(now, p.view.copyRead.Add(5*p.Local))
 }
 
+// Knows reports whether token is the copy, or one of the six before it.
+func (p *Process) Knows(token string) bool {
+	return token != "" && (token == p.view.copy.Token || p.view.copy.follows(token))
+}
+
 // Forgive ends the wait that this process's own failures impose on it alone.
 func (p *Process) Forgive() { p.view.own = nil }

@@ -24,7 +24,7 @@ var (
 const fewCases = 3 // of each fleet, in make test
 
 // TestFleets plays fleets of processes that are not healthy, long-lived and
-// equal, and asserts the bounds of docs/protocol.md.
+// equal, and asserts the bounds of docs/measurements.md.
 func TestFleets(t *testing.T) {
 	var table strings.Builder
 	table.WriteString("| fleet | figure | at most | worst | runs beyond |\n|---|---|---|---|---|\n")

@@ -22,7 +22,7 @@ var (
 	runFlag   = flag.String("sim.run", "", "play this scenario, or some joined by +: see scenarios")
 	graceFlag = flag.String("sim.grace", "strict", "grace for -sim.run: lenient, strict, stable or all")
 	httpFlag  = flag.Bool("sim.http", false, "fetch through NewFetcher and NewStableFetcher")
-	tableFlag = flag.Bool("sim.table", false, "print the table of docs/protocol.md")
+	tableFlag = flag.Bool("sim.table", false, "print the simulation's table of docs/measurements.md")
 )
 
 func newReal(f wxtoken.Fetcher, c wxtoken.Cache, _ uint64, opts ...wxtoken.Option) Source {
@@ -106,7 +106,7 @@ func TestNoFaults(t *testing.T) {
 	}
 }
 
-// A short look at the faults of docs/protocol.md: the bounds are wide, since so
+// A short look at the faults of docs/measurements.md: the bounds are wide, since so
 // few calls are no measure. TestFigures gives the figures.
 func TestProtocolFaults(t *testing.T) {
 	for _, grace := range graces(t, "all") {
@@ -179,7 +179,7 @@ func TestPlay(t *testing.T) {
 	}
 }
 
-// TestFigures prints the table of docs/protocol.md.
+// TestFigures prints the simulation's table of docs/measurements.md.
 func TestFigures(t *testing.T) {
 	if !*tableFlag {
 		t.Skip("-sim.table is not set")

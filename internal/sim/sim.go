@@ -92,7 +92,7 @@ type Faults struct {
 // A Window is a span of the run.
 type Window struct{ From, For time.Duration }
 
-// ProtocolFaults are those for which docs/protocol.md gives figures.
+// ProtocolFaults are those for which docs/measurements.md gives figures.
 func ProtocolFaults() Faults {
 	return Faults{
 		Pause: 0.02, PauseMean: 90 * time.Second,

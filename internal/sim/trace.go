@@ -80,7 +80,7 @@ func (r *record) String() string {
 
 // A Violation is a broken invariant and what led there.
 type Violation struct {
-	Rule  string // I1 … I5 as in docs/protocol.md, or what else is wrong
+	Rule  string // I1 … I5 as in docs/design.md, or what else is wrong
 	Text  string
 	At    time.Duration // since the start
 	Trace []string

@@ -12,7 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/wxtoken/wxtoken"
-	"github.com/wxtoken/wxtoken/examples/metrics/observe"
+	"github.com/wxtoken/wxtoken/internal/observe"
 )
 
 // Metrics holds the instruments: make one per process.

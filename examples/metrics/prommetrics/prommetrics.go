@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wxtoken/wxtoken"
-	"github.com/wxtoken/wxtoken/examples/metrics/observe"
+	"github.com/wxtoken/wxtoken/internal/observe"
 )
 
 // Metrics is a prometheus.Collector: make one per process and register it.

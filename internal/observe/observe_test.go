@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/wxtoken/wxtoken"
-	"github.com/wxtoken/wxtoken/examples/metrics/observe"
+	"github.com/wxtoken/wxtoken/internal/observe"
 )
 
 func TestResultSaysWhoHasToAct(t *testing.T) {

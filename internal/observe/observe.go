@@ -26,7 +26,7 @@ func Results() []string { return []string{OK, Busy, Secret, IP, Quota, Refused, 
 // Kinds lists the events that are counted, apart from fetches.
 func Kinds() []wxtoken.EventKind {
 	return []wxtoken.EventKind{
-		wxtoken.EventAdopt, wxtoken.EventReject, wxtoken.EventConflict, wxtoken.EventTakeover,
+		wxtoken.EventAdopt, wxtoken.EventReject, wxtoken.EventIgnored, wxtoken.EventConflict, wxtoken.EventTakeover,
 		wxtoken.EventLeaseLost, wxtoken.EventRestore, wxtoken.EventCacheError,
 	}
 }
