@@ -20,8 +20,8 @@ import (
 func bubble(t *testing.T, name string, test func(t *testing.T)) {
 	t.Run(name, func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
+			defer time.Sleep(2 * time.Hour) // all that is under way ends by itself
 			test(t)
-			time.Sleep(2 * time.Hour) // whatever is under way ends by itself
 		})
 	})
 }
