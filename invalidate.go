@@ -84,6 +84,10 @@ var errConflict = errors.New("wxtoken: tokens are rejected again and again soon 
 // errStableConflict is errConflict where another system's fetch supersedes nothing.
 var errStableConflict = errors.New("wxtoken: tokens are rejected again and again soon after their issue, and the platform repeats the rejected token or another system forces new ones: end the token with force_refresh, twice, 30 s apart, and look for who calls it")
 
+// errWithheld is what Token returns while a rejected token is withheld although
+// the cache can be read.
+var errWithheld = fmt.Errorf("%w: it does not store that an API rejected the token", ErrCacheUnavailable)
+
 func (s *Source) conflict() error {
 	if s.process.Repeatable {
 		return errStableConflict

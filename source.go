@@ -141,6 +141,8 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	if usable && (s.failing(s.flight.started) || !protocol.Passed(now, stale)) {
 		return t, nil, nil
 	}
+	s.flight.judging = false // else flights that only decide on rejections could follow one another for long
+	s.process.Seek()
 	return Token{}, s.flight, nil
 }
 

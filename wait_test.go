@@ -15,12 +15,6 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// slow makes each call of a cache take d.
-func slow(c wxtoken.Cache, d time.Duration) *faultyCache {
-	wait := func(context.Context) error { time.Sleep(d); return nil }
-	return &faultyCache{Cache: c, get: wait, swap: wait}
-}
-
 func TestWait(t *testing.T) {
 	bubble(t, "a program that ends soon publishes what it fetched", func(t *testing.T) {
 		f, cache := &stub{latency: 3 * time.Second}, wxtoken.NewMemoryCache()
