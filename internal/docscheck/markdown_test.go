@@ -144,10 +144,10 @@ func (p page) target(to string) (path, anchor string) {
 	return filepath.ToSlash(filepath.Join(filepath.Dir(p.path), path)), anchor
 }
 
-// coming are files that links may name before they are there.
+// coming are files and targets that pages may name before they are there.
 var coming = map[string]bool{
 	"cmd/wxtoken/README.md": true, "cmd/wxtoken/README.zh-CN.md": true, "docs/doctor.md": true,
-	"internal/protocol/testdata/README.md": true,
+	"internal/protocol/testdata/README.md": true, "make stores": true,
 }
 
 func exists(path string) bool {
@@ -180,7 +180,8 @@ func TestMakeTargets(t *testing.T) {
 	for path := range pages(t) {
 		for _, m := range command.FindAllStringSubmatch(read(t, path), -1) {
 			for target := range strings.FieldsSeq(m[1]) {
-				assert.Contains(t, makefile, "\n"+target+":", "%s: make %s", path, target)
+				there := strings.Contains(makefile, "\n"+target+":")
+				assert.True(t, there || coming["make "+target], "%s: no target for make %s", path, target)
 			}
 		}
 	}
