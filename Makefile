@@ -7,6 +7,9 @@ each = set -e; for dir in $(MODULES); do echo "== $$dir"; $(1); done
 # What compiles half of the Go ecosystem is tested by `make test-all` only: the peers in bench, and Prometheus' engine.
 HEAVY := ./bench ./examples/metrics/check
 
+# What needs drivers, SDKs and servers of its own is tested by `make stores`.
+STORES := ./stores/sqlcache ./stores/rueidiscache ./stores/etcdcache ./internal/storetest/newest
+
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 PLATFORMS   := linux/amd64 linux/arm64 linux/386 linux/arm darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
@@ -23,12 +26,20 @@ help: ## list the targets
 test: servers ## vet and run all tests with the race detector, against real servers
 	@# by GOFLAGS, so that what the tests build by themselves comes from the same build cache
 	@set -e; export GOFLAGS="$$GOFLAGS -race"; \
-	for dir in $(filter-out $(HEAVY),$(MODULES)); do echo "== $$dir"; (cd $$dir && go test -vet=all ./...); done
+	for dir in $(filter-out $(HEAVY) $(STORES),$(MODULES)); do echo "== $$dir"; (cd $$dir && go test -vet=all ./...); done
 	go test -run '^Test(Guard|EveryInterleaving)' . ./internal/protocol # what the race detector would only slow down
 
 .PHONY: test-all
-test-all: test ## test, and the tests of the heavy modules
+test-all: test stores ## test, stores, and the tests of the heavy modules
 	@set -e; for dir in $(HEAVY); do echo "== $$dir"; (cd $$dir && go test -race -vet=all ./...); done
+
+.PHONY: stores
+stores: ## try every store on real servers, some five minutes, and write the table of docs/stores.md
+	@sh .ci/install-servers redis-server memcached postgresql mariadb-server valkey-server
+	@set -e; rows=$$(mktemp); trap 'rm -f $$rows' EXIT; \
+	for dir in ./internal/storetest $(STORES); do echo "== $$dir"; \
+		(cd $$dir && go test -count=1 -vet=all -timeout 30m . -storetest.full -storetest.rows $$rows); done; \
+	go test -count=1 ./internal/storetest -run TestWriteTable -storetest.rows $$rows -storetest.write
 
 .PHONY: bench
 bench: servers ## measure wxtoken and its peers, some ten minutes, and write docs/benchmarks.md
@@ -87,7 +98,7 @@ chaos: servers ## kill, stop and cut off processes and servers for CHAOS_TIME (1
 cross: ## build and vet all but the heavy modules for every platform, without cgo
 	@set -e; for platform in $(PLATFORMS); do \
 		export GOOS=$${platform%/*} GOARCH=$${platform#*/} CGO_ENABLED=0; \
-		for dir in $(filter-out $(HEAVY),$(MODULES)); do echo "== $$platform $$dir"; (cd $$dir && go build -o /dev/null ./... && go vet ./...); done; \
+		for dir in $(filter-out $(HEAVY) $(STORES),$(MODULES)); do echo "== $$platform $$dir"; (cd $$dir && go build -o /dev/null ./... && go vet ./...); done; \
 	done
 
 .PHONY: test-32bit

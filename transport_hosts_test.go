@@ -125,6 +125,7 @@ func TestTransportHostsOfThePlatform(t *testing.T) {
 			wxtoken.NewFetcher("wx1", "s", in):       "api.weixin.qq.com",
 			wxtoken.NewStableFetcher("wx1", "s", in): "hk.api.weixin.qq.com",
 			wxtoken.NewWeComFetcher("ww1", "s", in):  "qyapi.weixin.qq.com",
+			wxtoken.NewQQFetcher("wx1", "s", in):     "api.q.qq.com",
 		} {
 			base := &platform{answers: []string{"{}"}}
 			_, err := (&wxtoken.Transport{Source: wxtoken.New(f, nil), Base: base}).RoundTrip(get(t, "https://"+host+"/cgi-bin/x"))
@@ -141,6 +142,7 @@ func TestTransportFields(t *testing.T) {
 	}), nil)
 	ticketFetcher := wxtoken.NewTicketFetcher(wxtoken.New(wxtoken.NewFetcher("wx1", "s"), nil), "jsapi")
 	tickets := wxtoken.New(ticketFetcher, nil)
+	endpoint := wxtoken.NewEndpointFetcher("douyin:1", wxtoken.Endpoint{URL: "https://open.douyin.com/oauth/client_token/"})
 	good := &rotatingSource{}
 	var none *wxtoken.Source
 	for _, tc := range []struct {
@@ -151,6 +153,7 @@ func TestTransportFields(t *testing.T) {
 		{&wxtoken.Transport{Source: good, Others: []wxtoken.TokenSource{good, nil}}, "Transport.Others[1] is nil"},
 		{&wxtoken.Transport{Source: good, Others: []wxtoken.TokenSource{none}}, "Transport.Others[0] is nil"},
 		{&wxtoken.Transport{Source: elsewhere}, "set Transport.Hosts"},
+		{&wxtoken.Transport{Source: wxtoken.New(endpoint, nil)}, "set Transport.Hosts"},
 		{&wxtoken.Transport{Source: tickets}, "keeps tickets"},
 		{&wxtoken.Transport{Source: wxtoken.New(struct{ wxtoken.Fetcher }{ticketFetcher}, nil)}, "keeps tickets"},
 		{&wxtoken.Transport{Source: tickets, Hosts: []string{"api.weixin.qq.com"}}, "keeps tickets"},
@@ -285,6 +288,7 @@ func TestTransportLocations(t *testing.T) {
 		{"https://other.example/?t=%" + strings.Repeat("25", 50) + "4D" + value[1:], "https://other.example/"},
 		{"https://other.example/?a=%zz+%4D&b=1#c", "https://other.example/?a=%zz+%4D&b=1#c"},
 		{"https://other.example/?secret=" + percent("MarkedSecret"), "https://other.example/"},
+		{"https://other.example/x#%4" + value, "https://other.example/x"}, // cut out plainly, it would be no URL
 		// within Hosts it is taken out as far as needed for the next request to get it anew
 		{"/end?a=1&access_token=" + percent(value), "/end?a=1&access_token="},
 		{"/end?a=1&next=" + value, "/end?a=1&next="},

@@ -203,7 +203,7 @@ func (p *Process) nextOffline(now time.Time) Step {
 		p.conclude(verdict)
 	}
 	if run.judging {
-		return Step{Do: Return}
+		return Step{Do: Fail}
 	}
 	held, _ := p.Held(now)
 	if !p.due(held, &p.view, now) {

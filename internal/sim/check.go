@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -68,9 +69,9 @@ func (h *watch) forget(p *process) {
 }
 
 // called notes that a fetch begins, which must be the only one.
-func (w *world) called(p *process) *request {
+func (w *world) called(ctx context.Context, p *process) *request {
 	p.n.g.fetches++
-	q := &request{p: p, lease: p.lease, called: time.Now(), number: p.n.g.fetches}
+	q := &request{p: p, ctx: ctx, lease: p.lease, called: time.Now(), number: p.n.g.fetches}
 	for other := range w.watch.active {
 		if other.returned.IsZero() && !w.explained(other) && !w.cfg.Grace.repeats() {
 			w.violation("I4", fmt.Sprintf("node %d fetches while node %d does, and nothing was wrong", p.n.id, other.p.n.id))
@@ -84,7 +85,7 @@ func (w *world) called(p *process) *request {
 
 // explained reports whether a fault allows a second fetch beside q.
 func (w *world) explained(q *request) bool {
-	return q.disturbed || q.p.dead || !w.watch.storeFault.Before(q.called)
+	return q.disturbed || q.p.dead || q.ctx.Err() != nil || !w.watch.storeFault.Before(q.called)
 }
 
 // A grant is the platform's good answer.

@@ -16,8 +16,8 @@ type group struct {
 	w           *world
 	good        bool
 	fetches     int
-	alive       int
-	idle        time.Duration // in which no process of it lived
+	active      int           // processes that make calls
+	idle        time.Duration // in which there was none
 	idleSince   time.Time
 	token, used gap // until Token returns a token; until an API accepts one
 }
@@ -38,13 +38,13 @@ func (w *world) newGroup(good bool) *group {
 }
 
 func (g *group) born() {
-	if g.alive++; g.alive == 1 && !g.idleSince.IsZero() {
+	if g.active++; g.active == 1 && !g.idleSince.IsZero() {
 		g.idle += time.Since(g.idleSince)
 	}
 }
 
-func (g *group) died() {
-	if g.alive--; g.alive == 0 {
+func (g *group) rests() {
+	if g.active--; g.active == 0 {
 		g.idleSince = time.Now()
 	}
 }

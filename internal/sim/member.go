@@ -104,6 +104,7 @@ func (n *node) live(d time.Duration) {
 	for !n.gone() {
 		n.call()
 		if n.m.Every == 0 {
+			n.w.locked(n.rest)
 			time.Sleep(works)
 			break
 		}

@@ -24,6 +24,7 @@ type node struct {
 	proc        *process
 	born        int // processes so far
 	ended       bool
+	rests       bool
 	turn        time.Duration
 	secret      int    // the one it is deployed with
 	last        string // the token that its last call got
@@ -89,7 +90,15 @@ func (n *node) end() {
 	if !n.ended {
 		n.ended = true
 		n.die("ends")
-		n.g.died()
+		n.rest()
+	}
+}
+
+// rest notes that the node's process makes no more calls.
+func (n *node) rest() {
+	if !n.rests {
+		n.rests = true
+		n.g.rests()
 	}
 }
 

@@ -71,7 +71,8 @@ func (l line) RoundTrip(req *http.Request) (*http.Response, error) {
 // A request is one fetch, from its call until its outcome is in the record.
 type request struct {
 	p         *process
-	lease     string // held when it was called
+	ctx       context.Context // the process has given it up when this ends
+	lease     string          // held when it was called
 	called    time.Time
 	landed    time.Time // at the platform
 	returned  time.Time // to the Source
@@ -117,7 +118,7 @@ func (l line) ask(ctx context.Context) (grant, *request, error) {
 	}
 	w.mu.Lock()
 	t := n.fate()
-	q := w.called(p)
+	q := w.called(ctx, p)
 	if t.before {
 		n.pause(n.fetches)
 	}

@@ -194,7 +194,7 @@ func TestFigures(t *testing.T) {
 
 		first, retried, fetches float64 // at most
 	}{
-		{"no faults", Strict, "none", 0, 0, 12.5},
+		{"no faults", Strict, "none", 0, 0, 12.6},
 		{"faults, every superseded token lives 5 min", Lenient, "protocol", 1, 0, 16},
 		{"faults, only the latest two are honoured", Strict, "protocol", 6, 0.05, 16},
 		{"faults, stable_token", Stable, "protocol", 0, 0, 17},

@@ -47,6 +47,8 @@ func Run(t *testing.T, s Store) {
 	histories, rounds := 10, 5
 	if *full {
 		histories, rounds = 100, 20
+	} else {
+		t.Parallel() // it mostly waits
 	}
 	row := row{Store: s.Name, Version: s.Version, Outage: s.Outages}
 	ok := t.Run("contract", func(t *testing.T) {
