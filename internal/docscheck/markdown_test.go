@@ -5,6 +5,7 @@
 package docscheck
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -81,7 +82,7 @@ func read(t *testing.T, path string) string {
 
 func parse(t *testing.T, path, text string) page {
 	p := page{path: path}
-	seen := map[string]bool{}
+	seen := map[string]int{}
 	inTable := false
 	var open *block
 	for i, line := range strings.Split(text, "\n") {
@@ -100,8 +101,10 @@ func parse(t *testing.T, path, text string) page {
 		}
 		if level := len(line) - len(strings.TrimLeft(line, "#")); level > 0 {
 			h := heading{level, anchor(strings.TrimSpace(line[level:]))}
-			assert.False(t, seen[h.anchor], "%s:%d: two headings with the anchor #%s", path, i+1, h.anchor)
-			seen[h.anchor] = true
+			seen[h.anchor]++
+			if n := seen[h.anchor]; n > 1 {
+				h.anchor = fmt.Sprintf("%s-%d", h.anchor, n-1)
+			}
 			p.headings = append(p.headings, h)
 		}
 		row := strings.HasPrefix(line, "|")
