@@ -37,17 +37,18 @@ type flight struct {
 	token    Token // may be there in spite of an error; empty if only judging
 	err      error
 	verdicts map[string]protocol.Verdict // on the rejected tokens that were reported
-
-	over chan struct{} // closed after done, when the events are delivered
 }
 
 // start starts a flight, which outlives ctx but keeps its values. s.mu is held.
 func (s *Source) start(ctx context.Context, judging bool) {
 	now := time.Now()
 	f := &flight{src: s, started: now, since: now, judging: judging,
-		news: make(chan struct{}), done: make(chan struct{}), over: make(chan struct{})}
+		news: make(chan struct{}), done: make(chan struct{})}
 	f.patience = time.AfterFunc(s.process.Patience(), f.losePatience)
-	s.flight = f
+	if s.flight = f; s.busy == 0 {
+		s.idle = make(chan struct{})
+	}
+	s.busy++
 	s.process.Begin(judging, now)
 	go f.run(guard.Detach(ctx))
 }
@@ -69,7 +70,7 @@ func (f *flight) run(ctx context.Context) {
 			for _, e := range f.events { // not before, as an observer may ask for the token
 				f.src.emit(e)
 			}
-			close(f.over)
+			f.src.delivered()
 			return
 		}
 	}

@@ -36,10 +36,12 @@ type Source struct {
 
 	mu      sync.Mutex // guards what follows
 	process protocol.Process
-	flight  *flight     // nil: none
-	stale   *time.Timer // clears fresh
-	failure error       // of the last flight; nil after one that succeeded
-	retryAt time.Time   // while it is remembered, no new flight before this
+	flight  *flight       // nil: none
+	busy    int           // flights whose events are not delivered yet
+	idle    chan struct{} // closed when busy comes down to 0
+	stale   *time.Timer   // clears fresh
+	failure error         // of the last flight; nil after one that succeeded
+	retryAt time.Time     // while it is remembered, no new flight before this
 	backoff time.Duration
 	mutes   mutes
 	seen    bridge.Revision // of gate, when a failure was last forgiven for it
@@ -323,15 +325,24 @@ func (s *Source) Run(ctx context.Context) error {
 func (s *Source) Wait(ctx context.Context) error {
 	for {
 		s.mu.Lock()
-		f := s.flight
+		busy, idle := s.busy, s.idle
 		s.mu.Unlock()
-		if f == nil {
+		if busy == 0 {
 			return nil
 		}
 		select {
-		case <-f.over:
+		case <-idle:
 		case <-ctx.Done():
 			return fmt.Errorf("wxtoken: waiting for work under way: %w", context.Cause(ctx))
 		}
+	}
+}
+
+// delivered notes that a flight is over and its events are delivered.
+func (s *Source) delivered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy--; s.busy == 0 {
+		close(s.idle)
 	}
 }
