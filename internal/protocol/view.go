@@ -119,6 +119,13 @@ func (p *Process) Held(now time.Time) (Record, bool) {
 	return r, usable && !p.withheld.holds(r.Token, now)
 }
 
+// Withholds reports whether Held would hand out a token, but for a rejection that
+// was reported.
+func (p *Process) Withholds(now time.Time) bool {
+	r, usable := p.view.held(now)
+	return usable && p.withheld.holds(r.Token, now)
+}
+
 // held is Held where nothing is withheld.
 func (v *View) held(now time.Time) (Record, bool) {
 	if c := v.claim; v.unpublished() && c.Token.usable(now) && (c.kept || !Passed(now, c.ends)) {
