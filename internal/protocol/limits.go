@@ -17,7 +17,8 @@ const (
 	MaxLifetime = 30 * 24 * time.Hour  // of a token; the platform says at most 2 h
 	maxLease    = 5 * time.Minute
 	maxOwed     = 3
-	maxCount    = 1 << 30 // of what is counted; no life is long enough for it, and it can still be added to
+	maxSeq      = 1 << 53 // beyond which JSON readers lose digits
+	maxCount    = 1 << 30 // of what is counted; no life is long enough for it
 )
 
 // printable reports whether s is what goes into a query as it is: no spaces, no

@@ -47,6 +47,7 @@ type run struct {
 	offline    bool          // the flight goes on without the cache
 	leaveAlone bool          // the record must not be touched, nor a token fetched
 	tried      bool          // a fetch without the cache
+	asked      bool          // whether the secret has changed
 	lost       bool          // a token was dropped since the last step
 }
 
@@ -131,6 +132,7 @@ func (p *Process) next(nonce string, now time.Time) Step {
 			run.pause = st.Pause
 			return st
 		case Swap:
+			st.Next = st.Next.bounded()
 			st.TTL = p.ttl(st.Next, now)
 			if st.take {
 				p.view = st.after // the lease may be there although the swap does not say so
