@@ -90,7 +90,7 @@ func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) 
 		}
 	}
 	owed := 1
-	if r.Lease != "" && (p.view.claim == nil || p.view.claim.lease != r.Lease) {
+	if r.Lease != "" && !p.owns(r.Lease) {
 		owed = 2 // another's fetch that is under way does not count
 	}
 	next.Owed = max(r.Owed, c.Owed, p.owe(owed))

@@ -47,6 +47,7 @@ type run struct {
 	offline    bool          // the flight goes on without the cache
 	leaveAlone bool          // the record must not be touched, nor a token fetched
 	tried      bool          // a fetch without the cache
+	asked      bool          // whether the secret has changed
 	lost       bool          // a token was dropped since the last step
 }
 
@@ -208,14 +209,15 @@ func (p *Process) nextOffline(now time.Time) Step {
 		verdict := Verdict{Believed: true}
 		if v.copy.Token == p.pending[0] && !v.copy.Rejected {
 			if verdict, _ = p.judge(v.copy, v.copy.Token, now); verdict.Believed {
-				p.rejectOffline(now)
-				verdict.Early = v.copy.Early
+				verdict = p.rejectOffline(verdict, now)
 			}
 		}
 		p.conclude(verdict)
 	}
-	if run.judging {
+	if _, usable := p.Held(now); run.judging && usable {
 		return Step{Do: Fail}
+	} else if run.judging {
+		return Step{Do: Return} // the next caller need not wait until the cache is tried again
 	}
 	held, _ := p.Held(now)
 	if !p.due(held, v, now) {
@@ -235,12 +237,16 @@ func (p *Process) nextOffline(now time.Time) Step {
 // rejectOffline takes the copy out of use, to be replaced by a fetch. If the token
 // before it was rejected, too, the reports may be wrong: the copy is handed out
 // until the fetch has ended.
-func (p *Process) rejectOffline(now time.Time) {
+func (p *Process) rejectOffline(verdict Verdict, now time.Time) Verdict {
 	c := &p.view.copy
 	c.Rejected = true
-	if c.Early++; c.Early > 1 {
+	c.Early++
+	verdict.Early = c.Early
+	if c.Early > 1 {
 		p.view.resort = memo{c.Token, now.Add(p.Fetch)}
+		verdict.Believed, verdict.Until = false, p.view.resort.until
 	}
+	return verdict
 }
 
 // DidRead notes the record that was read; the zero Record if there is none, or a

@@ -21,7 +21,7 @@ type Rules struct {
 	Changeable  bool          // Fingerprint may have changed: see Secret
 }
 
-func (ru Rules) Watch() time.Duration      { return ru.Local / 22 }                      // 2 s: M while something is going on
+func (ru Rules) Watch() time.Duration      { return max(ru.Local/22, time.Millisecond) } // 2 s: M while something is going on
 func (ru Rules) Patience() time.Duration   { return max(ru.Fetch/10, time.Millisecond) } // 1 s: how long a flight takes until callers get an old copy; the age of a token whose rejection is believed
 func (ru Rules) CacheCall() time.Duration  { return ru.Fetch / 5 }                       // 2 s: one call of the cache
 func (ru Rules) fresh() time.Duration      { return ru.Local * 2 / 3 }                   // 30 s: copies older are read again
@@ -160,8 +160,8 @@ func pace(waited time.Duration) time.Duration {
 // cool is what to do while the platform must not be asked. A rejected token is
 // the last resort where that takes long: the rejection may have been a mistake.
 func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
-	if st.secret && p.Changeable && now.Sub(p.secretAsked) >= p.Watch() {
-		p.secretAsked = now
+	if st.secret && p.Changeable && !p.run.asked && now.Sub(p.secretAsked) >= p.Watch() {
+		p.secretAsked, p.run.asked = now, true
 		return Step{Do: Secret}
 	}
 	c := p.view.copy
