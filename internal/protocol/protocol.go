@@ -209,7 +209,9 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	}
 	if next.Epoch == "" {
 		next.Epoch = nonce
-		v.losses++
+		if p.Repeatable {
+			v.losses++
+		}
 	}
 	v.claim = &c
 	st.Next, st.after = next, v
