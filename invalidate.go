@@ -77,6 +77,10 @@ func (s *Source) reject(ctx context.Context, token string) (verdict protocol.Ver
 	return verdict, decided, s.flight, nil
 }
 
+// errWithheld is what Token returns while a rejected token is withheld although
+// the cache can be read.
+var errWithheld = fmt.Errorf("%w: it does not store that an API rejected the token", ErrCacheUnavailable)
+
 // conflict is in the error of Invalidate, and in the Event, when tokens are
 // rejected more often than can be fixed by fetching.
 func (s *Source) conflict() error {

@@ -21,7 +21,7 @@ type Verdict struct {
 func (p *Process) Reject(token string, now time.Time) (Verdict, bool) {
 	held, usable := p.view.held(now)
 	switch {
-	case held.Token != token && usable:
+	case held.Token != token && usable && !(p.view.unpublished() && p.view.claim.Token.Token == token):
 		p.rejectCopy(token) // it must not come back when the held one is dropped
 		return Verdict{Believed: true}, true
 	case held.Token == token && held.Rejected:
