@@ -36,6 +36,6 @@
 // Fetcher is Repeatable. A MemoryCache is good for one process only. Whoever can
 // write to the cache is trusted.
 //
-// The protocol, with figures, is in docs/protocol.md of the repository; package
+// The protocol, with figures, is in docs/design.md of the repository; package
 // wxtest is a fake of the platform for tests.
 package wxtoken

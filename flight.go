@@ -209,6 +209,9 @@ func (f *flight) fetch(ctx context.Context, st protocol.Step) {
 	ctx, cancel := context.WithTimeout(ctx, min(s.process.Fetch, st.Until.Sub(sent)))
 	defer cancel()
 	t, err := guard.Call(ctx, "Fetcher.Fetch", s.fetcher.Fetch)
+	if denial, ok := err.(*APIError); ok { // of another package's Fetcher
+		err = advise(platformOf(s.fetcher), denial)
+	}
 	result := resultOf(checked(t, sent, err))
 	f.report(Event{Kind: EventFetch, Duration: time.Since(sent), ExpiresAt: t.ExpiresAt, Err: result.Err})
 	f.did(func(now time.Time) string {

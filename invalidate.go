@@ -77,18 +77,11 @@ func (s *Source) reject(ctx context.Context, token string) (verdict protocol.Ver
 	return verdict, decided, s.flight, nil
 }
 
-// errConflict is in the error of Invalidate, and in the Event, when tokens are
+// conflict is in the error of Invalidate, and in the Event, when tokens are
 // rejected more often than can be fixed by fetching.
-var errConflict = errors.New("wxtoken: tokens are rejected again and again soon after their issue; another system probably fetches for the same app: let it use this cache or a token server, or change to NewStableFetcher")
-
-// errStableConflict is errConflict where another system's fetch supersedes nothing.
-var errStableConflict = errors.New("wxtoken: tokens are rejected again and again soon after their issue, and the platform repeats the rejected token or another system forces new ones: end the token with force_refresh, twice, 30 s apart, and look for who calls it")
-
 func (s *Source) conflict() error {
-	if s.process.Repeatable {
-		return errStableConflict
-	}
-	return errConflict
+	return errors.New("wxtoken: tokens are rejected again and again soon after their issue; " +
+		platformOf(s.fetcher).Conflict(s.process.Repeatable))
 }
 
 // verdictError is nil if the token is no longer handed out.

@@ -165,8 +165,18 @@ func (p *Platform) endAuthorization(c *component, appID string) {
 		return
 	}
 	a.ended, a.refresh, a.before = true, "", ""
-	if a.ledger.latest != nil {
-		a.ledger.latest.revoked = true
+	p.revokeAll(&a.ledger)
+}
+
+// revokeAll ends the tokens of l, those in their grace too.
+func (p *Platform) revokeAll(l *ledger) {
+	if l.latest == nil {
+		return
+	}
+	for _, t := range p.tokens {
+		if t.ledger == l {
+			t.revoked = true
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ var update = flag.Bool("update", false, "write docs/api.txt")
 func TestAPI(t *testing.T) {
 	const golden = "docs/api.txt"
 	var now []string
-	for _, pkg := range []string{".", "adapter", "cachetest", "wxtest"} {
+	for _, pkg := range []string{".", "adapter", "cachetest", "jssdk", "openplatform", "wxtest"} {
 		now = append(now, exported(t, pkg)...)
 	}
 	text := strings.Join(now, "\n") + "\n"

@@ -30,7 +30,7 @@ func (p *Process) relate(r Record, now time.Time) relation {
 		}
 		return follows
 	case r.Token == "":
-		if r.Epoch == "" && p.Repeatable && now.Sub(p.view.copySeen) >= p.respite() {
+		if r.Epoch == "" && p.Repeatable && now.Sub(p.view.copySeen) >= p.respite()<<min(p.view.losses, 6) {
 			return follows // fetching at once does no harm, and is what deleting a record is for
 		}
 		return behind

@@ -27,6 +27,8 @@ type Process struct {
 	readOnly bool     // the last swap failed
 	ignored  memo     // the token whose rejection was not believed
 	run      *run     // the flight under way; nil: none
+
+	secretAsked time.Time // when it last looked whether the secret has changed
 }
 
 // A run is what a Process knows during one flight.
@@ -37,16 +39,15 @@ type run struct {
 	swap     *Step  // under way; nil: none
 	verdicts map[string]Verdict
 
-	pause       time.Duration // before the next read
-	rest        time.Duration // before the next fetch, as a token may be expired when it comes
-	last        time.Time     // of the last step
-	spent       time.Duration // a pause of the process counts as no more than one fetch
-	failures    int           // of the cache, since it last stored or another's fetch was waited for
-	offline     bool          // the flight goes on without the cache
-	leaveAlone  bool          // the record must not be touched, nor a token fetched
-	tried       bool          // a fetch without the cache
-	secretAsked time.Time
-	lost        bool // a token was dropped since the last step
+	pause      time.Duration // before the next read
+	rest       time.Duration // before the next fetch, as a token may be expired when it comes
+	last       time.Time     // of the last step
+	spent      time.Duration // a pause of the process counts as no more than one fetch
+	failures   int           // of the cache, since it last stored or another's fetch was waited for
+	offline    bool          // the flight goes on without the cache
+	leaveAlone bool          // the record must not be touched, nor a token fetched
+	tried      bool          // a fetch without the cache
+	lost       bool          // a token was dropped since the last step
 }
 
 // A Step is what to do next.
@@ -195,12 +196,14 @@ func (p *Process) nextOffline(now time.Time) Step {
 		verdict := Verdict{Believed: true}
 		if copy := p.view.copy; copy.Token == p.pending[0] && !copy.Rejected {
 			verdict, _ = p.judge(copy, copy.Token, now)
-			p.view.copy.Rejected = verdict.Believed
+			if verdict.Believed {
+				p.rejectOffline(now)
+			}
 		}
 		p.conclude(verdict)
 	}
 	if run.judging {
-		return Step{Do: Return}
+		return Step{Do: Fail}
 	}
 	held, _ := p.Held(now)
 	if !p.due(held, &p.view, now) {
@@ -215,6 +218,17 @@ func (p *Process) nextOffline(now time.Time) Step {
 	}
 	run.tried = true
 	return Step{Do: Fetch, Until: now.Add(p.Fetch)}
+}
+
+// rejectOffline takes the copy out of use, to be replaced by a fetch. If the token
+// before it was rejected, too, the reports may be wrong: the copy is handed out
+// until the fetch has ended.
+func (p *Process) rejectOffline(now time.Time) {
+	c := &p.view.copy
+	c.Rejected = true
+	if c.Early++; c.Early > 1 {
+		p.view.resort = memo{c.Token, now.Add(p.Fetch)}
+	}
 }
 
 // DidRead notes the record that was read; the zero Record if there is none, or a
@@ -253,6 +267,9 @@ func (p *Process) DidFetch(result Result, now time.Time) {
 			return
 		}
 		v.own = nil
+		if v.copy.Rejected {
+			result.Token.Early = v.copy.Early
+		}
 		v.copy, v.copyRead, v.copySeen, v.born, v.settled = result.Token, now, now, "", true
 		return
 	}

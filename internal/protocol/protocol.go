@@ -1,6 +1,6 @@
 // Package protocol decides how processes share one token. It does no I/O and
 // reads no clock. A Process is asked for the next step, and told what came of it;
-// the flights of package wxtoken do what it says. docs/protocol.md explains why
+// the flights of package wxtoken do what it says. docs/design.md explains why
 // it is right.
 package protocol
 
@@ -32,6 +32,8 @@ func (ru Rules) announce() time.Duration   { return ru.Local + ru.Watch() }     
 func (ru Rules) respite() time.Duration    { return 3*ru.verify() - ru.Fetch }           // 290 s: between two fetches because the store lost the record
 func (ru Rules) clockError() time.Duration { return 2 * time.Minute }                    // by which another machine's clock may be wrong
 func (ru Rules) whole() time.Duration      { return 6 * ru.Fetch }                       // 60 s: one flight
+func (ru Rules) recheck() time.Duration    { return 5 * time.Minute }                    // after which the platform is asked for a token of FullLife again
+func (ru Rules) overtime() time.Duration   { return time.Minute }                        // the life of one that is repeated past its expiry
 
 // The events of a Step and of DidRead.
 const (
@@ -56,8 +58,12 @@ func (p *Process) due(r Record, v *View, now time.Time) bool {
 }
 
 // refreshAt is when r's token is to be replaced, if nothing is the matter. One
-// that the platform would only repeat is replaced when it expires.
+// that the platform would only repeat is replaced when it expires, or as soon as
+// the platform no longer repeats it, if nobody knows when it expires.
 func (ru Rules) refreshAt(r Record) time.Time {
+	if ru.FullLife {
+		return time.UnixMilli(min(r.IssuedAt+ru.recheck().Milliseconds(), r.ExpiresAt))
+	}
 	life := time.Duration(r.ExpiresAt-r.IssuedAt) * time.Millisecond
 	ahead := min(ru.Ahead, life/4)
 	if ru.AtExpiry || ru.Repeatable && life <= ru.Ahead*5/4 {
@@ -131,7 +137,7 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 		r.Noted = true
 		return Step{Do: Swap, Next: r, after: *v}
 	case taken:
-		return Step{Do: Read, Pause: min(pace(watched), left)}
+		return Step{Do: Read, Pause: min(pace(p.run.spent), left)}
 	}
 	if st, cools := p.cooling(r, v, now); cools {
 		return p.cool(r, st, usable, now)
@@ -142,18 +148,20 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	return p.take(r, nonce, now)
 }
 
-// pace is the pause between two reads while another process fetches: in
-// proportion to how long that has taken, so that the end of a short fetch is seen
-// soon, and a long one costs few reads.
-func pace(watched time.Duration) time.Duration {
-	return min(max(watched/10, 2*time.Millisecond), 20*time.Millisecond)
+// pace is the pause between two reads of a flight that waits for another
+// process's fetch. No fetch is over sooner than in the time that it takes to
+// connect to the platform; after that the pause is in proportion to how long the
+// flight has taken, so that the end of a short fetch is seen soon, and a long one
+// costs few reads.
+func pace(waited time.Duration) time.Duration {
+	return max(25*time.Millisecond-waited, min(waited/12, 20*time.Millisecond))
 }
 
 // cool is what to do while the platform must not be asked. A rejected token is
 // the last resort where that takes long: the rejection may have been a mistake.
 func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
-	if st.secret && p.Changeable && now.Sub(p.run.secretAsked) >= p.Watch() {
-		p.run.secretAsked = now
+	if st.secret && p.Changeable && now.Sub(p.secretAsked) >= p.Watch() {
+		p.secretAsked = now
 		return Step{Do: Secret}
 	}
 	c := p.view.copy
@@ -202,6 +210,7 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	}
 	if next.Epoch == "" {
 		next.Epoch = nonce
+		v.losses++
 	}
 	v.claim = &c
 	st.Next, st.after = next, v
@@ -253,8 +262,12 @@ func (p *Process) withToken(r Record, c *claim) Record {
 			before = p.view.copy
 		}
 		r.Past = before.pastAfter()
-	} else if p.FullLife && r.IssuedAt < token.IssuedAt && token.IssuedAt < r.ExpiresAt {
-		token.ExpiresAt = min(token.ExpiresAt, r.ExpiresAt)
+	} else if p.FullLife && r.IssuedAt < token.IssuedAt {
+		known := r.ExpiresAt
+		if known <= token.IssuedAt { // it may expire at any moment
+			known = token.IssuedAt + p.overtime().Milliseconds()
+		}
+		token.ExpiresAt = min(token.ExpiresAt, known)
 	}
 	r.Seq++
 	r.Token, r.IssuedAt, r.ExpiresAt = token.Token, token.IssuedAt, token.ExpiresAt

@@ -31,7 +31,7 @@ func (p *Process) Reject(token string, now time.Time) (Verdict, bool) {
 		verdict.Believed, verdict.Until = false, p.ignored.until
 		return verdict, true
 	}
-	if held.Token == token && p.withheld.token != token {
+	if held.Token == token && p.withheld.token == "" {
 		p.withheld = memo{token, now.Add(p.Watch())}
 	}
 	if !slices.Contains(p.pending, token) {
@@ -65,7 +65,7 @@ func (p *Process) conclude(verdict Verdict) {
 		p.ignored = memo{token, verdict.Until}
 	}
 	if p.withheld.token == token {
-		p.withheld = memo{}
+		p.withheld.until = time.Time{} // but not again, until the cache works
 	}
 }
 

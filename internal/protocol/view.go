@@ -11,6 +11,8 @@ type View struct {
 	copyRead time.Time // before the last read that confirmed copy
 	copySeen time.Time // when this issue of copy's token was first seen
 	born     string    // the epoch in which it was first seen
+	losses   int       // fetches in a row because the store had lost the record
+	lostAt   time.Time // when it was last seen to have lost it
 
 	settled    bool // the last record read had a token, and neither lease nor doubt
 	lease      string
@@ -82,6 +84,12 @@ func (p *Process) observe(r Record, readAt, now time.Time) (event string) {
 	case r.Epoch != "": // published, or given back; else the store lost it
 		v.longest = 0
 	}
+	switch {
+	case r.Epoch == "":
+		v.lostAt = now
+	case now.Sub(v.lostAt) > time.Hour:
+		v.losses = 0
+	}
 	if r.Epoch != v.epoch || r.Seq != v.seq {
 		v.epoch, v.seq, v.seqSeen = r.Epoch, r.Seq, now
 	}
@@ -149,6 +157,11 @@ func (p *Process) Ages() (fresh, stale time.Time) {
 // tokens have, or because the cache fails.
 func (p *Process) Tolerable(now time.Time) bool {
 	return p.run != nil && p.run.failures > 0 || !Passed(now, p.view.copyRead.Add(5*p.Local))
+}
+
+// Knows reports whether token is the copy, or one of the six before it.
+func (p *Process) Knows(token string) bool {
+	return token != "" && (token == p.view.copy.Token || p.view.copy.follows(token))
 }
 
 // Forgive ends the wait that this process's own failures impose on it alone.
