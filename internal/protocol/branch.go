@@ -83,7 +83,11 @@ func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) 
 			next.Epoch = nonce
 		}
 	}
-	next.Owed = max(r.Owed, c.Owed, p.owe(1))
+	owed := 1
+	if r.Lease != "" && (p.view.claim == nil || p.view.claim.lease != r.Lease) {
+		owed = 2 // another's fetch that is under way does not count
+	}
+	next.Owed = max(r.Owed, c.Owed, p.owe(owed))
 	next.Early = max(r.Early, c.Early)
 	next.Seq = max(r.Seq, c.Seq) + 1
 	st.after.copy = *next

@@ -14,12 +14,12 @@ import (
 // process makes as many calls as it likes.
 
 // modelRules keep the order of the default durations, with fewer ticks between.
-var modelRules = Rules{Fetch: 10 * time.Second, Local: 27 * time.Second, Ahead: 5 * time.Minute}
+var modelRules = Rules{Fetch: 10 * time.Second, Local: 12 * time.Second, Ahead: 5 * time.Minute}
 
 const (
 	tick    = 16 * time.Second // a little longer than a lease
-	watched = 4 * tick         // verify; 3 is past lease + announce
-	minutes = 12 * tick        // past respite
+	watched = 3 * tick         // verify; 2 is past lease + announce
+	minutes = 6 * tick         // past respite
 	hours   = 2 * time.Hour
 )
 
@@ -27,7 +27,7 @@ const (
 const (
 	fresh = 2 * time.Hour
 	aging = 290 * time.Second // less than ahead
-	dying = 60 * time.Second  // less than ample
+	dying = 50 * time.Second  // less than ample
 )
 
 var noon = time.Unix(1_700_000_000, 0)

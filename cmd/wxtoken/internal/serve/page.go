@@ -84,6 +84,12 @@ type fact struct {
 	Bad        bool
 }
 
+// Long reports whether the text needs the whole width.
+func (f fact) Long() bool { return len(f.Text) > 60 }
+
+// plain is an error for people who look at wxtoken's page already.
+func plain(err error) string { return strings.TrimPrefix(err.Error(), "wxtoken: ") }
+
 // A card is one token.
 type card struct {
 	Name, State string
@@ -181,7 +187,7 @@ func (s *Server) read(ctx context.Context, all []*kept) ([]record.Reading, func(
 		f := fact{Name: l.say("store"), Text: s.store.Name}
 		switch {
 		case failure != nil:
-			f.Text, f.Bad = f.Text+": "+failure.Error(), true
+			f.Text, f.Bad = f.Text+": "+plain(failure), true
 		case s.store.Kind == store.Memory:
 			f.Text = l.say("memory")
 		case len(all) > 0:
@@ -215,9 +221,9 @@ func describe(l tongue, k *kept, r record.Reading, now time.Time) card {
 	if r.Cooling(now) {
 		until := time.UnixMilli(r.Record.Cooldown.Until)
 		c.Facts = append(c.Facts,
-			fact{l.say("cooldown"), l.duration(until.Sub(now)), true}, fact{l.say("reason"), r.Cause().Error(), true})
+			fact{l.say("cooldown"), l.duration(until.Sub(now)), true}, fact{l.say("reason"), plain(r.Cause()), true})
 	} else if h.Why != nil {
-		c.Facts = append(c.Facts, fact{l.say("fetch fails"), l.say("ago", l.duration(now.Sub(h.Failed)), h.Why.Error()), true})
+		c.Facts = append(c.Facts, fact{l.say("fetch fails"), l.say("ago", l.duration(now.Sub(h.Failed)), plain(h.Why)), true})
 	}
 	if early := r.Record.Early; r.Err == nil && early > 1 {
 		c.Facts = append(c.Facts, fact{l.say("reason"), l.say("early", early), true})
@@ -231,7 +237,7 @@ func describe(l tongue, k *kept, r record.Reading, now time.Time) card {
 			recent := now.Sub(h.last(e.kind))
 			f.Text, f.Bad = l.say("times", n, l.duration(recent)), recent < time.Hour && e.kind != wxtoken.EventReject
 			if e.kind == wxtoken.EventCacheError && h.CacheErr != nil && recent < time.Hour {
-				f.Text += ": " + h.CacheErr.Error()
+				f.Text += ": " + plain(h.CacheErr)
 			}
 		}
 		c.Facts = append(c.Facts, f)
@@ -259,7 +265,7 @@ func state(l tongue, r record.Reading, h history, now time.Time) (text, level st
 	case record.Expired:
 		return l.say("expired"), "bad"
 	case record.Unreadable:
-		return l.say("unreadable") + ": " + r.Err.Error(), "bad"
+		return l.say("unreadable") + ": " + plain(r.Err), "bad"
 	case record.Unknown:
 		if h.End.After(now) {
 			return l.say("on its copy"), "warn"
