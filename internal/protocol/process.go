@@ -46,6 +46,7 @@ type run struct {
 	offline    bool          // the flight goes on without the cache
 	leaveAlone bool          // the record must not be touched, nor a token fetched
 	tried      bool          // a fetch without the cache
+	asked      bool          // whether the secret has changed
 	lost       bool          // a token was dropped since the last step
 }
 

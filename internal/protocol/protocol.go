@@ -152,8 +152,8 @@ func pace(watched time.Duration) time.Duration {
 // cool is what to do while the platform must not be asked. A rejected token is
 // the last resort where that takes long: the rejection may have been a mistake.
 func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
-	if st.secret && p.Changeable && now.Sub(p.asked) >= p.Watch() {
-		p.asked = now
+	if st.secret && p.Changeable && !p.run.asked && now.Sub(p.asked) >= p.Watch() {
+		p.run.asked, p.asked = true, now
 		return Step{Do: Secret}
 	}
 	c := p.view.copy
@@ -183,7 +183,7 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	}
 	length := p.lease()
 	if p.Repeatable && r.Cooldown == nil {
-		length = p.Patience()
+		length = min(p.Patience(), maxLease)
 	}
 	if v.longest > 0 {
 		length = max(length, min(v.longest*3/2, maxLease))
