@@ -21,7 +21,7 @@ type Rules struct {
 	Changeable  bool          // Fingerprint may have changed: see Secret
 }
 
-func (ru Rules) Watch() time.Duration      { return ru.Local / 22 }                      // 2 s: M while something is going on
+func (ru Rules) Watch() time.Duration      { return max(ru.Local/22, time.Millisecond) } // 2 s: M while something is going on
 func (ru Rules) Patience() time.Duration   { return max(ru.Fetch/10, time.Millisecond) } // 1 s: how long a flight takes until callers get an old copy; the age of a token whose rejection is believed
 func (ru Rules) CacheCall() time.Duration  { return ru.Fetch / 5 }                       // 2 s: one call of the cache
 func (ru Rules) fresh() time.Duration      { return ru.Local * 2 / 3 }                   // 30 s: copies older are read again
@@ -127,7 +127,7 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	_, usable := p.Held(now)
 	watched := now.Sub(v.leaseSeen)
 	left := p.abandoned(r, now) - watched
-	taken := r.Lease != "" && !p.owns(r.Lease) && left > 0
+	taken := r.Lease != "" && left > 0
 	switch {
 	case taken && usable:
 		return Step{Do: Return}
@@ -160,8 +160,8 @@ func pace(waited time.Duration) time.Duration {
 // cool is what to do while the platform must not be asked. A rejected token is
 // the last resort where that takes long: the rejection may have been a mistake.
 func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
-	if st.secret && p.Changeable && now.Sub(p.secretAsked) >= p.Watch() {
-		p.secretAsked = now
+	if st.secret && p.Changeable && !p.run.asked && now.Sub(p.secretAsked) >= p.Watch() {
+		p.secretAsked, p.run.asked = now, true
 		return Step{Do: Secret}
 	}
 	c := p.view.copy
@@ -175,8 +175,7 @@ func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
 	return st
 }
 
-// owns reports whether lease is one of this process's. Without a matching claim
-// it is the trace of a swap that took effect late: nobody fetches under it.
+// owns reports whether lease is one of this process's.
 func (p *Process) owns(lease string) bool {
 	return p.id != "" && strings.HasPrefix(lease, p.id+".")
 }
@@ -201,7 +200,7 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	next.Lease, next.LeaseFor, next.Noted = p.id+"."+nonce, length.Milliseconds(), !r.usable(now)
 	st := Step{Do: Swap, take: true}
 	c := claim{lease: next.Lease, asked: now, ends: now.Add(length), base: r.Token, settles: -1}
-	if r.Lease != "" && !p.owns(r.Lease) {
+	if r.Lease != "" {
 		next.Owed = max(r.Owed, p.owe(2))
 		next.Seq++
 		st.Event = Takeover

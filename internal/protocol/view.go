@@ -119,12 +119,29 @@ func (p *Process) Held(now time.Time) (Record, bool) {
 	return r, usable && !p.withheld.holds(r.Token, now)
 }
 
+// Withholds reports whether this process has a usable token, and withholds it.
+func (p *Process) Withholds(now time.Time) bool {
+	r, usable := p.view.held(now)
+	return usable && p.withheld.holds(r.Token, now)
+}
+
 // held is Held where nothing is withheld.
 func (v *View) held(now time.Time) (Record, bool) {
 	if c := v.claim; v.unpublished() && c.Token.usable(now) && (c.kept || !Passed(now, c.ends)) {
 		return c.Token, true
 	}
 	return v.copy, v.copy.usable(now) || !v.copy.expired(now) && v.resort.holds(v.copy.Token, now)
+}
+
+// alone makes token, fetched just now, the copy of a process without a cache.
+func (v *View) alone(token Record, now time.Time) {
+	if v.copy.Rejected && v.copy.Token != token.Token { // it must not come back
+		token.Past = v.copy.pastAfter()
+	}
+	if v.copy.Rejected {
+		token.Early = v.copy.Early // it goes on, as in a record
+	}
+	v.copy, v.copyRead, v.copySeen, v.born, v.settled = token, now, now, "", true
 }
 
 // unpublished reports whether this process has fetched a token and does not know
@@ -157,6 +174,11 @@ func (p *Process) Ages() (fresh, stale time.Time) {
 // tokens have, or because the cache fails.
 func (p *Process) Tolerable(now time.Time) bool {
 	return p.run != nil && p.run.failures > 0 || !Passed(now, p.view.copyRead.Add(5*p.Local))
+}
+
+// Knows reports whether token is the copy, or one of the six before it.
+func (p *Process) Knows(token string) bool {
+	return token != "" && (token == p.view.copy.Token || p.view.copy.follows(token))
 }
 
 // Forgive ends the wait that this process's own failures impose on it alone.
