@@ -4,8 +4,8 @@
 MODULES := $(shell find . -name go.mod -not -path './.cache/*' | xargs -n 1 dirname | sort -r)
 each = set -e; for dir in $(MODULES); do echo "== $$dir"; $(1); done
 
-# What compiles half of the Go ecosystem is tested by `make test-all` only: the peers in bench, and Prometheus' engine.
-HEAVY := ./bench ./examples/metrics/check
+# What compiles half of the Go ecosystem is tested by `make test-all` only: the peers in bench.
+HEAVY := ./bench
 
 # What needs drivers, SDKs and servers of its own is tested by `make stores`.
 STORES := ./stores/sqlcache ./stores/rueidiscache ./stores/etcdcache ./internal/storetest/newest
@@ -30,7 +30,7 @@ test: servers ## vet and run all tests with the race detector, against real serv
 	go test -run '^Test(Guard|EveryInterleaving)' . ./internal/protocol # what the race detector would only slow down
 
 .PHONY: test-all
-test-all: test stores ## test, stores, and the tests of the heavy modules
+test-all: test stores alerts ## test, stores, alerts, and the tests of the heavy modules
 	@set -e; for dir in $(HEAVY); do echo "== $$dir"; (cd $$dir && go test -race -vet=all ./...); done
 
 .PHONY: stores
@@ -40,6 +40,20 @@ stores: ## try every store on real servers, some five minutes, and write the tab
 	for dir in ./internal/storetest $(STORES); do echo "== $$dir"; \
 		(cd $$dir && go test -count=1 -vet=all -timeout 30m . -storetest.full -storetest.rows $$rows); done; \
 	go test -count=1 ./internal/storetest -run TestWriteTable -storetest.rows $$rows -storetest.write
+
+.PHONY: stores-short
+stores-short: ## a shorter try of the stores in modules of their own, for CI
+	@sh .ci/install-servers redis-server memcached postgresql mariadb-server valkey-server
+	@set -e; for dir in $(STORES); do echo "== $$dir"; (cd $$dir && go test -vet=all .); done
+
+.PHONY: alerts
+alerts: ## play the troubles of examples/metrics/alerts_test.yml with promtool
+	@command -v promtool >/dev/null || sh .ci/apt-install prometheus
+	cd examples/metrics && promtool check rules alerts.yml && promtool test rules alerts_test.yml
+
+.PHONY: fleets
+fleets: ## simulate each fleet of the second table of docs/measurements.md (about an hour); FLAGS adds to it
+	@go test ./internal/sim -run TestFleets -v -timeout 0 -sim.fleets $(FLAGS)
 
 .PHONY: bench
 bench: servers ## measure wxtoken and its peers, some ten minutes, and write docs/benchmarks.md

@@ -19,7 +19,6 @@ import (
 type flight struct {
 	src     *Source
 	started time.Time
-	judging bool // it was started only to decide on rejections
 
 	// Used by the flight's goroutine alone.
 	raw     []byte // what the cache holds; nil: nothing
@@ -27,6 +26,7 @@ type flight struct {
 	events  []Event
 
 	// Guarded by src.mu.
+	judging  bool          // it is only to decide on rejections
 	patience *time.Timer   // fires every Rules.Patience
 	since    time.Time     // when it was last set
 	overdue  bool          // it has fired in time: callers get what there is
@@ -45,10 +45,10 @@ func (s *Source) start(ctx context.Context, judging bool) {
 	f := &flight{src: s, started: now, since: now, judging: judging,
 		news: make(chan struct{}), done: make(chan struct{})}
 	f.patience = time.AfterFunc(s.process.Patience(), f.losePatience)
-	if s.flight = f; s.busy == 0 {
+	s.flight = f
+	if s.busy++; s.busy == 1 {
 		s.idle = make(chan struct{})
 	}
-	s.busy++
 	s.process.Begin(judging, now)
 	go f.run(guard.Detach(ctx))
 }
@@ -73,6 +73,15 @@ func (f *flight) run(ctx context.Context) {
 			f.src.delivered()
 			return
 		}
+	}
+}
+
+// delivered notes that a flight has ended, and that its Events are delivered.
+func (s *Source) delivered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy--; s.busy == 0 {
+		close(s.idle)
 	}
 }
 
@@ -121,7 +130,7 @@ func (f *flight) end(st protocol.Step) {
 	case usable:
 		f.token = t
 	case f.err == nil && s.process.Withholds(now):
-		f.err = errWithheld
+		f.err = errWithheld // else callers would start flight after flight
 	}
 	f.patience.Stop()
 	s.flight = nil
@@ -220,7 +229,11 @@ func (f *flight) fetch(ctx context.Context, st protocol.Step) {
 		t, err := s.fetcher.Fetch(ctx)
 		return t, s.sound(err)
 	})
-	result := resultOf(checked(t, sent, err))
+	if denial, ok := err.(*APIError); ok { // of another package's Fetcher
+		err = advise(platformOf(s.fetcher), denial)
+	}
+	t, err = checked(t, sent, err)
+	result := resultOf(t, sent, err)
 	f.report(Event{Kind: EventFetch, Duration: time.Since(sent), ExpiresAt: t.ExpiresAt, Err: result.Err})
 	f.did(func(now time.Time) string {
 		if p, ok := s.fetcher.(secretive); ok {
@@ -278,15 +291,18 @@ func (f *flight) askSecret(ctx context.Context) {
 
 // checked turns a token that no record can hold into an error, and cuts a
 // lifetime of over 30 days.
-func checked(t Token, sent time.Time, err error) (Token, time.Time, error) {
+func checked(t Token, sent time.Time, err error) (Token, error) {
+	if err != nil {
+		return Token{}, err
+	}
 	t.ExpiresAt = time.UnixMilli(t.ExpiresAt.UnixMilli()) // as the record will have it
-	if err == nil && t.ExpiresAt.Sub(sent) > protocol.MaxLifetime {
+	if t.ExpiresAt.Sub(sent) > protocol.MaxLifetime {
 		t.ExpiresAt = sent.Add(protocol.MaxLifetime)
 	}
-	if err == nil && (!t.Valid() || !protocol.CanHold(t.Value)) {
-		err = errors.New("wxtoken: the Fetcher returned a token that is empty, expired or over 4 KiB, or has a space, control or non-ASCII byte; check its Value and ExpiresAt")
+	if !t.Valid() || !protocol.CanHold(t.Value) {
+		return Token{}, errors.New("wxtoken: the Fetcher returned a token that is empty, expired or over 4 KiB, or has a space, control or non-ASCII byte; check its Value and ExpiresAt")
 	}
-	return t, sent, err
+	return t, nil
 }
 
 // resultOf is what a fetch that was sent at sent means to the protocol.

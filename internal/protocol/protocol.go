@@ -136,7 +136,7 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	_, usable := p.Held(now)
 	watched := now.Sub(v.leaseSeen)
 	left := p.abandoned(r, now) - watched
-	taken := r.Lease != "" && !p.owns(r.Lease) && left > 0
+	taken := r.Lease != "" && left > 0
 	switch {
 	case taken && usable:
 		return Step{Do: Return}
@@ -184,8 +184,7 @@ func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
 	return st
 }
 
-// owns reports whether lease is one of this process's. Without a matching claim
-// it is the trace of a swap that took effect late: nobody fetches under it.
+// owns reports whether lease is one of this process's.
 func (p *Process) owns(lease string) bool {
 	return p.id != "" && strings.HasPrefix(lease, p.id+".")
 }
@@ -210,7 +209,7 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	next.Lease, next.LeaseFor, next.Noted = p.id+"."+nonce, length.Milliseconds(), !r.usable(now)
 	st := Step{Do: Swap, take: true}
 	c := claim{lease: next.Lease, asked: now, ends: now.Add(length), base: r.Token, settles: -1}
-	if r.Lease != "" && !p.owns(r.Lease) {
+	if r.Lease != "" {
 		next.Owed = max(r.Owed, p.owe(2))
 		next.Seq++
 		st.Event = Takeover

@@ -136,23 +136,10 @@ func CanHold(token string) bool { return token != "" && printable(token, maxToke
 func (r Record) sane() bool {
 	c := r.Cooldown
 	return r.Version == recordVersion &&
-		r.Epoch != "" && isName(r.Epoch) && 0 <= r.Seq && r.Seq < maxSeq &&
+		r.Epoch != "" && isName(r.Epoch) && 0 <= r.Seq && r.Seq <= maxSeq &&
 		printable(r.Token, maxToken) && 0 <= r.IssuedAt && r.IssuedAt <= r.ExpiresAt && r.ExpiresAt-r.IssuedAt <= MaxLifetime.Milliseconds() &&
 		isName(r.Lease) && 0 <= r.LeaseFor && r.LeaseFor < maxCount &&
 		len(r.Past) < pastTokens*(idLength+1) && isName(r.Past) &&
 		0 <= r.Owed && r.Owed <= maxOwed && 0 <= r.Early && r.Early < maxCount &&
 		(c == nil || 0 <= c.Step && c.Step < maxCount && isName(c.Scope) && isName(c.By) && c.Message == CleanMessage(c.Message))
-}
-
-// bounded is r with counts that sane accepts: a foreign record can bring them to
-// the limit, and what we write must not be corrupt.
-func (r Record) bounded() Record {
-	r.Seq %= maxSeq
-	r.Early = min(r.Early, maxCount-1)
-	if c := r.Cooldown; c != nil && c.Step >= maxCount {
-		cooldown := *c
-		cooldown.Step = maxCount - 1
-		r.Cooldown = &cooldown
-	}
-	return r
 }

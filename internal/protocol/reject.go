@@ -7,7 +7,7 @@ import (
 
 // A Verdict is what came of a reported rejection.
 type Verdict struct {
-	Believed bool          // the token is out of use
+	Believed bool          // the token is out of use; else, if Young is 0, it is handed out as a last resort until Until
 	Age      time.Duration // of the token when it was reported
 	Young    time.Duration // if not Believed: the age from which a rejection is believed
 	Until    time.Time     // if not Believed: when it is worth reporting again
@@ -21,7 +21,7 @@ type Verdict struct {
 func (p *Process) Reject(token string, now time.Time) (Verdict, bool) {
 	held, usable := p.view.held(now)
 	switch {
-	case held.Token != token && usable:
+	case held.Token != token && usable && !(p.view.unpublished() && p.view.claim.Token.Token == token):
 		p.rejectCopy(token) // it must not come back when the held one is dropped
 		return Verdict{Believed: true}, true
 	case held.Token == token && held.Rejected:
@@ -61,7 +61,7 @@ func (p *Process) conclude(verdict Verdict) {
 		p.run.verdicts = map[string]Verdict{}
 	}
 	p.run.verdicts[token] = verdict
-	if !verdict.Believed {
+	if verdict.Young > 0 {
 		p.ignored = memo{token, verdict.Until}
 	}
 	if p.withheld.token == token {

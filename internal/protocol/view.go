@@ -119,8 +119,7 @@ func (p *Process) Held(now time.Time) (Record, bool) {
 	return r, usable && !p.withheld.holds(r.Token, now)
 }
 
-// Withholds reports whether Held would hand out a token, but for a rejection that
-// was reported.
+// Withholds reports whether this process has a usable token, and withholds it.
 func (p *Process) Withholds(now time.Time) bool {
 	r, usable := p.view.held(now)
 	return usable && p.withheld.holds(r.Token, now)
@@ -132,6 +131,17 @@ func (v *View) held(now time.Time) (Record, bool) {
 		return c.Token, true
 	}
 	return v.copy, v.copy.usable(now) || !v.copy.expired(now) && v.resort.holds(v.copy.Token, now)
+}
+
+// alone makes token, fetched just now, the copy of a process without a cache.
+func (v *View) alone(token Record, now time.Time) {
+	if v.copy.Rejected && v.copy.Token != token.Token { // it must not come back
+		token.Past = v.copy.pastAfter()
+	}
+	if v.copy.Rejected {
+		token.Early = v.copy.Early // it goes on, as in a record
+	}
+	v.copy, v.copyRead, v.copySeen, v.born, v.settled = token, now, now, "", true
 }
 
 // unpublished reports whether this process has fetched a token and does not know
