@@ -26,6 +26,7 @@ type Process struct {
 	withheld memo     // the token that is not handed out, since it was reported
 	readOnly bool     // the last swap failed
 	ignored  memo     // the token whose rejection was not believed
+	rejects  rejects  // of its own that were believed
 	run      *run     // the flight under way; nil: none
 
 	secretAsked time.Time // when it last looked whether the secret has changed
@@ -270,6 +271,9 @@ func (p *Process) DidSwap(stored bool, sentAt, now time.Time) (event string) {
 	run.failures = 0
 	run.record, p.view = st.Next, st.after
 	p.observe(st.Next, sentAt, now)
+	if st.Event == Reject {
+		p.rejects.count(now)
+	}
 	if st.Event == Reject && len(p.pending) > 0 {
 		p.conclude(Verdict{Believed: true, Age: st.Age, Early: st.Next.Early})
 	}

@@ -54,7 +54,16 @@ func (p *Process) due(r Record, v *View, now time.Time) bool {
 		// A doubt that comes of a lost record can come again at any time.
 		return now.Sub(v.seqSeen) >= p.verify() && (v.born == r.Epoch || now.Sub(v.copySeen) >= p.respite())
 	}
-	return !now.Before(p.refreshAt(r))
+	return !now.Before(p.refreshAt(r)) || p.outlived(r, v, now)
+}
+
+// outlived reports whether this process has seen r's token for almost as long as
+// it lives, although it is not to expire yet: the issuer's clock was ahead. If the
+// issuer lives, it is first given the time to replace the token.
+func (p *Process) outlived(r Record, v *View, now time.Time) bool {
+	issued := time.UnixMilli(r.IssuedAt)
+	life := max(time.UnixMilli(r.ExpiresAt).Sub(issued)-p.ample(), p.refreshAt(r).Sub(issued))
+	return r.Token == v.copy.Token && r.IssuedAt == v.copy.IssuedAt && now.Sub(v.copySeen) >= life
 }
 
 // refreshAt is when r's token is to be replaced, if nothing is the matter. One

@@ -295,6 +295,10 @@ func (k *keyer) proc(w *world, i int) {
 	for _, token := range p.pending {
 		k.name(token)
 	}
+	if p.rejects.row > 0 {
+		k.put(min(p.rejects.row, 6))
+		k.since(p.rejects.at, minutes)
+	}
 	k.memo(p.withheld)
 	k.memo(p.ignored)
 	k.put(bit(p.readOnly))

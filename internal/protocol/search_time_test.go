@@ -87,7 +87,7 @@ func (w *world) expire(side int, d time.Duration) {
 
 func (p *proc) after(d time.Duration) *proc {
 	c := p.clone()
-	c.began = agedBy(c.began, d)
+	c.began, c.rejects.at = agedBy(c.began, d), agedBy(c.rejects.at, d)
 	c.view.age(d)
 	c.withheld.until, c.ignored.until = sooner(c.withheld.until, d), sooner(c.ignored.until, d)
 	c.sent.Until = sooner(c.sent.Until, d.Truncate(tick))
