@@ -104,9 +104,11 @@ func simulate(t *testing.T, seed uint64, days int, faults bool, opts ...wxtest.O
 	require.NoError(t, w.PushTicket(compID, hook))
 	w.authorize(accounts...)
 	if cache.faults.Store(faults); faults {
-		w.Inject(wxtest.LostReply().On(wxtest.TokenCalls).Rate(0.02))
-		w.Inject(wxtest.LateRequest(30 * time.Second).On(wxtest.TokenCalls).Rate(0.02))
-		w.Inject(wxtest.Busy().Rate(0.02))
+		for _, f := range []wxtest.Fault{
+			wxtest.LostReply().On(wxtest.TokenCalls), wxtest.LateRequest(30 * time.Second).On(wxtest.TokenCalls), wxtest.Busy(),
+		} {
+			defer w.Inject(f.Rate(0.02))()
+		}
 	}
 	var sum tally
 	for minute := range days * 24 * 60 {

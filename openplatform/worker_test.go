@@ -132,8 +132,8 @@ func (j job) ask(p *openplatform.Platform) outcome {
 	var all sync.WaitGroup
 	out := outcome{}
 	for _, account := range append([]string{""}, accounts...) {
-		src := p.Source()
-		if out[account] = map[string]int{}; account != "" {
+		src, got := p.Source(), map[string]int{}
+		if out[account] = got; account != "" {
 			src = p.Authorizer(account)
 		}
 		for range j.Callers {
@@ -141,12 +141,12 @@ func (j job) ask(p *openplatform.Platform) outcome {
 				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 				defer cancel()
 				tok, err := src.Token(ctx)
-				mu.Lock()
-				defer mu.Unlock()
 				if err != nil {
 					tok.Value = "error: " + err.Error()
 				}
-				out[account][tok.Value]++
+				mu.Lock()
+				defer mu.Unlock()
+				got[tok.Value]++
 			})
 		}
 	}
