@@ -81,3 +81,22 @@ func TestFetchUnderWayDoesNotPayForARestoredToken(t *testing.T) {
 	assert.NotEqual(t, w.latest.Token, w.stores[0].Token)
 	assert.Positive(t, w.stores[0].Owed)
 }
+
+func TestTokenThatWasWrittenBackIsNotPublishedAgain(t *testing.T) {
+	w := play(t, newWorld(rules{n: 2}, endless),
+		"P1 reads",
+		"P1 takes the lease",
+		"P1 has its fetch answered",
+		"P1 gets no reply to its CAS",
+		"a late CAS takes effect",
+		"P2 reads",
+		"the store goes back",
+		"P2 reads",
+		"P2 writes its newer token back",
+		"P1 reads",
+	)
+	owed := w.stores[0].Owed
+	require.Positive(t, owed)
+	w = play(t, w, "P1 gives the lease back")
+	assert.Equal(t, owed, w.stores[0].Owed)
+}

@@ -49,6 +49,11 @@ type claim struct {
 	Result
 }
 
+// isIn reports whether r has the token that was fetched under c.
+func (c *claim) isIn(r Record) bool {
+	return r.Token == c.Token.Token && r.IssuedAt == c.Token.IssuedAt
+}
+
 // A Result is what came of a fetch.
 type Result struct {
 	Outcome Outcome
