@@ -230,6 +230,9 @@ func (p *Process) publish(r Record, now time.Time) Step {
 			break // the store lost it, and another process wrote it back
 		}
 		next = p.withToken(next, c)
+		if v.copy.Token == "" {
+			v.copy = Record{} // it says only what was owed
+		}
 		next.Owed = max(r.Owed-1, 0)
 		if c.settles == r.Seq {
 			next.Owed = 0

@@ -82,6 +82,44 @@ func TestFetchUnderWayDoesNotPayForARestoredToken(t *testing.T) {
 	assert.Positive(t, w.stores[0].Owed)
 }
 
+func TestDoubtWithoutATokenIsKnown(t *testing.T) {
+	w := play(t, newWorld(rules{n: 2}, endless),
+		"P1 reads",
+		"P2 reads",
+		"P1 takes the lease",
+		"P1 gets no reply to its fetch",
+		"P1 gives the lease back",
+		"the store loses the record",
+		"P2 takes the lease",
+		"P2 has its fetch answered",
+		"P2 publishes its token",
+		"a late request lands",
+	)
+	assert.NotEqual(t, w.latest.Token, w.stores[0].Token)
+	w = play(t, w, "P1 reads", "P1 adds to what is owed")
+	assert.Positive(t, w.stores[0].Owed)
+}
+
+func TestDoubtWithoutATokenIsKnownWhenTheStoreWentBack(t *testing.T) {
+	w := play(t, newWorld(rules{n: 2}, endless),
+		"P1 reads",
+		"P2 reads",
+		"P1 takes the lease",
+		"the store loses the record",
+		"P2 takes the lease",
+		"P2 has its fetch answered",
+		"P1 has its fetch answered",
+		"P1 swaps in vain",
+		"P1 reads",
+		"P1 adds to what is owed",
+		"the store goes back",
+		"P2 publishes its token",
+	)
+	assert.NotEqual(t, w.latest.Token, w.stores[0].Token)
+	w = play(t, w, "P1 reads", "P1 adds to what is owed")
+	assert.Positive(t, w.stores[0].Owed)
+}
+
 func TestTokenThatWasWrittenBackIsNotPublishedAgain(t *testing.T) {
 	w := play(t, newWorld(rules{n: 2}, endless),
 		"P1 reads",
