@@ -17,6 +17,14 @@ const (
 func (p *Process) relate(r Record, now time.Time) relation {
 	c := p.view.copy
 	switch {
+	case c.Token == "" && c.Owed > 0: // nobody knows what came of the first request
+		switch {
+		case r.Token == "" && (r.Epoch == "" || r.Epoch == c.Epoch && r.Seq < c.Seq):
+			return behind
+		case r.Owed < c.Owed && (r.Epoch != c.Epoch || r.Seq-c.Seq < int64(c.Owed-r.Owed)):
+			return diverges
+		}
+		return follows
 	case c.Token == "" || c.expired(now):
 		return follows
 	case r.Token == c.Token && (r.IssuedAt == c.IssuedAt || c.Epoch != "" || p.FullLife):
@@ -79,7 +87,7 @@ func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) 
 			next.Past = r.pastAfter()
 		}
 		switch {
-		case c.Epoch == "":
+		case c.Epoch == "", c.Token == "":
 		case r.Epoch == "":
 			st.Event = Lost
 		default:

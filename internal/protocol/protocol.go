@@ -244,12 +244,18 @@ func (p *Process) publish(r Record, now time.Time) Step {
 	next.Lease, next.LeaseFor, next.Noted, v.claim = "", 0, false, nil
 	switch c.Outcome {
 	case Issued:
+		v.own = nil
+		if c.isIn(r) {
+			break // the store lost it, and another process wrote it back
+		}
 		next = p.withToken(next, c)
+		if v.copy.Token == "" {
+			v.copy = Record{} // it says only what was owed
+		}
 		next.Owed = max(r.Owed-1, 0)
 		if c.settles == r.Seq {
 			next.Owed = 0
 		}
-		v.own = nil
 	case Unknown:
 		next.Owed = max(r.Owed, p.owe(2))
 		next.Seq++
@@ -299,7 +305,7 @@ func (p *Process) lost(r Record, nonce string, now time.Time) Step {
 	switch c.Outcome {
 	case Issued:
 		st.after.own = nil
-		if r.Token == c.Token.Token && r.IssuedAt == c.Token.IssuedAt {
+		if c.isIn(r) {
 			st.Do = drop // published; only the reply was lost
 			return st
 		}

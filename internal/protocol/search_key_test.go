@@ -196,7 +196,10 @@ func (k *keyer) request(r request) {
 func (k *keyer) view(v *View, live []*Record) {
 	any := func(of func(r *Record) bool) bool { return slices.ContainsFunc(live, of) }
 	if v.copy.Token == "" {
-		k.put(leftOut)
+		k.put(leftOut, v.copy.Owed)
+		if v.copy.Owed > 0 {
+			k.seq(v.copy.Epoch, v.copy.Seq)
+		}
 	} else {
 		k.seq(v.copy.Epoch, v.copy.Seq)
 		k.token(&v.copy)

@@ -81,3 +81,60 @@ func TestFetchUnderWayDoesNotPayForARestoredToken(t *testing.T) {
 	assert.NotEqual(t, w.latest.Token, w.stores[0].Token)
 	assert.Positive(t, w.stores[0].Owed)
 }
+
+func TestDoubtWithoutATokenIsKnown(t *testing.T) {
+	w := play(t, newWorld(rules{n: 2}, endless),
+		"P1 reads",
+		"P2 reads",
+		"P1 takes the lease",
+		"P1 gets no reply to its fetch",
+		"P1 gives the lease back",
+		"the store loses the record",
+		"P2 takes the lease",
+		"P2 has its fetch answered",
+		"P2 publishes its token",
+		"a late request lands",
+	)
+	assert.NotEqual(t, w.latest.Token, w.stores[0].Token)
+	w = play(t, w, "P1 reads", "P1 adds to what is owed")
+	assert.Positive(t, w.stores[0].Owed)
+}
+
+func TestDoubtWithoutATokenIsKnownWhenTheStoreWentBack(t *testing.T) {
+	w := play(t, newWorld(rules{n: 2}, endless),
+		"P1 reads",
+		"P2 reads",
+		"P1 takes the lease",
+		"the store loses the record",
+		"P2 takes the lease",
+		"P2 has its fetch answered",
+		"P1 has its fetch answered",
+		"P1 swaps in vain",
+		"P1 reads",
+		"P1 adds to what is owed",
+		"the store goes back",
+		"P2 publishes its token",
+	)
+	assert.NotEqual(t, w.latest.Token, w.stores[0].Token)
+	w = play(t, w, "P1 reads", "P1 adds to what is owed")
+	assert.Positive(t, w.stores[0].Owed)
+}
+
+func TestTokenThatWasWrittenBackIsNotPublishedAgain(t *testing.T) {
+	w := play(t, newWorld(rules{n: 2}, endless),
+		"P1 reads",
+		"P1 takes the lease",
+		"P1 has its fetch answered",
+		"P1 gets no reply to its CAS",
+		"a late CAS takes effect",
+		"P2 reads",
+		"the store goes back",
+		"P2 reads",
+		"P2 writes its newer token back",
+		"P1 reads",
+	)
+	owed := w.stores[0].Owed
+	require.Positive(t, owed)
+	w = play(t, w, "P1 gives the lease back")
+	assert.Equal(t, owed, w.stores[0].Owed)
+}

@@ -80,9 +80,10 @@ func (w *world) expire(side int, d time.Duration) {
 	case m.Lease == "" || !m.expired(noon):
 		return
 	}
+	was := m.Record
 	*m = master{}
 	w.prev, w.casts = Record{}, nil
-	w.forget()
+	w.forget(was)
 }
 
 func (p *proc) after(d time.Duration) *proc {

@@ -165,7 +165,7 @@ func (w *world) absolve(crashed bool) {
 	if w.back && !w.knows() {
 		w.back = false
 		if crashed || w.unrelated() {
-			w.goBack()
+			w.regress()
 		}
 	}
 	if !w.split && w.stores[0].Token == w.latest.Token && len(w.requests) == 0 && len(w.casts) == 0 && !w.claimed() {

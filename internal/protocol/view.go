@@ -7,7 +7,7 @@ import "time"
 // are this process's own, taken after the read that showed what they date. The
 // zero View knows nothing.
 type View struct {
-	copy     Record    // the newest record with a token that this process has read or published
+	copy     Record    // the newest record with a token, or a fetch owed, that this process has read or published
 	copyRead time.Time // before the last read that confirmed copy
 	copySeen time.Time // when this issue of copy's token was first seen
 	born     string    // the epoch in which it was first seen
@@ -49,6 +49,11 @@ type claim struct {
 	settles int64     // a fetch under this lease pays all that is owed at this seq; -1: none
 	kept    bool      // the cache failed when the token was to be published
 	Result
+}
+
+// isIn reports whether r has the token that was fetched under c.
+func (c *claim) isIn(r Record) bool {
+	return r.Token == c.Token.Token && r.IssuedAt == c.Token.IssuedAt
 }
 
 // A Result is what came of a fetch.
@@ -98,8 +103,12 @@ func (p *Process) observe(r Record, readAt, now time.Time) (event string) {
 	}
 	v.settled = r.Token != "" && r.Lease == "" && r.Owed == 0 && !r.Rejected
 	v.copyRead = readAt
-	if r.Token == "" || p.relate(r, now) != follows {
+	if r.Token == "" && (r.Owed == 0 || v.copy.Token != "") || p.relate(r, now) != follows {
 		return "" // the copy is better, or there is nothing better for now
+	}
+	if r.Token == "" {
+		v.copy = r
+		return ""
 	}
 	if r.Token != v.copy.Token || r.IssuedAt != v.copy.IssuedAt {
 		v.copySeen, v.born, v.longest = now, r.Epoch, 0
