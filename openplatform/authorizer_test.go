@@ -123,14 +123,14 @@ func TestALostOrInvalidRefreshTokenIsFoundAgain(t *testing.T) {
 	bubble(t, "thousands at once cost a list", func(t *testing.T) {
 		const many = 1000
 		w := newWorld(t)
-		p := w.ready()
+		w.ready()
 		for i := range many {
 			w.authorize(fmt.Sprintf("wx%d", i))
 		}
 		require.NoError(t, w.PushTicket(compID, hook))
 		ticket := w.IssueTicket(compID)
 		w.cache = wxtoken.NewMemoryCache() // FLUSHALL
-		p = w.process()
+		p := w.process()
 		require.NoError(t, p.SetTicket(t.Context(), ticket))
 		token(t, p.Authorizer("wx0"))
 		assert.Equal(t, 1, w.sent(wxtest.AuthorizerListPath).Total(), "one page had it")

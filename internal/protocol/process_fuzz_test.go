@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strings"
@@ -82,7 +83,7 @@ func (w *fuzzed) act() {
 	case 0:
 		w.now = w.now.Add([]time.Duration{time.Millisecond, 700 * time.Millisecond, 6 * time.Second, 16 * time.Second, 64 * time.Second, 101 * time.Second, 6 * time.Minute, 2 * time.Hour}[w.pick(8)])
 	case 1:
-		p.Reject([]string{fmt.Sprint("t", w.tokens), "t1", "x", "token-1", p.view.copy.Token}[w.pick(5)], w.now)
+		p.Reject([]string{fmt.Sprint("t", w.tokens), "t1", "x", "token-1", cmp.Or(p.view.copy.Token, "none")}[w.pick(5)], w.now)
 	case 2:
 		w.store([][]byte{nil, w.foreign, []byte("garbage"), []byte(`{"v":2}`)}[w.pick(4)])
 	case 3:

@@ -403,6 +403,15 @@ func TestTheSecretIsAskedForOnceInAWhile(t *testing.T) {
 		d.after(100 * time.Millisecond)
 	}
 	assert.Equal(t, 5, asked)
+
+	d.Local = 100 * time.Millisecond
+	d.after(time.Second).Begin(false, d.now)
+	d.read()
+	d.expect(Secret)
+	d.after(300 * time.Millisecond)
+	d.expect(Fail) // once in a flight, however long the function takes
+	d.End()
+	d.Local = usual.Local
 	d.Begin(false, d.after(3*time.Second).now)
 	d.read()
 	d.expect(Secret)

@@ -191,7 +191,7 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	}
 	length := p.lease()
 	if p.Repeatable && r.Cooldown == nil {
-		length = p.Patience()
+		length = min(p.Patience(), maxLease)
 	}
 	if v.longest > 0 {
 		length = max(length, min(v.longest*3/2, maxLease))
@@ -209,7 +209,9 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	}
 	if next.Epoch == "" {
 		next.Epoch = nonce
-		v.losses++
+		if p.Repeatable {
+			v.losses++
+		}
 	}
 	v.claim = &c
 	st.Next, st.after = next, v

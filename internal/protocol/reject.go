@@ -14,7 +14,7 @@ type Verdict struct {
 	Early    int           // tokens in a row that were rejected before their time
 }
 
-// Reject notes that an API rejected token. It returns false if a flight has to
+// Reject notes that an API rejected token, which is not empty. It returns false if a flight has to
 // decide on that, and then the token is withheld until one has; at most for the
 // watch age, since the platform now and then rejects a good one and the cache may
 // be down, and only once until the cache answers again.

@@ -222,6 +222,9 @@ func (k *keyer) view(v *View, live []*Record) {
 	if k.past || any(func(r *Record) bool { return r.Lease != "" || r.Epoch == "" }) {
 		k.put(int(v.longest / time.Second))
 	}
+	if v.losses > 0 {
+		k.put(min(v.losses, 6), bit(noon.Sub(v.lostAt) > time.Hour))
+	}
 	if any(func(r *Record) bool { return v.epoch == r.Epoch && v.seq+int64(bit(r.Owed > 0)) > r.Seq }) {
 		k.seq(v.epoch, v.seq)
 		k.since(v.seqSeen, watched)

@@ -57,7 +57,7 @@ func TestDoubtIsRestoredWithTheToken(t *testing.T) {
 		"P1 gives the lease back",
 	)
 	doubt := w.stores[0].Owed
-	w = play(t, w, "the store goes back", "P1 reads", "P1 adds to what is owed")
+	w = play(t, w, "the store goes back", "P1 reads", "P1 gives the lease back")
 	assert.Equal(t, doubt, w.stores[0].Owed)
 }
 

@@ -107,6 +107,9 @@ func (v *View) age(d time.Duration) {
 	v.copySeen, v.leaseSeen = agedBy(v.copySeen, d), agedBy(v.leaseSeen, d)
 	v.seqSeen, v.cooledSeen = agedBy(v.seqSeen, d), agedBy(v.cooledSeen, d)
 	v.resort.until = sooner(v.resort.until, d)
+	if d > time.Hour {
+		v.lostAt = time.Time{}
+	}
 	if v.claim != nil {
 		c := *v.claim
 		c.Token = older(c.Token, d)
@@ -125,7 +128,7 @@ func (v *View) age(d time.Duration) {
 	}
 }
 
-// aged is when something was seen that has become older by d.
+// agedBy is when something was seen that has become older by d.
 func agedBy(seen time.Time, d time.Duration) time.Time {
 	if seen.IsZero() {
 		return seen

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/wxtoken/wxtoken/internal/endpoint"
@@ -188,6 +189,9 @@ func parse(text []byte, getenv func(string) string) (*Config, *values, error) {
 // readableByAll warns of a file with secrets that every user of the machine can read.
 func readableByAll(path string) []string {
 	info, err := os.Stat(path)
+	if runtime.GOOS == "windows" { // where the mode says nothing about others
+		return nil
+	}
 	if err != nil || info.Mode().Perm()&0o004 == 0 || strings.HasPrefix(path, "/dev/") {
 		return nil
 	}

@@ -243,9 +243,9 @@ func (p *patient) cooldown(r record.Reading) {
 		f.Level, f.weight = Fail, heavy
 	}
 	if r.Cooling(now) {
-		f.Text += fmt.Sprintf("; the platform is asked again in %s", short(time.UnixMilli(c.Until).Sub(now)))
+		f.Text += fmt.Sprintf("; no process asks again for %s", short(time.UnixMilli(c.Until).Sub(now)))
 		if c.Scope != "" {
-			f.Text += ", and at once by a process with another secret"
+			f.Text += ", but one with another secret may"
 		}
 	}
 	f.Do = "docs/operations.md has the steps for each errcode; nothing needs a restart but a secret that is compiled in or read once"

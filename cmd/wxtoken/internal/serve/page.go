@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"html/template"
 	"net"
@@ -218,10 +219,8 @@ func describe(l tongue, k *kept, r record.Reading, now time.Time) card {
 		}
 		c.Facts = append(c.Facts, fact{Name: l.say("last fetch"), Text: l.say(by, l.duration(now.Sub(issued)))})
 	}
-	if r.Cooling(now) {
-		until := time.UnixMilli(r.Record.Cooldown.Until)
-		c.Facts = append(c.Facts,
-			fact{l.say("cooldown"), l.duration(until.Sub(now)), true}, fact{l.say("reason"), plain(r.Cause()), true})
+	if until, why := cooling(k, r, now); why != nil {
+		c.Facts = append(c.Facts, fact{l.say("cooldown"), l.duration(until.Sub(now)), true}, fact{l.say("reason"), plain(why), true})
 	} else if h.Why != nil {
 		c.Facts = append(c.Facts, fact{l.say("fetch fails"), l.say("ago", l.duration(now.Sub(h.Failed)), plain(h.Why)), true})
 	}
@@ -246,6 +245,24 @@ func describe(l tongue, k *kept, r record.Reading, now time.Time) card {
 		c.Level = "warn"
 	}
 	return c
+}
+
+// cooling is until when the platform is not asked, and why: by what this process
+// waits for itself, or by what all share.
+func cooling(k *kept, r record.Reading, now time.Time) (time.Time, error) {
+	if !k.ready() {
+		ended, cancel := context.WithCancel(context.Background())
+		cancel() // what is known, without waiting
+		_, err := k.source.Token(ended)
+		var cool *wxtoken.CooldownError
+		if errors.As(err, &cool) && cool.Until.After(now) {
+			return cool.Until, cool.Err
+		}
+	}
+	if r.Cooling(now) {
+		return time.UnixMilli(r.Record.Cooldown.Until), r.Cause()
+	}
+	return time.Time{}, nil
 }
 
 // state says in words how a token is, and which style that is.
