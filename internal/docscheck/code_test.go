@@ -59,8 +59,8 @@ func program(b block) ([]byte, error) {
 		}
 		text = "package snippet\n\n"
 		for path := range strings.FieldsSeq(imports) {
-			if strings.Contains(body, nameOf(path)+".") {
-				text += fmt.Sprintf("import %s %q\n", nameOf(path), path)
+			if name := nameOf(path); strings.Contains(body, name+".") && !strings.Contains(body, name+" := ") {
+				text += fmt.Sprintf("import %s %q\n", name, path)
 			}
 		}
 		text += body
