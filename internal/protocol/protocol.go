@@ -21,9 +21,12 @@ type Rules struct {
 	Changeable  bool          // Fingerprint may have changed: see Secret
 }
 
-func (ru Rules) Watch() time.Duration      { return max(ru.Local/22, time.Millisecond) } // 2 s: M while something is going on
-func (ru Rules) Patience() time.Duration   { return max(ru.Fetch/10, time.Millisecond) } // 1 s: how long a flight takes until callers get an old copy; the age of a token whose rejection is believed
-func (ru Rules) CacheCall() time.Duration  { return ru.Fetch / 5 }                       // 2 s: one call of the cache
+// The exported ones are called without a lock, and must not read Fingerprint: so
+// they take no copy of all.
+
+func (ru *Rules) Watch() time.Duration     { return max(ru.Local/22, time.Millisecond) } // 2 s: M while something is going on
+func (ru *Rules) Patience() time.Duration  { return max(ru.Fetch/10, time.Millisecond) } // 1 s: how long a flight takes until callers get an old copy; the age of a token whose rejection is believed
+func (ru *Rules) CacheCall() time.Duration { return ru.Fetch / 5 }                       // 2 s: one call of the cache
 func (ru Rules) fresh() time.Duration      { return ru.Local * 2 / 3 }                   // 30 s: copies older are read again
 func (ru Rules) lease() time.Duration      { return min(ru.Fetch*3/2, maxLease) }        // 15 s: a lease watched for longer is abandoned
 func (ru Rules) verify() time.Duration     { return 2*ru.Local + ru.Fetch }              // 100 s: when an unknown request has landed
