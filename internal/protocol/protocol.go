@@ -55,7 +55,11 @@ func (p *Process) due(r Record, v *View, now time.Time) bool {
 		return true
 	case r.Owed > 0 && r.left(now) > p.ample():
 		// A doubt that comes of a lost record can come again at any time.
-		return now.Sub(v.seqSeen) >= p.verify() && (v.born == r.Epoch || now.Sub(v.copySeen) >= p.respite())
+		wait := p.verify()
+		if v.own != nil { // its last fetch failed: the others settle this first
+			wait *= 2
+		}
+		return now.Sub(v.seqSeen) >= wait && (v.born == r.Epoch || now.Sub(v.copySeen) >= p.respite())
 	}
 	return !now.Before(p.refreshAt(r)) || p.outlived(r, v, now)
 }
