@@ -4,8 +4,11 @@
 MODULES := $(shell find . -name go.mod -not -path './.cache/*' | xargs -n 1 dirname | sort -r)
 each = set -e; for dir in $(MODULES); do echo "== $$dir"; $(1); done
 
-# What compiles half of the Go ecosystem is tested by `make test-all` only: the peers in bench, and Prometheus' engine.
-HEAVY := ./bench ./examples/metrics/check
+# What compiles half of the Go ecosystem is tested by `make test-all` only: the peers in bench.
+HEAVY := ./bench
+
+# What needs drivers, SDKs and servers of its own is tested by `make stores`.
+STORES := ./stores/sqlcache ./stores/rueidiscache ./stores/etcdcache ./internal/storetest/newest
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
@@ -23,12 +26,34 @@ help: ## list the targets
 test: servers ## vet and run all tests with the race detector, against real servers
 	@# by GOFLAGS, so that what the tests build by themselves comes from the same build cache
 	@set -e; export GOFLAGS="$$GOFLAGS -race"; \
-	for dir in $(filter-out $(HEAVY),$(MODULES)); do echo "== $$dir"; (cd $$dir && go test -vet=all ./...); done
+	for dir in $(filter-out $(HEAVY) $(STORES),$(MODULES)); do echo "== $$dir"; (cd $$dir && go test -vet=all ./...); done
 	go test -run '^Test(Guard|EveryInterleaving)' . ./internal/protocol # what the race detector would only slow down
 
 .PHONY: test-all
-test-all: test ## test, and the tests of the heavy modules
+test-all: test stores alerts ## test, stores, alerts, and the tests of the heavy modules
 	@set -e; for dir in $(HEAVY); do echo "== $$dir"; (cd $$dir && go test -race -vet=all ./...); done
+
+.PHONY: stores
+stores: ## try every store on real servers, some five minutes, and write the table of docs/stores.md
+	@sh .ci/install-servers redis-server memcached postgresql mariadb-server valkey-server
+	@set -e; rows=$$(mktemp); trap 'rm -f $$rows' EXIT; \
+	for dir in ./internal/storetest $(STORES); do echo "== $$dir"; \
+		(cd $$dir && go test -count=1 -vet=all -timeout 30m . -storetest.full -storetest.rows $$rows); done; \
+	go test -count=1 ./internal/storetest -run TestWriteTable -storetest.rows $$rows -storetest.write
+
+.PHONY: stores-short
+stores-short: ## a shorter try of the stores in modules of their own, for CI
+	@sh .ci/install-servers redis-server memcached postgresql mariadb-server valkey-server
+	@set -e; for dir in $(STORES); do echo "== $$dir"; (cd $$dir && go test -vet=all .); done
+
+.PHONY: alerts
+alerts: ## play the troubles of examples/metrics/alerts_test.yml with promtool
+	@command -v promtool >/dev/null || sh .ci/apt-install prometheus
+	cd examples/metrics && promtool check rules alerts.yml && promtool test rules alerts_test.yml
+
+.PHONY: fleets
+fleets: ## simulate each fleet of the second table of docs/measurements.md (about an hour); FLAGS adds to it
+	@go test ./internal/sim -run TestFleets -v -timeout 0 -sim.fleets $(FLAGS)
 
 .PHONY: bench
 bench: servers ## measure wxtoken and its peers, some ten minutes, and write docs/benchmarks.md
@@ -75,7 +100,7 @@ soak: ## search every interleaving further, and simulate 50 processes for a virt
 	@go test ./internal/sim -run TestPlay -v -timeout 0 -sim.run protocol -sim.days 365 -sim.seeds 10 -sim.trace $(FLAGS)
 
 .PHONY: figures
-figures: ## simulate the table of docs/protocol.md (about five minutes)
+figures: ## simulate the first table of docs/measurements.md (about five minutes)
 	@go test ./internal/sim -run TestFigures -v -timeout 0 -sim.table -sim.trace
 
 .PHONY: chaos
@@ -87,7 +112,7 @@ chaos: servers ## kill, stop and cut off processes and servers for CHAOS_TIME (1
 cross: ## build and vet all but the heavy modules for every platform, without cgo
 	@set -e; for platform in $(PLATFORMS); do \
 		export GOOS=$${platform%/*} GOARCH=$${platform#*/} CGO_ENABLED=0; \
-		for dir in $(filter-out $(HEAVY),$(MODULES)); do echo "== $$platform $$dir"; (cd $$dir && go build -o /dev/null ./... && go vet ./...); done; \
+		for dir in $(filter-out $(HEAVY) $(STORES),$(MODULES)); do echo "== $$platform $$dir"; (cd $$dir && go build -o /dev/null ./... && go vet ./...); done; \
 	done
 
 .PHONY: test-32bit

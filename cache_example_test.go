@@ -29,6 +29,28 @@ func ExampleNewMemoryCache() {
 	// Output: fetches: 1
 }
 
+// The processes of one machine, a web process and a cron job say, share a
+// directory. The platform is a fake here, as above.
+func ExampleNewFileCache() {
+	dir, err := os.MkdirTemp("", "wxtoken-example-") // in production one that stays, such as /var/lib/myapp/wxtoken
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	platform := wxtest.NewPlatform(wxtest.WithApp("wx0123456789abcdef", "secret"))
+	fetcher := wxtoken.NewFetcher("wx0123456789abcdef", "secret", wxtoken.WithHTTPClient(platform.Client()))
+
+	for range 3 { // as three processes would
+		src := wxtoken.New(fetcher, wxtoken.NewFileCache(dir))
+		if _, err := src.Token(context.Background()); err != nil {
+			fmt.Println(err)
+		}
+	}
+	fmt.Println("fetches:", platform.Stats().Fetches().Total())
+	// Output: fetches: 1
+}
+
 // Processes that share an app are given the same Redis. The URL holds user,
 // password and database number; rediss:// speaks TLS. For Sentinel and Cluster,
 // use redis.NewFailoverClient and redis.NewClusterClient.

@@ -59,6 +59,10 @@ func TestLateCallsSayWhy(t *testing.T) {
 	defer cluster.Close()
 	assert.Empty(t, NewRedisCache(cluster).whyLate())
 	assert.NoError(t, late(t.Context(), NewMemoryCache(), nil))
+	plain := redis.NewClient(&redis.Options{Addr: hung.Addr().String()})
+	defer plain.Close()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
 	refused := errors.New("refused")
-	assert.Equal(t, refused, late(t.Context(), NewRedisCache(cluster), refused))
+	assert.Equal(t, refused, late(ended, NewRedisCache(plain), refused), "it was not late")
 }

@@ -45,13 +45,6 @@ func NewRedisCache(client RedisClient) *RedisCache {
 	return &RedisCache{client}
 }
 
-// swapScript stores ARGV[1] for ARGV[2] ms in place of ARGV[3], which is nil
-// when the key must be absent: GET returns false then. It is sent by EVAL, which
-// more servers and proxies have than EVALSHA.
-const swapScript = `if redis.call('GET', KEYS[1]) ~= (ARGV[3] or false) then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1`
-
 // Get implements Cache. A key that holds another type, such as a list, is an
 // error.
 func (r *RedisCache) Get(ctx context.Context, key string) ([]byte, error) {
@@ -68,7 +61,7 @@ func (r *RedisCache) CompareAndSwap(ctx context.Context, key string, old, new []
 	if old != nil {
 		args = append(args, old)
 	}
-	stored, err := r.client.Eval(ctx, swapScript, []string{key}, args...).Bool()
+	stored, err := r.client.Eval(ctx, store.RedisSwap, []string{key}, args...).Bool()
 	return stored, store.Error("redis", key, err)
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -95,6 +96,49 @@ func TestRedisCacheNeedsOnlyGetSetAndEval(t *testing.T) {
 	limited := redis.NewClient(&redis.Options{Addr: server.Addr(), Username: "app", Password: "password", MaxRetries: -1})
 	t.Cleanup(func() { require.NoError(t, limited.Close()) })
 	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return wxtoken.NewRedisCache(limited) })
+}
+
+// The rights that docs/operations.md asks for in another database and in a
+// cluster are needed, and enough.
+func TestRedisRights(t *testing.T) {
+	t.Parallel()
+	const needed = "ACL SETUSER app on >password resetkeys ~* resetchannels -@all +get +set +eval "
+	allow := func(addr, more string) {
+		client := redisClient(t, addr)
+		require.NoError(t, client.Do(t.Context(), anys(strings.Fields(needed+more))...).Err())
+	}
+	t.Run("another database", func(t *testing.T) {
+		server := servers.Redis(t)
+		for _, test := range []struct {
+			rights string
+			works  bool
+		}{{"", false}, {"+select", true}} {
+			allow(server.Addr(), test.rights)
+			client := redis.NewClient(&redis.Options{Addr: server.Addr(), DB: 1, Username: "app", Password: "password", MaxRetries: -1})
+			_, err := wxtoken.NewRedisCache(client).CompareAndSwap(t.Context(), "key", nil, []byte("value"), time.Minute)
+			assert.Equal(t, test.works, err == nil, "%v", err)
+			require.NoError(t, client.Close())
+		}
+	})
+	t.Run("cluster", func(t *testing.T) {
+		group := servers.Cluster(t)
+		for _, addr := range group.Addrs() {
+			allow(addr, "+cluster|slots +asking")
+		}
+		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: group.Addrs(), Username: "app", Password: "password"})
+		defer client.Close()
+		cache := wxtoken.NewRedisCache(client)
+		mustSwap(t, cache, "{slot}1", nil, []byte("one"), time.Minute)
+		group.MoveSlot("{slot}1", func() { mustSwap(t, cache, "{slot}2", nil, []byte("new"), time.Minute) })
+		mustHold(t, cache, "{slot}1", "one")
+	})
+}
+
+func anys(words []string) (all []any) {
+	for _, w := range words {
+		all = append(all, w)
+	}
+	return all
 }
 
 // A server that lacks a command repeats its arguments, a record among them.

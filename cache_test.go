@@ -1,16 +1,20 @@
 package wxtoken_test
 
 import (
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/bradfitz/gomemcache/memcache"
 	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/cachetest"
 	"github.com/wxtoken/wxtoken/internal/servers"
+	"github.com/wxtoken/wxtoken/wxtest"
 )
 
 func TestMemoryCacheKeepsTheContract(t *testing.T) {
@@ -57,4 +61,42 @@ func memcachedClient(t testing.TB, addrs ...string) *memcache.Client {
 	client.Timeout = 2 * time.Second // a busy machine is no failure
 	t.Cleanup(func() { require.NoError(t, client.Close()) })
 	return client
+}
+
+// Two processes with a memory each: with a repeatable fetcher the platform
+// answers both with one token, and no call is rejected; with NewFetcher each
+// fetch of one supersedes the token of the other.
+func TestMemoryForEachProcess(t *testing.T) {
+	type constructor func(appID, secret string, opts ...wxtoken.FetcherOption) *wxtoken.HTTPFetcher
+	for name, test := range map[string]struct {
+		fetcher constructor
+		shared  bool
+	}{
+		"stable": {wxtoken.NewStableFetcher, true},
+		"plain":  {wxtoken.NewFetcher, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const hours = 72
+				platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"), wxtest.WithStrictGrace())
+				var calls, rejected atomic.Int64
+				for process := range 2 {
+					src := wxtoken.New(test.fetcher("wx1", "secret", wxtoken.WithHTTPClient(platform.Client())), wxtoken.NewMemoryCache())
+					go func() {
+						time.Sleep(time.Duration(process) * 7 * time.Minute)
+						for range hours * 60 * 2 {
+							calls.Add(1)
+							if !platform.Honoured(token(t, src)) {
+								rejected.Add(1)
+							}
+							time.Sleep(30 * time.Second)
+						}
+					}()
+				}
+				time.Sleep((hours + 1) * time.Hour)
+				t.Logf("%d hours, %d calls: %d rejected, %d fetches", hours, calls.Load(), rejected.Load(), platform.Stats().Fetches().Total())
+				assert.Equal(t, test.shared, rejected.Load() == 0)
+			})
+		})
+	}
 }

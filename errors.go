@@ -10,7 +10,7 @@ import (
 
 // ErrCacheUnavailable is wrapped, together with the cause, by the errors of
 // Source.Token, if no usable token is at hand either, and Source.Invalidate: the
-// cache did not answer, and a fetch without it could kill the token of every
+// cache did not answer, and a fetch without it could supersede the token of every
 // other process.
 var ErrCacheUnavailable = errors.New("wxtoken: cache unavailable; check its address and health")
 
@@ -52,7 +52,7 @@ func (e *CooldownError) Error() string {
 	return fmt.Sprintf("%v (not asked again before %s)", e.Err, e.Until.UTC().Format(time.RFC3339))
 }
 
-// Unwrap gives Err.
+// Unwrap returns Err.
 func (e *CooldownError) Unwrap() error { return e.Err }
 
 // IsTokenRejected reports whether a business API's errcode says that the access

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/wxtoken/wxtoken/internal/errcode"
 	"github.com/wxtoken/wxtoken/internal/fetchtest"
 )
 
@@ -48,6 +49,7 @@ func TestAdviceOfFetchers(t *testing.T) {
 		{NewWeComFetcher("ww1", "s", opt), 40013, "check the corpID", "appID"},
 		{NewWeComFetcher("ww1", "s", opt), 40001, "check the secret", "another system"},
 		{NewFetcher("wx1", "s", opt), 40164, "whitelist", "WeCom"},
+		{thirdParty{NewFetcher("wx1", "s")}, 40013, "component_appid", "check the appID"},
 		{FetcherFunc("mine", func(context.Context) (Token, error) { return Token{}, &APIError{45009, "no"} }), 45009, "quota is spent", "NewStableFetcher"},
 	} {
 		answer = fmt.Sprintf(`{"errcode":%d,"errmsg":"no"}`, tc.code)
@@ -63,6 +65,14 @@ func TestAdviceOfFetchers(t *testing.T) {
 		}
 	}
 }
+
+// A thirdParty is a Fetcher of another package of this module, which says more
+// than the HTTPFetcher that it embeds.
+type thirdParty struct{ *HTTPFetcher }
+
+func (thirdParty) Platform() errcode.Platform { return errcode.ThirdParty }
+
+func (thirdParty) Fetch(context.Context) (Token, error) { return Token{}, &APIError{40013, "no"} }
 
 func TestCooldownError(t *testing.T) {
 	refused := &APIError{Code: 40125, Message: "invalid appsecret"}

@@ -215,6 +215,50 @@ func TestSecretFuncWhereThereIsNone(t *testing.T) {
 	assert.Zero(t, v.asked)
 }
 
+// While no fetch is allowed because the platform denied the secret, the function
+// is asked now and then, and another secret is used at once.
+func TestANewSecretEndsTheCooldown(t *testing.T) {
+	for name := range withSecretFunc("") {
+		if name == "endpoint" { // whose host is another one
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := wxtest.NewPlatform(wxtest.WithApp("wx1", "right"), wxtest.WithApp("1105", "right"))
+				p.AddCorp("ww1", "right")
+				v := &vault{secret: "wrong"}
+				src := New(withSecretFunc("argument", WithHTTPClient(p.Client()), WithSecretFunc(v.get))[name], nil)
+				var denied *APIError
+				for range 300 { // for 30 s, of the minute that the cooldown lasts at first
+					_, err := src.Token(t.Context())
+					require.ErrorAs(t, err, &denied)
+					time.Sleep(100 * time.Millisecond)
+				}
+				assert.Equal(t, 1, p.Stats().Fetches().Total(), "the platform was asked again with the same secret")
+				assert.LessOrEqual(t, v.asked, 1+30/2, "more than once in 2 s")
+				assert.GreaterOrEqual(t, v.asked, 8, "so seldom that a new secret is not noticed")
+
+				v.set("wrong too")
+				time.Sleep(5 * time.Second)
+				_, err := src.Token(t.Context())
+				require.Error(t, err)
+				v.set("wrong-too")
+				time.Sleep(5 * time.Second)
+				_, err = src.Token(t.Context())
+				require.ErrorAs(t, err, &denied)
+				assert.Equal(t, 2, p.Stats().Fetches().Total())
+
+				v.set("right")
+				time.Sleep(5 * time.Second)
+				tok, err := src.Token(t.Context())
+				require.NoError(t, err)
+				assert.True(t, p.Honoured(tok.Value))
+				assert.Equal(t, 3, p.Stats().Fetches().Total())
+			})
+		})
+	}
+}
+
 // A fetcher keeps a fingerprint of the secret, and not the secret: the memory of
 // each one is free for others after the fetch.
 func TestSecretFuncKeepsNothing(t *testing.T) {

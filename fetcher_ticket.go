@@ -23,9 +23,12 @@ import (
 // platform has no tickets; a nil src panics.
 //
 // Asked again, the platform returns the same ticket, and says each time that it
-// lasts 7200 s. A ticket may therefore expire before its ExpiresAt, if it was not
-// new when it was first fetched, and no API tells; only the page sees "invalid
-// signature". A Source never extends a ticket beyond what it was first told.
+// lasts 7200 s. So a ticket that was not new when it was first fetched expires
+// before its ExpiresAt, and no API tells; only the page sees "invalid signature".
+// A Source therefore asks again every 5 minutes while tickets are asked for, in
+// the background, which is 12 of WeCom's 100 requests an hour: a page is signed
+// with an expired ticket for that long at most. What is repeated is not extended
+// beyond what was first told, or for a minute each time if it is older than that.
 //
 // If an API rejects the access token, src is told so, and the ticket is asked for
 // once more with what src then has.

@@ -165,3 +165,61 @@ func TestTicketIsNotHeldTooLong(t *testing.T) {
 		assert.Len(t, born, 12)
 	})
 }
+
+// The platform says of each ticket that its whole life is left. Whoever gets one
+// that is not new, or one in the moment before it expires, must not hold it long.
+func TestTicketsOfUnknownAge(t *testing.T) {
+	for name, test := range map[string]struct {
+		opts   []wxtest.Option
+		setup  func(p *wxtest.Platform, fetch func())
+		step   time.Duration
+		others int           // requests of another system, every 7 minutes
+		stale  time.Duration // in two days, at most
+	}{
+		"new":              {step: 20 * time.Second},
+		"an hour old":      {setup: func(_ *wxtest.Platform, fetch func()) { fetch(); time.Sleep(time.Hour) }, step: 20 * time.Second, stale: 6 * time.Minute},
+		"another system's": {step: 20 * time.Second, others: 1, stale: 24 * 6 * time.Minute},
+		"lives longer":     {opts: []wxtest.Option{wxtest.WithTickets(4*time.Hour, 0)}, step: 20 * time.Second, stale: 12 * time.Minute},
+		"renewed early":    {opts: []wxtest.Option{wxtest.WithTickets(2*time.Hour, 5*time.Minute)}, step: 20 * time.Second},
+		"repeated in the moment before it expires": {setup: func(p *wxtest.Platform, _ func()) {
+			p.Inject(wxtest.Latency(2 * time.Second).On(wxtest.TicketPath).Times(1))
+		}, step: time.Second, stale: 2 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := wxtest.NewPlatform(append(test.opts, wxtest.WithApp("wx1", fetchtest.Secret))...)
+				client, cache := WithHTTPClient(p.Client()), NewMemoryCache()
+				access := New(NewStableFetcher("wx1", fetchtest.Secret, client), cache)
+				other := NewTicketFetcher(access, "jsapi", client)
+				fetch := func() { _, _ = other.Fetch(t.Context()) }
+				if test.setup != nil {
+					test.setup(p, fetch)
+				}
+				sources := [3]*Source{}
+				for i := range sources {
+					sources[i] = New(NewTicketFetcher(access, "jsapi", client), cache)
+				}
+				before, start, asked := p.Stats().Results[wxtest.TicketPath].Total(), time.Now(), time.Now()
+				stale, others := time.Duration(0), 0
+				for i := 0; time.Since(start) < 48*time.Hour; i++ {
+					if test.others > 0 && time.Since(asked) >= 7*time.Minute {
+						fetch()
+						asked, others = time.Now(), others+1
+					}
+					ticket, err := sources[i%3].Token(t.Context())
+					require.NoError(t, err)
+					if !p.TicketHonoured(ticket.Value) {
+						stale += test.step
+					}
+					time.Sleep(test.step)
+				}
+				assert.LessOrEqual(t, stale, test.stale, "signed with an expired ticket")
+				fetches := p.Stats().Results[wxtest.TicketPath].Total() - before - others
+				assert.LessOrEqual(t, fetches, 48*60, "more than 60 an hour, of WeCom's 100")
+				if name != "lives longer" {
+					assert.LessOrEqual(t, fetches, 48*12+24)
+				}
+			})
+		})
+	}
+}

@@ -125,9 +125,11 @@ func (f *flight) end(st protocol.Step) {
 		}
 	}
 	now := time.Now()
-	if t, usable := s.held(now); usable && !f.judging {
+	switch t, usable := s.held(now); {
+	case f.judging:
+	case usable:
 		f.token = t
-	} else if !f.judging && f.err == nil && s.process.Withholds(now) {
+	case f.err == nil && s.process.Withholds(now):
 		f.err = errWithheld // else callers would start flight after flight
 	}
 	f.patience.Stop()
@@ -138,6 +140,9 @@ func (f *flight) end(st protocol.Step) {
 		s.mutes.outage = false
 	}
 }
+
+// errWithheld is for callers of Token while a report waits for the cache.
+var errWithheld = fmt.Errorf("%w: an API rejected the token, and the cache did not store that", ErrCacheUnavailable)
 
 // remember keeps a failure for a growing while, up to the watch age, so that a
 // failing cache or platform sees a trickle of calls. s.mu is held.
@@ -220,7 +225,13 @@ func (f *flight) fetch(ctx context.Context, st protocol.Step) {
 	sent := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, min(s.process.Fetch, st.Until.Sub(sent)))
 	defer cancel()
-	t, err := guard.Call(ctx, "Fetcher.Fetch", s.fetcher.Fetch)
+	t, err := guard.Call(ctx, "Fetcher.Fetch", func(ctx context.Context) (Token, error) {
+		t, err := s.fetcher.Fetch(ctx)
+		return t, s.sound(err)
+	})
+	if denial, ok := err.(*APIError); ok { // of another package's Fetcher
+		err = advise(platformOf(s.fetcher), denial)
+	}
 	t, err = checked(t, sent, err)
 	result := resultOf(t, sent, err)
 	f.report(Event{Kind: EventFetch, Duration: time.Since(sent), ExpiresAt: t.ExpiresAt, Err: result.Err})
@@ -231,6 +242,24 @@ func (f *flight) fetch(ctx context.Context, st protocol.Step) {
 		s.process.DidFetch(result, now)
 		return ""
 	})
+}
+
+// sound returns err with what is known of its platform, fit to be looked at: an
+// error of another package's Fetcher that panics, such as a nil pointer, is to do
+// so here, where that is one more failure.
+func (s *Source) sound(err error) error {
+	if err == nil {
+		return nil
+	}
+	var denial *APIError
+	if errors.As(err, &denial) && denial == nil {
+		return errors.New("wxtoken: the Fetcher returned a nil *APIError as its error; return a plain nil where there is none")
+	}
+	_ = err.Error()
+	if denial, ok := err.(*APIError); ok {
+		return advise(platformOf(s.fetcher), denial)
+	}
+	return err
 }
 
 // A secretive Fetcher asks with a secret. Its fingerprint tells that from others

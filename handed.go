@@ -49,6 +49,14 @@ func (m *memory) add(value string) {
 	}
 }
 
-// handedOut reports whether value is one of the last that s handed out, to
-// whomever. It is how a Transport knows whose token a request bears.
-func (s *Source) handedOut(value string) bool { return s.handed.has(value) }
+// handedOut reports whether value is one of the last that s handed out, to any
+// caller, or one of the last in the record, which another process may have handed
+// out. It is how a Transport knows whose token a request bears.
+func (s *Source) handedOut(value string) bool {
+	if s.handed.has(value) {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.process.Knows(value)
+}

@@ -77,22 +77,11 @@ func (s *Source) reject(ctx context.Context, token string) (verdict protocol.Ver
 	return verdict, decided, s.flight, nil
 }
 
-// errConflict is in the error of Invalidate, and in the Event, when tokens are
+// conflict is in the error of Invalidate, and in the Event, when tokens are
 // rejected more often than can be fixed by fetching.
-var errConflict = errors.New("wxtoken: tokens are rejected again and again soon after their issue; another system probably fetches for the same app: let it use this cache or a token server, or change to NewStableFetcher")
-
-// errStableConflict is errConflict where another system's fetch supersedes nothing.
-var errStableConflict = errors.New("wxtoken: tokens are rejected again and again soon after their issue, and the platform repeats the rejected token or another system forces new ones: end the token with force_refresh, twice, 30 s apart, and look for who calls it")
-
-// errWithheld is what Token returns while a rejected token is withheld although
-// the cache can be read.
-var errWithheld = fmt.Errorf("%w: it does not store that an API rejected the token", ErrCacheUnavailable)
-
 func (s *Source) conflict() error {
-	if s.process.Repeatable {
-		return errStableConflict
-	}
-	return errConflict
+	return errors.New("wxtoken: tokens are rejected again and again soon after their issue; " +
+		platformOf(s.fetcher).Conflict(s.process.Repeatable))
 }
 
 // verdictError is nil if the token is no longer handed out.
@@ -101,7 +90,7 @@ func (s *Source) verdictError(v protocol.Verdict) error {
 	case v.Believed:
 		return nil
 	case v.Young == 0:
-		return fmt.Errorf("wxtoken: the rejected token is handed out as a last resort, since the platform is not asked for another before %s", v.Until.UTC().Format(time.RFC3339))
+		return fmt.Errorf("wxtoken: the rejected token is handed out as a last resort until %s, or until the platform issues another", v.Until.UTC().Format(time.RFC3339))
 	case v.Early > 0:
 		return fmt.Errorf("%w: %w", tooYoung(v), s.conflict())
 	}
@@ -117,13 +106,13 @@ func tooYoung(v protocol.Verdict) error {
 func (s *Source) eventsOf(v protocol.Verdict) []Event {
 	var events []Event
 	switch {
-	case v.Believed && v.Early > 0: // it was the shared token
+	case v.Young == 0 && v.Early > 0: // it was the shared token
 		err := fmt.Errorf("wxtoken: rejected %s after its issue, and no process with this cache replaced it: another system fetched, or the token was revoked", v.Age.Round(time.Second))
 		events = append(events, Event{Kind: EventReject, Age: v.Age, Err: err})
 		if v.Early > 3 {
 			events = append(events, Event{Kind: EventConflict, Age: v.Age, Err: s.conflict()})
 		}
-	case !v.Believed && v.Young > 0:
+	case v.Young > 0:
 		err := s.verdictError(v)
 		events = append(events, Event{Kind: EventIgnored, Age: v.Age, Err: err})
 		if v.Early > 0 {

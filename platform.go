@@ -12,10 +12,10 @@ import (
 // of applications cannot, as the type is internal, and belong to none.
 func platformOf(f Fetcher) errcode.Platform {
 	switch f := f.(type) {
+	case interface{ Platform() errcode.Platform }: // first, as it may embed an *HTTPFetcher
+		return f.Platform()
 	case interface{ askedPlatform() errcode.Platform }:
 		return f.askedPlatform()
-	case interface{ Platform() errcode.Platform }:
-		return f.Platform()
 	case *funcFetcher:
 		return ""
 	}

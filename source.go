@@ -311,7 +311,7 @@ func (s *Source) Run(ctx context.Context) error {
 			next = s.retryAt
 		}
 		s.mu.Unlock()
-		sleep(ctx, max(time.Until(next), s.process.Watch()/10))
+		sleep(ctx, max(time.Until(next), s.process.Watch()/10, 5*time.Millisecond))
 	}
 	return ctx.Err()
 }

@@ -93,6 +93,20 @@ func TestTransportOtherTokenSources(t *testing.T) {
 	}
 }
 
+// A Transport knows the values that it got from such a source when they are no
+// longer the current ones.
+func TestTransportRemembersOldTokens(t *testing.T) {
+	base, src := &platform{answers: []string{"{}", rejection, "{}"}}, &rotatingSource{}
+	tr := &wxtoken.Transport{Source: src, Base: base}
+	_, err := tr.RoundTrip(get(t, apiURL))
+	require.NoError(t, err)
+	require.NoError(t, src.Invalidate(t.Context(), "token-1")) // another process
+	resp, err := tr.RoundTrip(get(t, apiURL+"?access_token=token-1"))
+	require.NoError(t, err)
+	assert.Equal(t, "{}", readAll(t, resp))
+	assert.Equal(t, []string{"access_token=token-1", "access_token=token-1", "access_token=token-2"}, base.queries())
+}
+
 // What takes no token, or another one, is sent as it is, once, whatever the
 // answer, and although no token can be had.
 func TestTransportOtherCredentials(t *testing.T) {

@@ -86,17 +86,22 @@ func TestTransportHostsOfThePlatform(t *testing.T) {
 		return wxtoken.Token{Value: "token-1", ExpiresAt: time.Now().Add(time.Hour)}, nil
 	}
 	elsewhere := wxtoken.FetcherFunc("elsewhere", fetch)
+	p := wxtest.NewPlatform()
+	p.AddCorp("ww1", "s")
+	weComFetcher := wxtoken.NewWeComFetcher("ww1", "s", wxtoken.WithHTTPClient(p.Client()))
 	const weChat = "api api2 sh.api sz.api hk.api"
 	for name, tc := range map[string]struct {
 		src   wxtoken.TokenSource
 		hosts string // of these, under weixin.qq.com or qq.com
 	}{
-		"any TokenSource": {&rotatingSource{}, weChat},
-		"third party":     {wxtoken.New(fetcher{elsewhere, errcode.ThirdParty}, nil), weChat},
-		"stable":          {wxtoken.New(fetcher{elsewhere, errcode.Stable}, nil), weChat},
-		"WeCom":           {wxtoken.New(fetcher{elsewhere, errcode.WeCom}, nil), "qyapi"},
-		"QQ":              {wxtoken.New(fetcher{elsewhere, errcode.QQ}, nil), "api.q.qq.com"},
-		"wrapped":         {struct{ *wxtoken.Source }{wxtoken.New(fetcher{elsewhere, errcode.WeCom}, nil)}, "qyapi"},
+		"any TokenSource":       {&rotatingSource{}, weChat},
+		"third party":           {wxtoken.New(fetcher{elsewhere, errcode.ThirdParty}, nil), weChat},
+		"stable":                {wxtoken.New(fetcher{elsewhere, errcode.Stable}, nil), weChat},
+		"WeCom":                 {wxtoken.New(fetcher{elsewhere, errcode.WeCom}, nil), "qyapi"},
+		"QQ":                    {wxtoken.New(fetcher{elsewhere, errcode.QQ}, nil), "api.q.qq.com"},
+		"wrapped":               {struct{ *wxtoken.Source }{wxtoken.New(fetcher{elsewhere, errcode.WeCom}, nil)}, "qyapi"},
+		"embeds an HTTPFetcher": {wxtoken.New(struct{ *wxtoken.HTTPFetcher }{weComFetcher}, nil), "qyapi"},
+		"embeds a Fetcher":      {wxtoken.New(struct{ wxtoken.Fetcher }{weComFetcher}, nil), "qyapi"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, host := range strings.Fields(weChat + " qyapi mp api.q.qq.com q.qq.com") {
@@ -120,6 +125,7 @@ func TestTransportHostsOfThePlatform(t *testing.T) {
 			wxtoken.NewFetcher("wx1", "s", in):       "api.weixin.qq.com",
 			wxtoken.NewStableFetcher("wx1", "s", in): "hk.api.weixin.qq.com",
 			wxtoken.NewWeComFetcher("ww1", "s", in):  "qyapi.weixin.qq.com",
+			wxtoken.NewQQFetcher("wx1", "s", in):     "api.q.qq.com",
 		} {
 			base := &platform{answers: []string{"{}"}}
 			_, err := (&wxtoken.Transport{Source: wxtoken.New(f, nil), Base: base}).RoundTrip(get(t, "https://"+host+"/cgi-bin/x"))
@@ -134,7 +140,9 @@ func TestTransportFields(t *testing.T) {
 	elsewhere := wxtoken.New(wxtoken.FetcherFunc("elsewhere", func(context.Context) (wxtoken.Token, error) {
 		return wxtoken.Token{Value: "token-1", ExpiresAt: time.Now().Add(time.Hour)}, nil
 	}), nil)
-	tickets := wxtoken.New(wxtoken.NewTicketFetcher(wxtoken.New(wxtoken.NewFetcher("wx1", "s"), nil), "jsapi"), nil)
+	ticketFetcher := wxtoken.NewTicketFetcher(wxtoken.New(wxtoken.NewFetcher("wx1", "s"), nil), "jsapi")
+	tickets := wxtoken.New(ticketFetcher, nil)
+	endpoint := wxtoken.NewEndpointFetcher("douyin:1", wxtoken.Endpoint{URL: "https://open.douyin.com/oauth/client_token/"})
 	good := &rotatingSource{}
 	var none *wxtoken.Source
 	for _, tc := range []struct {
@@ -145,7 +153,9 @@ func TestTransportFields(t *testing.T) {
 		{&wxtoken.Transport{Source: good, Others: []wxtoken.TokenSource{good, nil}}, "Transport.Others[1] is nil"},
 		{&wxtoken.Transport{Source: good, Others: []wxtoken.TokenSource{none}}, "Transport.Others[0] is nil"},
 		{&wxtoken.Transport{Source: elsewhere}, "set Transport.Hosts"},
+		{&wxtoken.Transport{Source: wxtoken.New(endpoint, nil)}, "set Transport.Hosts"},
 		{&wxtoken.Transport{Source: tickets}, "keeps tickets"},
+		{&wxtoken.Transport{Source: wxtoken.New(struct{ wxtoken.Fetcher }{ticketFetcher}, nil)}, "keeps tickets"},
 		{&wxtoken.Transport{Source: tickets, Hosts: []string{"api.weixin.qq.com"}}, "keeps tickets"},
 		{&wxtoken.Transport{Source: good, Hosts: []string{"api.weixin.qq.com", "https://api.weixin.qq.com"}}, "Transport.Hosts[1] is not"},
 		{&wxtoken.Transport{Source: good, Hosts: []string{"me:password@api.weixin.qq.com"}}, "Transport.Hosts[0] is not"},
@@ -278,6 +288,7 @@ func TestTransportLocations(t *testing.T) {
 		{"https://other.example/?t=%" + strings.Repeat("25", 50) + "4D" + value[1:], "https://other.example/"},
 		{"https://other.example/?a=%zz+%4D&b=1#c", "https://other.example/?a=%zz+%4D&b=1#c"},
 		{"https://other.example/?secret=" + percent("MarkedSecret"), "https://other.example/"},
+		{"https://other.example/x#%4" + value, "https://other.example/x"}, // cut out plainly, it would be no URL
 		// within Hosts it is taken out as far as needed for the next request to get it anew
 		{"/end?a=1&access_token=" + percent(value), "/end?a=1&access_token="},
 		{"/end?a=1&next=" + value, "/end?a=1&next="},

@@ -85,7 +85,7 @@ func withoutSecret(location, secret string) string {
 	for _, spelled := range []string{url.QueryEscape(secret), url.PathEscape(secret), secret} {
 		location = strings.ReplaceAll(location, spelled, "")
 	}
-	if shows(location, secret) {
+	if _, err := url.Parse(location); err != nil || shows(location, secret) {
 		location = location[:min(len(target), len(location))]
 		location, _, _ = strings.Cut(location, "?")
 		location, _, _ = strings.Cut(location, "#")

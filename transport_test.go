@@ -307,11 +307,24 @@ func TestTransportErrors(t *testing.T) {
 		assert.Equal(t, "hi", readAll(t, resp))
 	})
 	t.Run("the Base's text holds the token", func(t *testing.T) {
-		base := &platform{err: &url.Error{Op: "Get", URL: apiURL + "?access_token=token-1", Err: cause}}
-		_, err := (&http.Client{Transport: &wxtoken.Transport{Source: &rotatingSource{}, Base: base}}).Get(apiURL)
-		assert.ErrorIs(t, err, cause)
-		for _, verb := range []string{"%v", "%+v", "%#v", "%q"} {
-			assert.NotContains(t, fmt.Sprintf(verb, err), "token-1")
+		const value = "MARKED/tok+en"
+		for _, query := range []string{"", "?access_token=%4DARKED%2Ftok%2Ben"} {
+			for _, spelled := range []string{value, url.QueryEscape(value), url.PathEscape(value), "%4DARKED%2Ftok%2Ben"} {
+				if query == "" && spelled[0] == '%' {
+					continue // not as it was sent
+				}
+				base := &platform{err: &url.Error{Op: "Get", URL: apiURL, Err: fmt.Errorf("GET %q: %w", spelled, cause)}}
+				src := &rotatingSource{first: value}
+				req := get(t, apiURL+query)
+				_, err := (&wxtoken.Transport{Source: src, Base: base}).RoundTrip(req)
+				for _, verb := range []string{"%v", "%+v", "%#v", "%q"} {
+					assert.NotContains(t, fmt.Sprintf(verb, err), spelled)
+				}
+				base.err = &url.Error{Op: "Get", URL: apiURL + "?access_token=" + spelled, Err: cause}
+				_, err = (&wxtoken.Transport{Source: src, Base: base}).RoundTrip(req)
+				assert.ErrorIs(t, err, cause)
+				assert.NotContains(t, err.Error(), spelled)
+			}
 		}
 	})
 	t.Run("no URL, no answer, no body", func(t *testing.T) {

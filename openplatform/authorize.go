@@ -14,8 +14,8 @@ import (
 const (
 	codeKept  = 2 * time.Hour          // what came of a code; the platform's codes live for at most one
 	codeFree  = time.Minute            // that a failed exchange may be tried again
-	claimLife = 15 * time.Second       // after which whoever claimed a code must have died
-	claimPoll = 100 * time.Millisecond // while another process exchanges a code
+	claimLife = 15 * time.Second       // after which the cache lets go of a claim: the process that made it must have died
+	claimPoll = 100 * time.Millisecond // while another process exchanges a code, at first
 	maxCode   = 4 << 10                // bytes
 )
 
@@ -69,29 +69,24 @@ func (p *Platform) redeem(ctx context.Context, code string, take bool) (appID st
 
 func (p *Platform) redeemOnce(ctx context.Context, code string, take bool) (appID string, before bool, err error) {
 	name, nonce := p.name("code")+":"+digest(code), rand.Text()
-	var watched string
-	var since time.Time
-	for {
+	for poll := claimPoll; ; poll = min(poll*3/2, time.Second) {
 		v, err := get[exchange](ctx, &p.store, name)
 		if err != nil {
 			return "", false, err
 		}
-		switch claim := v.value.Claim; {
-		case v.value.AppID != "":
+		if v.value.AppID != "" {
 			return p.exchanged(ctx, name, code, v, take)
-		case claim != "" && claim != watched:
-			watched, since = claim, time.Now()
-			fallthrough
-		case claim != "" && time.Since(since) < claimLife:
+		}
+		if v.value.Claim != "" {
 			select {
-			case <-time.After(claimPoll):
+			case <-time.After(poll):
 				continue
 			case <-ctx.Done():
 				return "", false, fmt.Errorf("wxtoken: another process exchanges the authorization code and has not finished: %w", ctx.Err())
 			}
 		}
 		mine := exchange{Claim: nonce}
-		done, err := put(ctx, &p.store, name, v, mine, codeKept)
+		done, err := put(ctx, &p.store, name, v, mine, claimLife)
 		if err != nil {
 			return "", false, err
 		}

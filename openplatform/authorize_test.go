@@ -2,6 +2,8 @@ package openplatform_test
 
 import (
 	"context"
+	"net/http"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/openplatform"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
@@ -53,6 +56,8 @@ func TestAuthorize(t *testing.T) {
 		aged()
 		require.NoError(t, w.Push(compID, hook, map[string]string{"InfoType": "authorized", "AuthorizerAppid": "wx1", "AuthorizationCode": code}))
 		assert.Equal(t, before, token(t, p.Authorizer("wx1")))
+		time.Sleep(3 * time.Hour) // what came of the code is forgotten
+		assert.True(t, w.Honoured(token(t, p.Authorizer("wx1"))))
 		assert.Equal(t, wxtest.Tally{0: 1}, w.sent(wxtest.QueryAuthPath))
 	})
 	bubble(t, "many at once, in two processes", func(t *testing.T) {
@@ -143,4 +148,35 @@ func TestALostReplyToACode(t *testing.T) {
 		require.ErrorContains(t, err, "used already")
 		assert.True(t, w.Honoured(token(t, p.Authorizer("wx1"))), "the authorization stands")
 	})
+}
+
+// A process dies with a claim to a code: the others wait until that is over.
+func TestACodeOutlivesTheProcessThatClaimedIt(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		w := newWorld(t)
+		p := w.ready()
+		token(t, p.Source())
+		dying := w.process(openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(&http.Client{Transport: death{}})))
+		w.to(dying)
+		w.authorize("wx1")
+		start := time.Now()
+		for {
+			tok, err := p.Authorizer("wx1").Token(t.Context())
+			if err == nil {
+				assert.True(t, w.Honoured(tok.Value))
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		assert.Less(t, time.Since(start), 40*time.Second)
+		assert.Equal(t, wxtest.Tally{0: 1}, w.sent(wxtest.QueryAuthPath))
+	})
+}
+
+// death ends the goroutine that sends a request, so that nothing is done after it.
+type death struct{}
+
+func (death) RoundTrip(*http.Request) (*http.Response, error) {
+	runtime.Goexit()
+	return nil, nil
 }

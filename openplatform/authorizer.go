@@ -54,7 +54,7 @@ func (a *authorizer) Key() string { return "authorizer:" + a.p.appID + ":" + a.a
 // Platform tells whose error codes and API hosts these are.
 func (a *authorizer) Platform() errcode.Platform { return errcode.ThirdParty }
 
-// Gate tells the Source that the owner has ended or renewed the authorization,
+// Gate changes when the owner has ended or renewed the authorization,
 // that a ticket has come, or that a refresh token is to be saved.
 func (a *authorizer) Gate() (bridge.Revision, error) {
 	a.mu.Lock()
@@ -84,13 +84,16 @@ func (a *authorizer) Fetch(ctx context.Context) (wxtoken.Token, error) {
 	if err := errors.Join(a.p.fault, checkAppID("authorizer appID", a.appID)); err != nil {
 		return wxtoken.Token{}, unsent(err)
 	}
-	if err := a.saveUnsaved(ctx); err != nil {
+	early, cancel := beforehand(ctx)
+	defer cancel()
+	if err := a.saveUnsaved(early); err != nil {
 		return wxtoken.Token{}, unsent(err)
 	}
-	v, err := a.load(ctx)
+	v, err := a.load(early)
+	var pending error // why a code that was pushed is not exchanged
 	if err == nil && v.value.Code != "" {
-		if err = a.redeemPushed(ctx, v.value.Code); err == nil {
-			v, err = a.load(ctx)
+		if pending = a.redeemPushed(early, v.value.Code); pending == nil {
+			v, err = a.load(early)
 		}
 	}
 	if err != nil {
@@ -99,47 +102,59 @@ func (a *authorizer) Fetch(ctx context.Context) (wxtoken.Token, error) {
 	if err := a.isBarred(v); err != nil {
 		return wxtoken.Token{}, unsent(err)
 	}
-	return a.fetch(ctx, v)
+	return a.fetch(ctx, v, pending)
 }
 
 // fetch tries the refresh token that is kept, then what may have replaced it,
-// then what the platform lists.
-func (a *authorizer) fetch(ctx context.Context, v stored[authorization]) (wxtoken.Token, error) {
-	denial := errors.New("no refresh token is kept and the platform lists none")
+// then what the platform lists. With a pending code the authorization is not over.
+func (a *authorizer) fetch(ctx context.Context, v stored[authorization], pending error) (wxtoken.Token, error) {
 	var invalid []string
+	denial := errors.New("no refresh token is kept and the platform lists none")
 	for {
 		refresh, err := a.refreshToken(ctx, v, invalid)
-		if err != nil {
+		switch {
+		case err != nil:
 			return wxtoken.Token{}, unsent(err)
-		}
-		if refresh == "" {
+		case refresh == "" && pending != nil:
+			return wxtoken.Token{}, unsent(pending)
+		case refresh == "":
 			return wxtoken.Token{}, a.bar(v, denial, invalidFor)
 		}
 		tok, next, err := a.renew(ctx, refresh)
 		switch code := codeOf(err); {
 		case err == nil:
-			if err := a.save(ctx, renewal{used: refresh, next: next}); err != nil {
-				return wxtoken.Token{}, unsent(err)
+			if err := a.finish(ctx, v, renewal{used: refresh, next: next}); err != nil {
+				return wxtoken.Token{}, err
 			}
-			if v.value.Ended { // it seems to be back, without a push
-				_, _ = a.authorized(ctx, "", "")
-			}
-			a.gate.has()
 			return tok, nil
-		case code == 61023:
-			if invalid = append(invalid, refresh); len(invalid) == mostTries {
-				return wxtoken.Token{}, a.bar(v, err, invalidFor)
-			}
-			denial = err
+		case code == 61023 && len(invalid) < mostTries:
+			invalid, denial = append(invalid, refresh), err
 			if v, err = a.load(ctx); err != nil {
 				return wxtoken.Token{}, unsent(err)
 			}
+		case (code == 61003 || code == 61007 || code == 61023) && pending != nil:
+			return wxtoken.Token{}, unsent(errors.Join(pending, err))
 		case code == 61003 || code == 61007:
 			return wxtoken.Token{}, a.bar(v, err, deniedFor)
+		case code == 61023:
+			return wxtoken.Token{}, a.bar(v, err, invalidFor)
 		default:
 			return wxtoken.Token{}, err
 		}
 	}
+}
+
+// finish saves the refresh token that came back. The access token must not be
+// handed out before.
+func (a *authorizer) finish(ctx context.Context, v stored[authorization], r renewal) error {
+	if err := a.save(ctx, r); err != nil {
+		return unsent(err)
+	}
+	if v.value.Ended { // it is back, without a push
+		_, _ = a.authorized(ctx, "", "")
+	}
+	a.gate.has()
+	return nil
 }
 
 // refreshToken returns the refresh token that is kept unless it is among invalid,

@@ -27,7 +27,7 @@ func (c *component) Platform() errcode.Platform { return errcode.ThirdParty }
 // Repeatable reports that a second fetch supersedes the first.
 func (c *component) Repeatable() bool { return false }
 
-// Gate tells the Source that a ticket has come.
+// Gate changes when a ticket has come.
 func (c *component) Gate() (bridge.Revision, error) { return c.gate.state(c.look) }
 
 // Fetch asks for a component_access_token.
@@ -36,19 +36,21 @@ func (c *component) Fetch(ctx context.Context) (wxtoken.Token, error) {
 	if p.fault != nil {
 		return wxtoken.Token{}, unsent(p.fault)
 	}
-	secret, err := p.secret(ctx)
+	early, cancel := beforehand(ctx)
+	defer cancel()
+	secret, err := p.secret(early)
 	if err == nil {
 		err = endpoint.CheckCredential("component appID", p.appID, secret)
 	}
 	if err != nil {
 		return wxtoken.Token{}, unsent(err)
 	}
-	t, err := c.ticket(ctx)
+	t, err := c.ticket(early)
 	if err != nil {
 		return wxtoken.Token{}, unsent(err)
 	}
 	if t.Value == "" {
-		return wxtoken.Token{}, c.missing(ctx, secret, nil)
+		return wxtoken.Token{}, c.missing(early, secret, nil)
 	}
 	tok, err := p.send(ctx, request{
 		path: componentPath, field: "component_access_token", secrets: []string{secret, t.Value},
@@ -56,7 +58,9 @@ func (c *component) Fetch(ctx context.Context) (wxtoken.Token, error) {
 	})
 	if code := codeOf(err); code == 61005 || code == 61006 {
 		c.denied(t)
-		return wxtoken.Token{}, c.missing(ctx, secret, err)
+		early, cancel := beforehand(ctx)
+		defer cancel()
+		return wxtoken.Token{}, c.missing(early, secret, err)
 	}
 	c.gate.has()
 	return tok, err

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/openplatform"
@@ -130,5 +129,3 @@ func (r *table) count() int {
 
 // aged makes tokens old enough for a rejection to be believed.
 func aged() { time.Sleep(11 * time.Second) }
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

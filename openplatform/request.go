@@ -54,19 +54,31 @@ func (p *Platform) send(ctx context.Context, r request) (wxtoken.Token, error) {
 		e.Query = "component_access_token=" + url.QueryEscape(r.access)
 	}
 	value, expiresAt, err := e.Fetch(ctx, r.access)
-	var refused *endpoint.Refusal
-	if errors.As(err, &refused) {
-		return wxtoken.Token{}, &wxtoken.APIError{Code: refused.Code, Message: refused.Message}
+	var denied *endpoint.Refusal
+	if errors.As(err, &denied) {
+		return wxtoken.Token{}, &wxtoken.APIError{Code: denied.Code, Message: denied.Message}
 	}
 	return wxtoken.Token{Value: value, ExpiresAt: expiresAt}, err
+}
+
+// beforehand is a ctx for what precedes the request of a fetch. It leaves the
+// request the rest of the time, and time to say that nothing was sent.
+func beforehand(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return context.WithTimeout(ctx, fetchTimeout)
+	}
+	return context.WithDeadline(ctx, end.Add(-time.Until(end)/3))
 }
 
 // sendAsComponent sends r with a component_access_token, and once more if the
 // platform rejects that.
 func (p *Platform) sendAsComponent(ctx context.Context, r request) (wxtoken.Token, error) {
 	r.body["component_appid"] = p.appID
+	early, cancel := beforehand(ctx)
+	defer cancel()
 	for again := true; ; again = false {
-		access, err := p.src.Token(ctx)
+		access, err := p.src.Token(early)
 		if err != nil {
 			return wxtoken.Token{}, unsent(fmt.Errorf("wxtoken: %s: no component_access_token to ask with: %w", r.path, err))
 		}
@@ -80,7 +92,7 @@ func (p *Platform) sendAsComponent(ctx context.Context, r request) (wxtoken.Toke
 		}
 		// Should the Source not believe it, the token may be good: the platform is
 		// known to reject such now and then.
-		_ = p.src.Invalidate(ctx, access.Value)
+		_ = p.src.Invalidate(early, access.Value)
 	}
 }
 

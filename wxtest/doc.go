@@ -16,6 +16,13 @@
 // SetSecret, SetWhitelist, Refuse) and ask for the truth (Latest, Honoured,
 // Stats).
 //
+// # Third-party platforms
+//
+// AddComponent adds one (第三方平台). PushTicket, PushAuthorized and
+// PushUnauthorized push to the URL of the code under test, signed and encrypted as
+// the platform does; IssueTicket and IssueCode do the same without a push. Where the
+// documentation is silent, WithThirdParty gives the other readings.
+//
 // # Time
 //
 // All times come from package time. In a testing/synctest bubble two hours pass

@@ -127,8 +127,8 @@ func (p *Platform) queryAuth(c *component, code string, now time.Time) (map[stri
 		return nil, 61003
 	}
 	a.replaceRefresh(p, now)
-	if a.ledger.latest != nil && !p.behaviour.KeepOnReauthorize {
-		a.ledger.latest.revoked = true
+	if !p.behaviour.KeepOnReauthorize {
+		p.revokeAll(&a.ledger)
 	}
 	t := p.issue(&a.ledger, now)
 	return map[string]any{"authorization_info": map[string]any{

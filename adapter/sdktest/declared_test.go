@@ -80,7 +80,7 @@ func TestChanxuehong(t *testing.T) {
 				})
 			}
 			time.Sleep(125 * time.Millisecond)
-			w.kill(t)
+			w.revoke(t)
 			wg.Wait()
 		}
 		assert.Equal(t, 1+revoked, w.Stats().Fetches().Total(), "fetches")

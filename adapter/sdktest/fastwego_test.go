@@ -35,7 +35,7 @@ func TestFastwego(t *testing.T) {
 			require.NoError(t, err)
 			w.saw(t, 1+i, i)
 			age()
-			w.kill(t)
+			w.revoke(t)
 		}
 	})
 }
@@ -46,13 +46,13 @@ func TestFastwegoPost(t *testing.T) {
 		account := fastwegoAccount(w)
 		require.NoError(t, fastwegoSend(account))
 		age()
-		w.kill(t)
+		w.revoke(t)
 		require.Error(t, fastwegoSend(account))
 		require.NoError(t, fastwegoSend(account), "the next one is good all the same")
 
 		setDefaultTransport(t, w.client.Transport)
 		age()
-		w.kill(t)
+		w.revoke(t)
 		require.NoError(t, fastwegoSend(account))
 		w.saw(t, 3, 2)
 	})

@@ -68,8 +68,8 @@ func setDefaultTransport(t *testing.T, rt http.RoundTripper) {
 	http.DefaultClient.Transport = rt
 }
 
-// kill revokes the token: the next call with it gets 40001.
-func (w world) kill(t *testing.T) {
+// revoke revokes the token: the next call with it gets 40001.
+func (w world) revoke(t *testing.T) {
 	t.Helper()
 	assert.True(t, w.Honoured(w.Latest(appID)), "the token before is still revoked")
 	w.Revoke(w.Latest(appID))

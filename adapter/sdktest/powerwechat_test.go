@@ -86,7 +86,7 @@ func TestPowerWeChat(t *testing.T) {
 			require.NoError(t, powerWeChatGet(t, accounts[0]))
 			w.saw(t, 1+i, i)
 			age()
-			w.kill(t)
+			w.revoke(t)
 		}
 	})
 }
@@ -96,13 +96,13 @@ func TestPowerWeChatPost(t *testing.T) {
 	withPowerWeChat(t, 1, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, under *relay) {
 		require.NoError(t, powerWeChatSend(t, accounts[0]))
 		age()
-		w.kill(t)
+		w.revoke(t)
 		require.Error(t, powerWeChatSend(t, accounts[0]))
 		require.NoError(t, powerWeChatSend(t, accounts[0]), "the next one is good all the same")
 
 		under.RoundTripper = w.client.Transport
 		age()
-		w.kill(t)
+		w.revoke(t)
 		require.NoError(t, powerWeChatSend(t, accounts[0]))
 		require.NoError(t, powerWeChatGet(t, accounts[0]))
 		w.saw(t, 3, 2)
@@ -137,7 +137,7 @@ func TestPowerWeChatInParallel(t *testing.T) {
 				})
 			}
 			time.Sleep(125 * time.Millisecond)
-			w.kill(t)
+			w.revoke(t)
 			wg.Wait()
 		}
 		assert.Equal(t, 1+revoked, w.Stats().Fetches().Total(), "fetches")

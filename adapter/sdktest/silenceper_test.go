@@ -64,7 +64,7 @@ func TestSilenceperOfficialAccount(t *testing.T) {
 		w.saw(t, 1, 0)
 		for i, call := range calls[:3] { // the ticket is in the SDK's cache by now
 			age()
-			w.kill(t)
+			w.revoke(t)
 			require.NoError(t, call())
 			w.saw(t, 2+i, 1+i)
 		}
@@ -85,11 +85,11 @@ func TestSilenceperMiniProgram(t *testing.T) {
 			w.saw(t, 1+i, i)
 			if i == 0 {
 				age()
-				w.kill(t)
+				w.revoke(t)
 			}
 		}
 		age()
-		w.kill(t)
+		w.revoke(t)
 		code, err := program.GetQRCode().GetWXACode(qrcode.QRCoder{Path: "/index"})
 		require.NoError(t, err)
 		assert.Equal(t, "\xff\xd8 a code", string(code))
@@ -104,7 +104,7 @@ func TestSilenceperWithoutTransport(t *testing.T) {
 		_, err := account.GetBasic().GetAPIDomainIP()
 		require.NoError(t, err)
 		age()
-		w.kill(t)
+		w.revoke(t)
 		for range 2 {
 			_, err = account.GetBasic().GetAPIDomainIP()
 			require.ErrorContains(t, err, "40001")

@@ -43,7 +43,7 @@ func TestSDKsShareOneSource(t *testing.T) {
 				}
 			}
 			time.Sleep(125 * time.Millisecond) // in the midst of them
-			w.kill(t)
+			w.revoke(t)
 			wg.Wait()
 		}
 		good, crowd := revoked*goroutines*each*len(calls), goroutines*len(calls)

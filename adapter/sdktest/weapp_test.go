@@ -63,7 +63,7 @@ func TestWeapp(t *testing.T) {
 		for i, call := range calls {
 			require.NoError(t, call())
 			age()
-			w.kill(t)
+			w.revoke(t)
 			require.NoError(t, call())
 			w.saw(t, 2+i, 1+i)
 			time.Sleep(2 * time.Second) // until the SDK lets go of the revoked token

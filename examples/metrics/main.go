@@ -59,6 +59,9 @@ func run(ctx context.Context, stdout io.Writer) error {
 	if _, err := src.Token(ctx); err != nil {
 		fmt.Fprintln(stdout, "# the first call got:", err)
 	}
+	if err := src.Wait(ctx); err != nil { // until the Events are delivered
+		return err
+	}
 
 	fmt.Fprintln(stdout, "\n# Prometheus")
 	page := httptest.NewRecorder()

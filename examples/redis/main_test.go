@@ -10,6 +10,7 @@ import (
 
 	"github.com/wxtoken/wxtoken/examples/internal/exampletest"
 	"github.com/wxtoken/wxtoken/internal/servers"
+	"github.com/wxtoken/wxtoken/internal/testcert"
 )
 
 // example runs the program with this REDIS_URL.
@@ -44,7 +45,7 @@ func TestPasswordAndDatabaseComeFromTheURL(t *testing.T) {
 func TestTLSComesFromTheURL(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	exampletest.WriteCertificate(t, cert, key, 1)
+	testcert.Write(t, cert, key, 1)
 	_, port, err := net.SplitHostPort(exampletest.FreeAddr(t))
 	require.NoError(t, err)
 	servers.Redis(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")

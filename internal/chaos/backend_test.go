@@ -4,7 +4,11 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +39,8 @@ func startBackend(t *testing.T, name string) backend {
 		return startSentinel(t)
 	case "cluster":
 		return startCluster(t)
+	case "file":
+		return startFile(t)
 	}
 	return startMemcached(t)
 }
@@ -165,4 +171,27 @@ func evict(client *memcache.Client) error {
 		filler, err = client.Get(recordKey)
 	}
 	return nil // it is absent, or new
+}
+
+// startFile has no server: nothing can be cut off, but files can go and be cut
+// short. The workers are killed and stopped as everywhere, in the middle of
+// writes too.
+func startFile(t *testing.T) backend {
+	dir := t.TempDir()
+	harm := func(kind string, do func(path string) error) fault {
+		return fault{kind, func(r *round) {
+			defer r.begin(kind)()
+			records, err := filepath.Glob(filepath.Join(dir, "key-*"+appID))
+			require.NoError(t, err)
+			for _, path := range records {
+				if err := do(path); !errors.Is(err, fs.ErrNotExist) {
+					require.NoError(t, err)
+				}
+			}
+		}}
+	}
+	return backend{name: "file", config: []string{dir}, faults: []fault{
+		harm("file removed", os.Remove),
+		harm("file cut short", func(path string) error { return os.Truncate(path, 100) }),
+	}}
 }

@@ -33,26 +33,30 @@ type childConfig struct {
 	Routes   map[string]string // server to this worker's proxy in front of it
 	Platform string            // URL
 	Lifetime time.Duration
+	Ahead    time.Duration // WithRefreshAhead
 }
 
 const (
-	callers   = 2                     // per process
-	callPause = 50 * time.Millisecond // between a caller's calls, on average
-	holding   = 10 * time.Millisecond // from Token to the request, on average
-	patience  = time.Second           // of a caller with Token; 50 s
+	callers   = 2                      // per process
+	callPause = 50 * time.Millisecond  // between a caller's calls, on average
+	holding   = 10 * time.Millisecond  // from Token to the request, on average
+	heldUp    = 500 * time.Millisecond // from Token to the answer; later it is not judged
+	patience  = time.Second            // of a caller with Token; 50 s
 )
 
 // work is what a worker process does until its standard input ends.
 func (c childConfig) work() {
 	report := &reporter{out: json.NewEncoder(os.Stdout)}
-	spy := &spyCache{Cache: c.cache(), report: report, lifetime: c.Lifetime}
+	spy := &spyCache{Cache: c.cache(), lifetime: c.Lifetime}
 	src := wxtoken.New(
-		&spyFetcher{wxtoken.NewFetcher(appID, secret, wxtoken.WithBaseURL(c.Platform)), spy},
+		&spyFetcher{wxtoken.NewFetcher(appID, secret, wxtoken.WithBaseURL(c.Platform)), spy, report},
 		spy,
 		wxtoken.WithFetchTimeout(fetchTimeout),
 		wxtoken.WithLocalAge(localAge),
-		wxtoken.WithRefreshAhead(refreshAhead),
-		wxtoken.WithObserver(report.event),
+		wxtoken.WithRefreshAhead(c.Ahead),
+		wxtoken.WithObserver(func(e wxtoken.Event) {
+			report.send(line{Event: string(e.Kind), Text: fmt.Sprint(e.Err)})
+		}),
 	)
 	for range callers {
 		go func() {
@@ -67,104 +71,111 @@ func (c childConfig) work() {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-// A line is what a worker reports, one of its fields.
+// A line is what a worker reports: one of its fields, and perhaps a word on it.
 type line struct {
-	Call  *call     `json:",omitempty"`
-	Fetch *fetch    `json:",omitempty"` // about to be sent
-	Event eventLine `json:",omitzero"`
-	Stall *window   `json:",omitempty"` // the machine, or a signal, held the process up
+	Call  *call   `json:",omitempty"`
+	Fetch string  `json:",omitempty"` // about to be sent: why
+	Event string  `json:",omitempty"`
+	Stall *window `json:",omitempty"` // the machine, or a signal, held the process up
+	Text  string  `json:",omitempty"`
 }
 
-type eventLine struct {
-	Kind wxtoken.EventKind
-	Err  string `json:",omitempty"`
-}
-
-// A call is one business call, which a refusal repeats with another token.
+// A call is one business call, which a rejection repeats with another token.
 type call struct {
-	Start  time.Time
-	First  attempt
-	Told   string    `json:",omitempty"` // the error of Invalidate after First, by kind
-	ToldAt time.Time // when Invalidate returned
-	Second *attempt  `json:",omitempty"`
+	window
+	Result string // what came of it: one of those below, or more about it
+	Token  string // the hash of the one used last
+	Text   string
+}
 
-	worker     int // set by the parent
-	generation int
+const (
+	ok            = "ok"
+	rejectedOK    = "rejected, then ok"
+	rejectedTwice = "rejected twice"
+	noAnswer      = "no answer"
+	noToken       = "no token: "
+)
+
+// served reports whether the platform accepted a token in the end.
+func (c *call) served() bool { return c.Result == ok || c.Result == rejectedOK }
+
+func (c childConfig) call(src *wxtoken.Source, client *http.Client) *call {
+	done := &call{window: window{From: time.Now()}}
+	first := c.attempt(src, client)
+	last := first
+	if first.rejected() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		told := src.Invalidate(ctx, first.value)
+		last = c.attempt(src, client)
+		done.Text = fmt.Sprintf("with %s, Invalidate: %v, with %s", hash(first.value), told, hash(last.value))
+		switch {
+		case last.result == ok:
+			last.result = rejectedOK
+		case last.rejected() && told != nil:
+			last.result = "rejected, and not believed or no cache"
+		case last.rejected() && last.took > heldUp:
+			last.result = "rejected, and held up"
+		case last.rejected():
+			last.result = rejectedTwice
+		}
+	}
+	done.Token, done.Result, done.To = hash(last.value), last.result, time.Now()
+	return done
 }
 
 // An attempt is one Token and one request with it.
 type attempt struct {
-	Got, End time.Time // when Token returned, and when the answer was there
-	Token    string    // its hash, in short
-	Code     int       // errcode, or one of those below
-	Err      string    `json:",omitempty"` // of Token, by kind
+	value, result string
+	took          time.Duration // from Token to the answer
 }
 
-const (
-	noToken     = -100 // Token gave an error
-	unreachable = -101 // no answer of the platform
-)
+const rejected = "rejected"
 
-func (c childConfig) call(src *wxtoken.Source, client *http.Client) *call {
-	done := &call{Start: time.Now()}
-	var value string
-	done.First, value = c.attempt(src, client)
-	if wxtoken.IsTokenRejected(done.First.Code) {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := src.Invalidate(ctx, value); err != nil {
-			done.Told = kindOf(err)
-		}
-		done.ToldAt = time.Now()
-		second, _ := c.attempt(src, client)
-		done.Second = &second
-	}
-	return done
-}
+func (a attempt) rejected() bool { return a.result == rejected }
 
-func (c childConfig) attempt(src *wxtoken.Source, client *http.Client) (attempt, string) {
+func (c childConfig) attempt(src *wxtoken.Source, client *http.Client) attempt {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	tok, err := src.Token(ctx)
-	a := attempt{Got: time.Now(), Token: hash(tok.Value), Code: noToken}
 	if err != nil {
-		a.Err = kindOf(err)
-	} else {
-		time.Sleep(rand.N(2 * holding))
-		a.Code = ask(client, c.Platform, tok.Value)
+		return attempt{result: noToken + kindOf(err)}
 	}
-	a.End = time.Now()
-	return a, tok.Value
+	got := time.Now()
+	time.Sleep(rand.N(2 * holding))
+	result := ask(client, c.Platform, tok.Value)
+	return attempt{tok.Value, result, time.Since(got)}
 }
 
-func ask(client *http.Client, platform, token string) (code int) {
+func ask(client *http.Client, platform, token string) string {
 	resp, err := client.Get(platform + "/cgi-bin/get_api_domain_ip?access_token=" + url.QueryEscape(token))
 	if err != nil {
-		return unreachable
+		return noAnswer
 	}
 	defer resp.Body.Close()
 	var answer struct {
 		Errcode int               `json:"errcode"`
 		List    []json.RawMessage `json:"ip_list"`
 	}
-	if json.NewDecoder(resp.Body).Decode(&answer) != nil || answer.Errcode == 0 && answer.List == nil {
-		return unreachable
+	switch err := json.NewDecoder(resp.Body).Decode(&answer); {
+	case err == nil && wxtoken.IsTokenRejected(answer.Errcode):
+		return rejected
+	case err == nil && answer.List != nil:
+		return ok
 	}
-	return answer.Errcode
+	return noAnswer
 }
-
-const cacheUnavailable = "cache unavailable"
 
 func kindOf(err error) string {
 	var cool *wxtoken.CooldownError
-	var refused *wxtoken.APIError
+	var denial *wxtoken.APIError
 	switch {
-	case errors.As(err, &cool) && errors.As(err, &refused):
-		return fmt.Sprint("cooldown after errcode ", refused.Code)
+	case errors.As(err, &cool) && errors.As(err, &denial):
+		return fmt.Sprint("cooldown after errcode ", denial.Code)
 	case errors.As(err, &cool):
 		return "cooldown after no answer"
 	case errors.Is(err, wxtoken.ErrCacheUnavailable):
-		return cacheUnavailable
+		return "cache unavailable"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "caller's deadline"
 	}
@@ -194,52 +205,29 @@ func (r *reporter) send(l line) {
 	}
 }
 
-func (r *reporter) event(e wxtoken.Event) {
-	l := eventLine{Kind: e.Kind}
-	if e.Err != nil {
-		l.Err = e.Err.Error()
-	}
-	r.send(line{Event: l})
-}
-
-// A fetch tells why a process asks the platform.
-type fetch struct {
-	At    time.Time
-	Why   string
-	Token string // hash of the one in the record until then
-}
-
-// Reasons to fetch.
-const (
-	whyAbsent   = "no record"
-	whyRejected = "token refused"
-	whyDue      = "end of life"
-	whyOwed     = "doubt"
-	whyTakeover = "lease abandoned"
-	whyNone     = "none"
-)
+// nothingToFetchFor is why nobody may fetch.
+const nothingToFetchFor = "none"
 
 // A spyCache sees in which state of the record the lease was asked for.
 type spyCache struct {
 	wxtoken.Cache
-	report   *reporter
 	lifetime time.Duration
 
-	mu   sync.Mutex
-	next fetch
+	mu  sync.Mutex
+	why string
 }
 
 func (s *spyCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
 	was, is := parse(old), parse(new)
 	if is.Lease != "" && is.Lease != was.Lease {
 		s.mu.Lock()
-		s.next = fetch{Why: was.why(s.lifetime), Token: hash(was.Token)}
+		s.why = was.why(s.lifetime)
 		s.mu.Unlock()
 	}
 	return s.Cache.CompareAndSwap(ctx, key, old, new, ttl)
 }
 
-// A storedRecord is what docs/protocol.md says of the bytes in the cache.
+// A storedRecord is what docs/design.md says of the bytes in the cache.
 type storedRecord struct {
 	Epoch     string `json:"epoch"`
 	Token     string `json:"token"`
@@ -257,31 +245,31 @@ func parse(raw []byte) (r storedRecord) {
 func (r storedRecord) why(lifetime time.Duration) string {
 	switch {
 	case r.Lease != "":
-		return whyTakeover
+		return "lease abandoned"
 	case r.Token == "":
-		return whyAbsent
+		return "no record"
 	case r.Rejected:
-		return whyRejected
+		return "token rejected"
 	case time.Until(time.UnixMilli(r.ExpiresAt)) <= min(refreshAhead, lifetime/4):
-		return whyDue
+		return "end of life"
 	case r.Owed > 0:
-		return whyOwed
+		return "doubt"
 	}
-	return whyNone
+	return nothingToFetchFor
 }
 
 // A spyFetcher tells the parent of each fetch before it is sent.
 type spyFetcher struct {
 	*wxtoken.HTTPFetcher
-	spy *spyCache
+	spy    *spyCache
+	report *reporter
 }
 
 func (s *spyFetcher) Fetch(ctx context.Context) (wxtoken.Token, error) {
 	s.spy.mu.Lock()
-	f := s.spy.next
+	why := s.spy.why
 	s.spy.mu.Unlock()
-	f.At = time.Now()
-	s.spy.report.send(line{Fetch: &f})
+	s.report.send(line{Fetch: why})
 	return s.HTTPFetcher.Fetch(ctx)
 }
 
@@ -298,6 +286,8 @@ func (c childConfig) cache() wxtoken.Cache {
 		return dialer.DialContext(ctx, network, detour)
 	}
 	switch c.Backend {
+	case "file":
+		return wxtoken.NewFileCache(c.Addrs[0])
 	case "redis":
 		return wxtoken.NewRedisCache(redis.NewClient(&redis.Options{
 			Addr: c.Addrs[0], Dialer: dial, ContextTimeoutEnabled: true,

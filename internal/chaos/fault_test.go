@@ -3,7 +3,13 @@
 package chaos
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/wxtoken/wxtoken/internal/servers"
@@ -17,36 +23,51 @@ type fault struct {
 	do   func(*round)
 }
 
-// Kinds that the tally asks for.
 const (
+	kindKill        = "SIGKILL"
+	kindStop        = "SIGSTOP"
+	kindStall       = "machine too busy"
 	kindCut         = "network cut"
 	kindLongCut     = "network cut, longer than the grace"
 	kindBlackHole   = "network black hole"
+	kindDrop        = "replies dropped"
 	kindPlatformCut = "platform cut off"
+	kindEnd         = "short life over"
 
 	kindRedisDown     = "Redis killed, restarted empty"
 	kindMemcachedDown = "Memcached killed, restarted"
 	kindSentinel      = "Sentinel failover"
 	kindCluster       = "Cluster failover"
-
-	platformPrefix = "platform: " // of those that the platform counts itself
 )
+
+// isolates reports whether the fault keeps a worker from the platform, from the
+// cache or from running, for as long as it lasts.
+func (in injection) isolates(id int) bool {
+	switch in.kind {
+	case kindKill, kindStop, kindCut, kindLongCut, kindBlackHole, kindDrop:
+		return slices.Contains(in.workers, id)
+	case kindStall:
+		return len(in.workers) == 0 || slices.Contains(in.workers, id)
+	case kindPlatformCut, kindRedisDown, kindMemcachedDown, kindSentinel, kindCluster:
+		return true
+	}
+	return false
+}
 
 // atOnce are the faults that can happen on every backend at any time.
 func atOnce() []fault {
 	return []fault{
-		{"SIGKILL", func(r *round) { r.killFor(r.anyWorker(), "SIGKILL", r.span(0, time.Second)) }},
-		{"SIGSTOP", func(r *round) { r.stopFor(r.anyWorker(), "SIGSTOP", r.pause()) }},
+		{kindKill, func(r *round) { r.killFor(r.anyWorker(), r.span(0, time.Second)) }},
+		{kindStop, func(r *round) { r.stopFor(r.anyWorker(), r.pause()) }},
 		{kindCut, func(r *round) {
 			r.disconnect(kindCut, (*servers.FaultProxy).Cut, r.span(200*time.Millisecond, 4*time.Second))
 		}},
 		{kindBlackHole, func(r *round) {
 			r.disconnect(kindBlackHole, (*servers.FaultProxy).BlackHole, r.span(200*time.Millisecond, 3*time.Second))
 		}},
-		{"replies dropped", func(r *round) {
+		{kindDrop, func(r *round) {
 			n := 1 + r.rng.IntN(4)
-			drop := func(p *servers.FaultProxy) { p.DropReplies(n) }
-			r.disconnect("replies dropped", drop, 500*time.Millisecond)
+			r.disconnect(kindDrop, func(p *servers.FaultProxy) { p.DropReplies(n) }, 500*time.Millisecond)
 		}},
 		{kindPlatformCut, func(r *round) {
 			end := r.begin(kindPlatformCut)
@@ -61,27 +82,28 @@ func atOnce() []fault {
 
 // onFetches strike the next process that fetches, or its fetch.
 func onFetches() []fault {
-	spoil := func(name string, f func(r *round) wxtest.Fault) fault {
-		return fault{name, func(r *round) { r.onNextFetch(f(r), func(*worker) {}) }}
+	spoil := func(f func(r *round) wxtest.Fault) fault {
+		return fault{"", func(r *round) { r.onNextFetch(f(r), func(*worker) {}) }}
+	}
+	strike := func(do func(r *round, w *worker, d time.Duration), lasts func(r *round) time.Duration) fault {
+		return fault{"", func(r *round) {
+			d, within := lasts(r), r.span(0, fetchTimeout/4)
+			r.onNextFetch(wxtest.Latency(fetchTimeout/2), func(w *worker) {
+				time.Sleep(within)
+				do(r, w, d)
+			})
+		}}
 	}
 	return []fault{
-		{"SIGKILL in mid-fetch", func(r *round) {
-			down := r.span(0, time.Second)
-			r.inMidFetch(func(w *worker) { r.killFor(w, "SIGKILL in mid-fetch", down) })
-		}},
-		{"SIGSTOP in mid-fetch", func(r *round) {
-			pause := r.pause()
-			r.inMidFetch(func(w *worker) { r.stopFor(w, "SIGSTOP in mid-fetch", pause) })
-		}},
-		spoil("reply lost", func(*round) wxtest.Fault { return wxtest.LostReply() }),
-		spoil("request late", func(r *round) wxtest.Fault {
+		strike((*round).killFor, func(r *round) time.Duration { return r.span(0, time.Second) }),
+		strike((*round).stopFor, (*round).pause),
+		spoil(func(*round) wxtest.Fault { return wxtest.LostReply() }),
+		spoil(func(r *round) wxtest.Fault {
 			return wxtest.LateRequest(r.span(100*time.Millisecond, 1200*time.Millisecond))
 		}),
-		spoil("busy", func(*round) wxtest.Fault { return wxtest.Busy() }),
-		spoil("gateway error", func(*round) wxtest.Fault {
-			return wxtest.ServerError(http.StatusBadGateway).Applied() // a token was issued
-		}),
-		spoil("slow answer", func(*round) wxtest.Fault { return wxtest.Latency(fetchTimeout * 3 / 2) }),
+		spoil(func(*round) wxtest.Fault { return wxtest.Busy() }),
+		spoil(func(*round) wxtest.Fault { return wxtest.ServerError(http.StatusBadGateway).Applied() }), // a token was issued
+		spoil(func(*round) wxtest.Fault { return wxtest.Latency(fetchTimeout * 3 / 2) }),
 	}
 }
 
@@ -101,63 +123,91 @@ func (r *round) pause() time.Duration {
 	return r.span(2*fetchTimeout, 4*time.Second)
 }
 
-// killFor kills w, unless it is down, and starts it again after a while. Any
-// goroutine may call it, and stopFor.
-func (r *round) killFor(w *worker, kind string, down time.Duration) {
-	if !r.seize(w) {
-		return
-	}
-	end := r.begin(kind, w.id)
-	w.kill()
-	r.after(down, func() {
+// killFor kills w, unless something else befalls it, and starts it again after a
+// while. Any goroutine may call it, and stopFor.
+func (r *round) killFor(w *worker, down time.Duration) {
+	r.strike(w, kindKill, down, func() { w.signal(syscall.SIGKILL) }, r.restart(w))
+}
+
+func (r *round) stopFor(w *worker, d time.Duration) {
+	r.strike(w, kindStop, d, func() { w.signal(syscall.SIGSTOP) }, func() { w.signal(syscall.SIGCONT) })
+}
+
+func (r *round) restart(w *worker) func() {
+	return func() {
 		if err := w.start(); err != nil {
 			r.t.Error(err)
 		}
-		end()
-		r.release(w)
-	})
+	}
 }
 
-func (r *round) stopFor(w *worker, kind string, d time.Duration) {
-	if !r.seize(w) {
+func (r *round) strike(w *worker, kind string, d time.Duration, do, undo func()) {
+	hold := fmt.Sprint("process ", w.id)
+	if !r.reserve(hold) {
 		return
 	}
 	end := r.begin(kind, w.id)
-	w.stop()
+	do()
 	r.after(d, func() {
-		w.resume()
+		undo()
 		end()
-		r.release(w)
+		r.release(hold)
 	})
 }
 
-// inMidFetch makes the next fetch a slow one and strikes its process meanwhile.
-func (r *round) inMidFetch(strike func(*worker)) {
-	within := r.span(0, fetchTimeout/4)
-	r.onNextFetch(wxtest.Latency(fetchTimeout/2), func(w *worker) {
-		time.Sleep(within)
-		strike(w)
+// shortLives ends w again and again, until over is closed: by SIGKILL, or by
+// returning from main.
+func (r *round) shortLives(w *worker, over <-chan struct{}) {
+	rng := rand.New(rand.NewPCG(r.cfg.seed, uint64(w.id)))
+	for i := 0; ; i++ {
+		select {
+		case <-over:
+			return
+		case <-time.After(3*time.Second + time.Duration(rng.Float64()*float64(7*time.Second))):
+		}
+		r.strike(w, kindEnd, time.Duration(rng.Float64()*float64(time.Second)), func() {
+			if i%2 == 0 {
+				w.signal(syscall.SIGKILL)
+			} else if err := w.finish(); err != nil {
+				r.t.Error(err)
+			}
+		}, r.restart(w))
+	}
+}
+
+// spoiler is a proxy before the platform that loses the query of a request for a
+// token, or answers 502 in its place.
+func (r *round) spoiler() http.Handler {
+	front := &httputil.ReverseProxy{Rewrite: func(req *httputil.ProxyRequest) {
+		req.SetURL(&url.URL{Scheme: "http", Host: r.front.Addr()})
+		if req.In.URL.Path == wxtest.TokenPath {
+			req.Out.URL.RawQuery = ""
+		}
+	}, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == wxtest.TokenPath && r.count("spoiled requests")%2 == 0 {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		front.ServeHTTP(w, req)
 	})
 }
 
 // onNextFetch has f strike once. The platform counts how often it did.
 func (r *round) onNextFetch(f wxtest.Fault, and func(*worker)) {
-	f = f.On(wxtest.TokenCalls).Times(1)
-	lift := r.platform.Inject(f)
+	lift := r.platform.Inject(f.On(wxtest.TokenCalls).Times(1))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lifts = append(r.lifts, lift)
-	r.armed = append(r.armed, func(w *worker) {
-		r.begin(platformPrefix+f.String(), w.id)()
-		and(w)
-	})
+	r.armed = append(r.armed, and)
 }
 
 // disconnect does harm to the connections of some workers, not of all.
 func (r *round) disconnect(kind string, harm func(*servers.FaultProxy), d time.Duration) {
-	for _, i := range r.rng.Perm(len(r.workers))[:1+r.rng.IntN(3)] {
+	for _, i := range r.rng.Perm(processes)[:1+r.rng.IntN(3)] {
 		w := r.workers[i]
-		if !r.unplug(w) {
+		hold := fmt.Sprint("network of ", w.id)
+		if !r.reserve(hold) {
 			continue
 		}
 		end := r.begin(kind, w.id)
@@ -169,7 +219,7 @@ func (r *round) disconnect(kind string, harm func(*servers.FaultProxy), d time.D
 				p.Heal()
 			}
 			end()
-			r.plug(w)
+			r.release(hold)
 		})
 	}
 }

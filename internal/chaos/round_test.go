@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -22,7 +23,8 @@ import (
 )
 
 const (
-	processes = 6
+	processes = 6 // that live as long as the round
+	shortened = 2 // that live for 3 to 10 s each time; after these comes the one behind the spoiler
 	perDeck   = 2 // faults that wait for a fetch
 	shortDeal = 3 // common faults for each of the backend's own, in a short round
 )
@@ -39,6 +41,8 @@ type roundConfig struct {
 	calm     time.Duration // without faults, at the end
 }
 
+func (c roundConfig) faulty() bool { return c.short || c.faults > 0 }
+
 // A round is the platform, a backend's servers and the workers between them.
 type round struct {
 	t        *testing.T
@@ -52,18 +56,22 @@ type round struct {
 	began    time.Time
 	ended    time.Time
 
-	mu       sync.Mutex       // guards what follows
-	armed    []func(*worker)  // for the next fetches
-	lifts    []func()         // of the platform's faults
-	seized   map[*worker]bool // stopped or down
-	unplugs  map[*worker]bool
+	mu       sync.Mutex      // guards what follows
+	armed    []func(*worker) // for the next fetches
+	lifts    []func()        // of the platform's faults
+	reserved map[string]bool // what a fault has hold of
 	injected []injection
-	calls    []call
-	last     map[*worker]attempt // that succeeded
-	fetches  []fetch
-	events   map[string]int
-	stalls   []window // of this process: the machine was too busy
+	calls    []heard
+	last     map[*worker]string // the token that it used last, with success
+	said     map[*worker]string // what came of its last call
+	counts   map[string]int
 	trace    []traced
+}
+
+// heard is a call and who made it.
+type heard struct {
+	*call
+	worker, generation int
 }
 
 // A traced is a line of the trace, which is shown if something goes wrong.
@@ -83,7 +91,7 @@ func newRound(t *testing.T, name string, cfg roundConfig) *round {
 	t.Helper()
 	r := &round{
 		t: t, cfg: cfg, rng: rand.New(rand.NewPCG(cfg.seed, 0)), backend: startBackend(t, name),
-		seized: map[*worker]bool{}, unplugs: map[*worker]bool{}, last: map[*worker]attempt{}, events: map[string]int{},
+		reserved: map[string]bool{}, last: map[*worker]string{}, said: map[*worker]string{}, counts: map[string]int{},
 	}
 	r.platform = wxtest.NewServer(
 		wxtest.WithApp(appID, secret), wxtest.WithQuota(0, 0), wxtest.WithSeed(cfg.seed),
@@ -92,41 +100,59 @@ func newRound(t *testing.T, name string, cfg roundConfig) *round {
 	t.Cleanup(r.platform.Close)
 	r.front = servers.Proxy(t, strings.TrimPrefix(r.platform.URL, "http://"))
 	for id := range processes {
-		r.workers = append(r.workers, r.newWorker(id))
+		r.addWorker(id, "http://"+r.front.Addr(), refreshAhead)
+	}
+	if cfg.faulty() {
+		for id := range shortened {
+			r.addWorker(processes+id, "http://"+r.front.Addr(), refreshAhead)
+		}
+		spoiler := httptest.NewServer(r.spoiler())
+		t.Cleanup(spoiler.Close)
+		r.addWorker(processes+shortened, spoiler.URL, refreshAhead*5/4) // which makes it the first to fetch, mostly
 	}
 	return r
 }
 
-func (r *round) newWorker(id int) *worker {
-	w := &worker{id: id, hear: r.hear, proxy: map[string]*servers.FaultProxy{}}
+func (r *round) addWorker(id int, platform string, ahead time.Duration) {
+	w := &worker{id: id, hear: r.hear}
 	config := childConfig{
 		Backend: r.backend.name, Addrs: r.backend.config, Master: r.backend.master,
-		Routes: map[string]string{}, Platform: "http://" + r.front.Addr(), Lifetime: r.cfg.lifetime,
+		Routes: map[string]string{}, Platform: platform, Lifetime: r.cfg.lifetime, Ahead: ahead,
 	}
 	for _, addr := range r.backend.servers {
-		w.proxy[addr] = servers.Proxy(r.t, addr)
-		config.Routes[addr] = w.proxy[addr].Addr()
+		p := servers.Proxy(r.t, addr)
+		w.proxy = append(w.proxy, p)
+		config.Routes[addr] = p.Addr()
 	}
 	text, err := json.Marshal(config)
 	require.NoError(r.t, err)
 	w.config = string(text)
-	return w
+	r.workers = append(r.workers, w)
 }
 
 // play runs the round to its end.
 func (r *round) play() {
 	r.t.Helper()
 	r.began = time.Now()
-	stop := r.watch()
-	defer stop()
-	defer func() { r.ended = time.Now() }()
-	for _, w := range r.workers {
+	over := make(chan struct{})
+	var background sync.WaitGroup
+	background.Go(func() { watchStalls(over, func(s window) { r.inject(injection{kindStall, nil, s}) }) })
+	for i, w := range r.workers {
 		require.NoError(r.t, w.start())
+		if processes <= i && i < processes+shortened {
+			background.Go(func() { r.shortLives(w, over) })
+		}
 	}
-	defer func() { // also if a server fails the test
+	stop := sync.OnceFunc(func() {
 		r.disarm()
+		close(over)
+		background.Wait()
 		r.timers.Wait()
+	})
+	defer func() { // also if a server fails the test
+		stop()
 		r.finish()
+		r.ended = time.Now()
 	}()
 	r.awaitHealth("at the start")
 	for f := range r.deal() {
@@ -134,8 +160,7 @@ func (r *round) play() {
 		time.Sleep(r.span(100*time.Millisecond, 3*time.Second))
 	}
 	time.Sleep(r.cfg.calm)
-	r.disarm()
-	r.timers.Wait()
+	stop()
 	r.awaitHealth("after the last fault")
 }
 
@@ -179,55 +204,29 @@ func (r *round) shuffle(deck []fault) []fault {
 // awaitHealth waits until the last call of every worker used the latest token.
 func (r *round) awaitHealth(when string) {
 	r.t.Helper()
-	ok := assert.Eventually(r.t, func() bool {
+	well := assert.Eventually(r.t, func() bool {
 		latest := hash(r.platform.Latest(appID))
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		for _, w := range r.workers {
-			if r.last[w].Token != latest {
-				return false
-			}
-		}
-		return latest != ""
+		return latest != "" && !slices.ContainsFunc(r.workers, func(w *worker) bool { return r.last[w] != latest })
 	}, healed, 20*time.Millisecond, "%s, not every worker comes to use the latest token", when)
-	if !ok {
+	if !well {
 		r.t.Fatalf("trace:\n%s", r.lately(time.Now(), 2*healed))
 	}
 }
 
 func (r *round) finish() {
-	if *traceFlag != "" {
-		defer r.keepTrace(*traceFlag)
-	}
 	var all sync.WaitGroup
 	for _, w := range r.workers {
 		all.Go(func() { assert.NoError(r.t, w.finish()) })
 	}
 	all.Wait()
-}
-
-func (r *round) keepTrace(path string) {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	require.NoError(r.t, err)
-	defer f.Close()
-	_, err = fmt.Fprintf(f, "%s, seed %d\n%s", r.backend.name, r.cfg.seed, r.lately(time.Now(), time.Since(r.began)))
-	require.NoError(r.t, err)
-}
-
-// watch notes when this machine is too busy to run anything in time.
-func (r *round) watch() (stop func()) {
-	done := make(chan struct{})
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		watchStalls(done, func(s window) {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.stalls = append(r.stalls, s)
-		})
-	})
-	return func() {
-		close(done)
-		ended.Wait()
+	if *traceFlag != "" {
+		f, err := os.OpenFile(*traceFlag, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		require.NoError(r.t, err)
+		defer f.Close()
+		_, err = fmt.Fprintf(f, "%s, seed %d\n%s", r.backend.name, r.cfg.seed, r.lately(time.Now(), time.Since(r.began)))
+		require.NoError(r.t, err)
 	}
 }
 
@@ -239,7 +238,7 @@ func (r *round) span(from, to time.Duration) time.Duration {
 	return from + time.Duration(r.rng.Float64()*float64(to-from))
 }
 
-func (r *round) anyWorker() *worker { return r.workers[r.rng.IntN(len(r.workers))] }
+func (r *round) anyWorker() *worker { return r.workers[r.rng.IntN(processes)] }
 
 // after does f later, on a goroutine of its own. The round waits for it.
 func (r *round) after(d time.Duration, f func()) {
@@ -261,11 +260,7 @@ func (r *round) disarm() {
 
 // begin notes a fault, and returns what notes its end.
 func (r *round) begin(kind string, workers ...int) (end func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	n := len(r.injected)
-	r.injected = append(r.injected, injection{kind, workers, window{From: time.Now()}})
-	r.note("%s %v", kind, workers)
+	n := r.inject(injection{kind, workers, window{From: time.Now()}})
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -274,63 +269,66 @@ func (r *round) begin(kind string, workers ...int) (end func()) {
 	}
 }
 
-// seize reserves w for a fault that stops or kills it, and reports false if
-// there is one already.
-func (r *round) seize(w *worker) bool  { return r.mark(r.seized, w) }
-func (r *round) release(w *worker)     { r.unmark(r.seized, w) }
-func (r *round) unplug(w *worker) bool { return r.mark(r.unplugs, w) }
-func (r *round) plug(w *worker)        { r.unmark(r.unplugs, w) }
-
-func (r *round) mark(set map[*worker]bool, w *worker) bool {
+func (r *round) inject(in injection) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	was := set[w]
-	set[w] = true
+	r.injected = append(r.injected, in)
+	r.note("%s %v", in.kind, in.workers)
+	return len(r.injected) - 1
+}
+
+// reserve keeps other faults from what, and reports false if one has hold of it.
+func (r *round) reserve(what string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	was := r.reserved[what]
+	r.reserved[what] = true
 	return !was
 }
 
-func (r *round) unmark(set map[*worker]bool, w *worker) {
+func (r *round) release(what string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(set, w)
+	delete(r.reserved, what)
+}
+
+// count adds one, and returns how many there are.
+func (r *round) count(what string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counts[what]++
+	return r.counts[what]
 }
 
 // hear takes in what a worker reports.
 func (r *round) hear(w *worker, generation int, l line) {
+	if l.Stall != nil {
+		r.inject(injection{kindStall, []int{w.id}, *l.Stall})
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case l.Call != nil:
-		c := *l.Call
-		c.worker, c.generation = w.id, generation
-		r.calls = append(r.calls, c)
-		r.noteCall(w, c)
-	case l.Fetch != nil:
-		r.fetches = append(r.fetches, *l.Fetch)
-		r.note("worker %d fetches: %s (%s)", w.id, l.Fetch.Why, l.Fetch.Token)
+		r.calls = append(r.calls, heard{l.Call, w.id, generation})
+		if l.Call.served() {
+			r.last[w] = l.Call.Token
+		}
+		if l.Call.Result != r.said[w] {
+			r.note("worker %d: %s %s", w.id, l.Call.Result, l.Call.Text)
+		}
+		r.said[w] = l.Call.Result
+	case l.Fetch != "":
+		r.counts["fetch for: "+l.Fetch]++
+		r.note("worker %d fetches: %s", w.id, l.Fetch)
 		if len(r.armed) > 0 {
 			strike := r.armed[0]
 			r.armed = r.armed[1:]
 			r.timers.Go(func() { strike(w) })
 		}
-	case l.Event.Kind != "":
-		r.events[string(l.Event.Kind)]++
-		r.note("worker %d: %s %s", w.id, l.Event.Kind, l.Event.Err)
-	case l.Stall != nil:
-		r.note("worker %d was held up for %s", w.id, l.Stall.To.Sub(l.Stall.From))
-	}
-}
-
-func (r *round) noteCall(w *worker, c call) {
-	for _, a := range []*attempt{&c.First, c.Second} {
-		if a == nil {
-			continue
-		}
-		if a.Code == 0 {
-			r.last[w] = *a
-		} else {
-			r.note("worker %d, token %s got %s: %d %s", w.id, a.Token, a.Got.Format("15:04:05.000"), a.Code, a.Err)
-		}
+	case l.Event != "":
+		r.counts["event: "+l.Event]++
+		r.note("worker %d: %s %s", w.id, l.Event, l.Text)
 	}
 }
 
@@ -343,9 +341,13 @@ func (r *round) note(format string, args ...any) {
 func (r *round) lately(until time.Time, span time.Duration) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.between(window{until.Add(-span), until})
+}
+
+func (r *round) between(w window) string {
 	var b strings.Builder
 	for _, l := range r.trace {
-		if (window{until.Add(-span), until}).meets(window{l.at, l.at}) {
+		if w.meets(window{l.at, l.at}) {
 			fmt.Fprintf(&b, "%s %s\n", l.at.Format("15:04:05.000"), l.text)
 		}
 	}

@@ -44,13 +44,13 @@ func watchStalls(done <-chan struct{}, tell func(window)) {
 	}
 }
 
-// A worker is one of the processes that share the token. A killed one can be
+// A worker is one of the processes that share the token. One that ended can be
 // started again, as another generation.
 type worker struct {
 	id     int
 	config string
 	hear   func(w *worker, generation int, l line)
-	proxy  map[string]*servers.FaultProxy // to each server
+	proxy  []*servers.FaultProxy // one to each server
 
 	mu         sync.Mutex
 	proc       *os.Process
@@ -59,7 +59,6 @@ type worker struct {
 	how        error // valid when exited is closed
 	stderr     *bytes.Buffer
 	generation int
-	stops      []window // SIGSTOP to SIGCONT
 }
 
 func (w *worker) start() error {
@@ -113,49 +112,17 @@ func (w *worker) start() error {
 	return nil
 }
 
-// kill ends the worker with SIGKILL, stopped or not.
-func (w *worker) kill() {
+// signal sends s to the worker, and waits for its end if that is what s does.
+func (w *worker) signal(s syscall.Signal) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_ = w.proc.Kill()
-	<-w.exited
-	w.goOn()
-}
-
-func (w *worker) stop() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.stops = append(w.stops, window{From: time.Now()})
-	_ = w.proc.Signal(syscall.SIGSTOP) // fails only if it was killed
-}
-
-func (w *worker) resume() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	_ = w.proc.Signal(syscall.SIGCONT)
-	w.goOn()
-}
-
-// goOn notes the end of a stop; w.mu is held.
-func (w *worker) goOn() {
-	if n := len(w.stops); n > 0 && w.stops[n-1].To.IsZero() {
-		w.stops[n-1].To = time.Now()
+	_ = w.proc.Signal(s) // fails only if it has ended
+	if s == syscall.SIGKILL {
+		<-w.exited
 	}
 }
 
-// stopped reports whether a stop met the window.
-func (w *worker) stopped(during window) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, s := range w.stops {
-		if s.meets(during) {
-			return true
-		}
-	}
-	return false
-}
-
-// finish lets the worker end by itself.
+// finish lets the worker return from main.
 func (w *worker) finish() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

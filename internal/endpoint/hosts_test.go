@@ -57,6 +57,8 @@ func TestFetchFallsBackOnConnectionFailureOnly(t *testing.T) {
 				var dial *net.OpError
 				assert.ErrorAs(t, err, &dial)
 				assert.ErrorContains(t, err, "certificate")
+				assert.ErrorContains(t, err, "connection refused")
+				assert.ErrorContains(t, err, "first record does not look like a TLS handshake")
 				assert.ErrorContains(t, err, dead[len("http://"):])
 				assert.ErrorContains(t, err, "nothing sent")
 			}

@@ -104,7 +104,7 @@ func (r *reader) Read(p []byte) (int, error) {
 		}
 		if r.pending == nil {
 			r.pending = make(chan chunk, 1)
-			go readInto(r.pending, r.body)
+			go readInto(r.pending, r.body, len(p))
 		}
 		select {
 		case r.chunk = <-r.pending:
@@ -123,13 +123,13 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, r.chunk.err
 }
 
-func readInto(to chan<- chunk, body io.Reader) {
+func readInto(to chan<- chunk, body io.Reader, size int) {
 	c := chunk{err: errors.New("wxtoken: reading the response's body ended its goroutine")}
 	defer func() {
 		c.fault = recover()
 		to <- c
 	}()
-	data := make([]byte, 4<<10)
+	data := make([]byte, size)
 	n, err := body.Read(data)
 	c.data, c.err = data[:n], err
 }

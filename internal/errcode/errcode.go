@@ -132,24 +132,26 @@ func common(code int) string {
 	case 89501, 89503:
 		return "an administrator must confirm this machine's IP address"
 	case 89506:
-		return "an administrator refused this machine's IP address: wait 24 hours"
+		return "an administrator denied this machine's IP address: wait 24 hours"
 	case 89507:
-		return "an administrator refused this machine's IP address: wait 1 hour"
+		return "an administrator denied this machine's IP address: wait 1 hour"
 	}
 	return ""
 }
 
 // Conflict is what to do where p's APIs reject one token after another soon
-// after its issue.
-func (p Platform) Conflict() string {
-	switch p {
-	case Stable:
-		return "the platform repeats a token that its APIs reject, or another system forces refreshes; force_refresh, twice, ends such a token: run wxtoken reject -force"
-	case WeChat:
+// after its issue. A repeatable token is one that no fetch supersedes.
+func (p Platform) Conflict(repeatable bool) string {
+	switch {
+	case p == Stable:
+		return "the platform repeats a token that its APIs reject, or another system forces refreshes; force_refresh, twice, ends such a token: run wxtoken reject -force, and look for who else calls it"
+	case p == WeCom:
+		return "the platform repeats a token that its APIs reject, or revokes tokens early: check the app in the WeCom console, and that the calls bear the token of their own app"
+	case repeatable:
+		return "the platform repeats a token that its APIs reject, or another system forces new ones: look for who does"
+	case p == WeChat:
 		return "another system probably fetches for the same app: let it use this cache or a token server, or change to NewStableFetcher"
-	case WeCom:
-		return "the platform repeats a token that its APIs reject, or revokes tokens early: check the app in the WeCom console, and which app's secret and token the calls use"
-	case ThirdParty:
+	case p == ThirdParty:
 		return "another system probably fetches for the same account: let it use this cache"
 	}
 	return "another system probably fetches for the same app: let it use this cache or a token server"

@@ -57,8 +57,12 @@ func TestAdviceIsForThePlatform(t *testing.T) {
 				assert.NotContains(t, p.Advice(code), "NewStableFetcher", "%s %d", p, code)
 			}
 		}
-		assert.Equal(t, p == WeChat, strings.Contains(p.Conflict(), "NewStableFetcher"), p)
-		assert.Equal(t, p == Stable, strings.Contains(p.Conflict(), "wxtoken reject -force"), p)
+		for _, repeatable := range []bool{false, true} {
+			says := p.Conflict(repeatable)
+			assert.Equal(t, p == WeChat && !repeatable, strings.Contains(says, "NewStableFetcher"), p)
+			assert.Equal(t, p == Stable, strings.Contains(says, "wxtoken reject -force"), p)
+			assert.Equal(t, !repeatable && p != Stable && p != WeCom, strings.Contains(says, "another system probably fetches"), p)
+		}
 	}
 }
 

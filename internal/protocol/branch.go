@@ -17,6 +17,14 @@ const (
 func (p *Process) relate(r Record, now time.Time) relation {
 	c := p.view.copy
 	switch {
+	case c.Token == "" && c.Owed > 0: // nobody knows what came of the first request
+		switch {
+		case r.Token == "" && (r.Epoch == "" || r.Epoch == c.Epoch && r.Seq < c.Seq):
+			return behind
+		case r.Owed < c.Owed && (r.Epoch != c.Epoch || r.Seq-c.Seq < int64(c.Owed-r.Owed)):
+			return diverges
+		}
+		return follows
 	case c.Token == "" || c.expired(now):
 		return follows
 	case r.Token == c.Token && (r.IssuedAt == c.IssuedAt || c.Epoch != "" || p.FullLife):
@@ -34,7 +42,7 @@ func (p *Process) relate(r Record, now time.Time) relation {
 		}
 		return follows
 	case r.Token == "":
-		if r.Epoch == "" && p.Repeatable && now.Sub(p.view.copySeen) >= p.respite() {
+		if r.Epoch == "" && p.Repeatable && now.Sub(p.view.copySeen) >= p.respite()<<min(p.view.losses, 6) {
 			return follows // fetching at once does no harm, and is what deleting a record is for
 		}
 		return behind
@@ -79,7 +87,7 @@ func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) 
 			next.Past = r.pastAfter()
 		}
 		switch {
-		case c.Epoch == "":
+		case c.Epoch == "", c.Token == "":
 		case r.Epoch == "":
 			st.Event = Lost
 		default:
@@ -89,7 +97,11 @@ func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) 
 			next.Epoch = nonce
 		}
 	}
-	next.Owed = max(r.Owed, c.Owed, p.owe(1))
+	owed := 1
+	if r.Lease != "" && !p.owns(r.Lease) {
+		owed = 2 // another's fetch that is under way does not count
+	}
+	next.Owed = max(r.Owed, c.Owed, p.owe(owed))
 	next.Early = max(r.Early, c.Early)
 	next.Seq = max(r.Seq, c.Seq) + 1
 	st.after.copy = *next

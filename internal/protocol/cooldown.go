@@ -20,7 +20,7 @@ type scope int
 
 const (
 	everyone   scope = iota // the app itself is denied: all processes
-	sameSecret              // processes with the same secret: one with the corrected secret is not blocked
+	sameSecret              // as suspect, but only processes with the same secret: one with the corrected secret is not blocked
 	suspect                 // it may be this process's own fault: the others wait a second
 	oneself                 // this process alone: its address, or its network
 )
@@ -68,9 +68,13 @@ func (p penalty) delay(step int) time.Duration {
 	return min(p.first<<min(step, 20), p.last)
 }
 
+// own reports whether the failure may be the process's own fault, such as that of
+// a proxy in front of it.
+func (p penalty) own() bool { return p.scope == suspect || p.scope == sameSecret }
+
 // shared is p as the other processes have it.
 func (p penalty) shared() penalty {
-	if p.scope == suspect {
+	if p.own() {
 		p.first = time.Second
 	}
 	return p
@@ -108,14 +112,14 @@ func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *C
 		}
 		if prev != nil && prev.Scope == c.Scope && p.penaltyFor(prev.cause()) == pen {
 			c.Step = prev.Step
-			if pen.scope != suspect || prev.By != p.id {
+			if !pen.own() || prev.By != p.id {
 				c.Step = min(c.Step+1, maxCount-1)
 			}
 		}
 		wait := pen.shared().delay(c.Step)
 		c.Until = now.Add(wait).UnixMilli()
 		own.wait = max(own.wait, wait)
-		if pen.scope == suspect {
+		if pen.own() {
 			own.wait = max(own.wait, wait+wait/4)
 		}
 		own.tag = c.Until

@@ -30,7 +30,7 @@ func TestPenalties(t *testing.T) {
 		{"unknown outcome", Result{Outcome: Unknown}, waits{5 * s / 4, 25 * m / 2, s, 10 * m}},
 		{"not sent", Result{Outcome: Unsent}, waits{s, 30 * s, 0, 0}},
 	}
-	tests = append(tests, denied(waits{m, 10 * m, m, 10 * m}, 40001, 40125)...) // the others with the same secret
+	tests = append(tests, denied(waits{m, 25 * m / 2, s, 10 * m}, 40001, 40125)...) // the others with the same secret
 	tests = append(tests, denied(waits{m, 5 * m, 0, 0}, 40164, 61004, 89501, 89503)...)
 	tests = append(tests, denied(waits{10 * m, 10 * m, 0, 0}, 89506, 89507)...)
 	tests = append(tests, denied(waits{15 * m, 30 * m, 15 * m, 30 * m}, 45009)...)

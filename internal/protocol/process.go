@@ -22,12 +22,14 @@ type Process struct {
 	id       string // of its leases; "" until the first
 	began    time.Time
 	view     View
-	pending  []string  // rejected tokens to decide on
-	withheld memo      // the token that is not handed out, since it was reported
-	readOnly bool      // the last swap failed
-	ignored  memo      // the token whose rejection was not believed
-	asked    time.Time // when it was last looked whether the secret has changed
-	run      *run      // the flight under way; nil: none
+	pending  []string // rejected tokens to decide on
+	withheld memo     // the token that is not handed out, since it was reported
+	readOnly bool     // the last swap failed
+	ignored  memo     // the token whose rejection was not believed
+	rejects  rejects  // of its own that were believed
+	run      *run     // the flight under way; nil: none
+
+	secretAsked time.Time // when it last looked whether the secret has changed
 }
 
 // A run is what a Process knows during one flight.
@@ -208,15 +210,15 @@ func (p *Process) nextOffline(now time.Time) Step {
 		verdict := Verdict{Believed: true}
 		if v.copy.Token == p.pending[0] && !v.copy.Rejected {
 			if verdict, _ = p.judge(v.copy, v.copy.Token, now); verdict.Believed {
-				v.copy.Rejected = true
-				v.copy.Early++
-				verdict.Early = v.copy.Early
+				verdict = p.rejectOffline(verdict, now)
 			}
 		}
 		p.conclude(verdict)
 	}
-	if run.judging {
-		return Step{Do: Return}
+	if _, usable := p.Held(now); run.judging && usable {
+		return Step{Do: Fail}
+	} else if run.judging {
+		return Step{Do: Return} // the next caller need not wait until the cache is tried again
 	}
 	held, _ := p.Held(now)
 	if !p.due(held, v, now) {
@@ -231,6 +233,21 @@ func (p *Process) nextOffline(now time.Time) Step {
 	}
 	run.tried = true
 	return Step{Do: Fetch, Until: now.Add(p.Fetch)}
+}
+
+// rejectOffline takes the copy out of use, to be replaced by a fetch. If the token
+// before it was rejected, too, the reports may be wrong: the copy is handed out
+// until the fetch has ended.
+func (p *Process) rejectOffline(verdict Verdict, now time.Time) Verdict {
+	c := &p.view.copy
+	c.Rejected = true
+	c.Early++
+	verdict.Early = c.Early
+	if c.Early > 1 {
+		p.view.resort = memo{c.Token, now.Add(p.Fetch)}
+		verdict.Believed, verdict.Until = false, p.view.resort.until
+	}
+	return verdict
 }
 
 // DidRead notes the record that was read; the zero Record if there is none, or a
@@ -254,6 +271,9 @@ func (p *Process) DidSwap(stored bool, sentAt, now time.Time) (event string) {
 	run.failures = 0
 	run.record, p.view = st.Next, st.after
 	p.observe(st.Next, sentAt, now)
+	if st.Event == Reject {
+		p.rejects.count(now)
+	}
 	if st.Event == Reject && len(p.pending) > 0 {
 		p.conclude(Verdict{Believed: true, Age: st.Age, Early: st.Next.Early})
 	}

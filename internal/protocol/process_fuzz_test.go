@@ -26,7 +26,7 @@ func FuzzProcess(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, script, foreign []byte, rules byte) {
-		w := &world{t: t, script: script, now: clock, foreign: foreign}
+		w := &fuzzed{t: t, script: script, now: clock, foreign: foreign}
 		for i := range 2 {
 			ru := usual
 			ru.Repeatable, ru.Changeable = rules&1 != 0, rules&2 != 0
@@ -48,7 +48,7 @@ func FuzzProcess(f *testing.F) {
 	})
 }
 
-type world struct {
+type fuzzed struct {
 	t         *testing.T
 	script    []byte
 	now       time.Time
@@ -68,7 +68,7 @@ type fuzzFlight struct {
 }
 
 // pick takes a number below n from the script.
-func (w *world) pick(n int) int {
+func (w *fuzzed) pick(n int) int {
 	if len(w.script) == 0 {
 		return 0
 	}
@@ -77,7 +77,7 @@ func (w *world) pick(n int) int {
 	return b % n
 }
 
-func (w *world) act() {
+func (w *fuzzed) act() {
 	p := w.processes[w.pick(2)]
 	switch w.pick(8) {
 	case 0:
@@ -103,13 +103,13 @@ func (w *world) act() {
 	}
 }
 
-func (w *world) store(raw []byte) {
+func (w *fuzzed) store(raw []byte) {
 	w.before = append(w.before, w.stored)
 	w.stored = raw
 }
 
 // fly begins a flight, unless one is under way, and takes some steps of it.
-func (w *world) fly(p *Process, steps int) {
+func (w *fuzzed) fly(p *Process, steps int) {
 	if w.flights == nil {
 		w.flights = map[*Process]*fuzzFlight{}
 	}
@@ -144,12 +144,12 @@ func (w *world) fly(p *Process, steps int) {
 	}
 }
 
-func (w *world) wait(d time.Duration) {
+func (w *fuzzed) wait(d time.Duration) {
 	require.LessOrEqual(w.t, d, 24*time.Hour)
 	w.now = w.now.Add(d)
 }
 
-func (w *world) read(p *Process, f *fuzzFlight) {
+func (w *fuzzed) read(p *Process, f *fuzzFlight) {
 	readAt := w.now
 	w.wait(time.Millisecond)
 	if w.pick(8) == 7 {
@@ -169,7 +169,7 @@ func (w *world) read(p *Process, f *fuzzFlight) {
 	p.DidRead(r, readAt, w.now)
 }
 
-func (w *world) swap(p *Process, f *fuzzFlight, st Step) {
+func (w *fuzzed) swap(p *Process, f *fuzzFlight, st Step) {
 	require.False(w.t, f.newer, "a record of a newer version is overwritten")
 	raw := Encode(st.Next, Sealer{})
 	same, err := Decode(raw, Sealer{})
@@ -204,7 +204,7 @@ func (w *world) swap(p *Process, f *fuzzFlight, st Step) {
 	p.DidSwap(stored, sentAt, w.now)
 }
 
-func (w *world) fetch(p *Process, f *fuzzFlight, st Step) {
+func (w *fuzzed) fetch(p *Process, f *fuzzFlight, st Step) {
 	require.False(w.t, f.newer, "it fetches beside a record of a newer version")
 	require.True(w.t, st.Until.After(w.now.Add(-p.Patience())), "until %s, now %s", st.Until, w.now)
 	if !p.Repeatable {

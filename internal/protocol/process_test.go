@@ -387,7 +387,7 @@ func TestTTL(t *testing.T) {
 func change(r Record, how func(*Record)) Record { how(&r); return r }
 
 func TestTheSecretIsAskedForOnceInAWhile(t *testing.T) {
-	d := newDrive(t, usual, Record{Version: 1, Epoch: "e", Cooldown: &Cooldown{Until: clock.Add(5 * time.Minute).UnixMilli(), Code: 40125, Scope: "old", Step: 2}})
+	d := newDrive(t, usual, Record{Version: 1, Epoch: "e", Cooldown: &Cooldown{Until: clock.Add(5 * time.Minute).UnixMilli(), Code: 40125, Scope: "old", Step: 9}})
 	d.Fingerprint, d.Changeable = "old", true
 	asked := 0
 	for range 100 { // flights, in 10 s

@@ -1,6 +1,6 @@
 // Package protocol decides how processes share one token. It does no I/O and
 // reads no clock. A Process is asked for the next step, and told what came of it;
-// the flights of package wxtoken do what it says. docs/protocol.md explains why
+// the flights of package wxtoken do what it says. docs/design.md explains why
 // it is right.
 package protocol
 
@@ -21,9 +21,12 @@ type Rules struct {
 	Changeable  bool          // Fingerprint may have changed: see Secret
 }
 
-func (ru Rules) Watch() time.Duration      { return ru.Local / 22 }                      // 2 s: M while something is going on
-func (ru Rules) Patience() time.Duration   { return max(ru.Fetch/10, time.Millisecond) } // 1 s: how long a flight takes until callers get an old copy; the age of a token whose rejection is believed
-func (ru Rules) CacheCall() time.Duration  { return ru.Fetch / 5 }                       // 2 s: one call of the cache
+// The exported ones are called without a lock, and must not read Fingerprint: so
+// they take no copy of all.
+
+func (ru *Rules) Watch() time.Duration     { return max(ru.Local/22, time.Millisecond) } // 2 s: M while something is going on
+func (ru *Rules) Patience() time.Duration  { return max(ru.Fetch/10, time.Millisecond) } // 1 s: how long a flight takes until callers get an old copy; the age of a token whose rejection is believed
+func (ru *Rules) CacheCall() time.Duration { return ru.Fetch / 5 }                       // 2 s: one call of the cache
 func (ru Rules) fresh() time.Duration      { return ru.Local * 2 / 3 }                   // 30 s: copies older are read again
 func (ru Rules) lease() time.Duration      { return min(ru.Fetch*3/2, maxLease) }        // 15 s: a lease watched for longer is abandoned
 func (ru Rules) verify() time.Duration     { return 2*ru.Local + ru.Fetch }              // 100 s: when an unknown request has landed
@@ -32,6 +35,8 @@ func (ru Rules) announce() time.Duration   { return ru.Local + ru.Watch() }     
 func (ru Rules) respite() time.Duration    { return 3*ru.verify() - ru.Fetch }           // 290 s: between two fetches because the store lost the record
 func (ru Rules) clockError() time.Duration { return 2 * time.Minute }                    // by which another machine's clock may be wrong
 func (ru Rules) whole() time.Duration      { return 6 * ru.Fetch }                       // 60 s: one flight
+func (ru Rules) recheck() time.Duration    { return 5 * time.Minute }                    // after which the platform is asked for a token of FullLife again
+func (ru Rules) overtime() time.Duration   { return time.Minute }                        // the life of one that is repeated past its expiry
 
 // The events of a Step and of DidRead.
 const (
@@ -52,12 +57,25 @@ func (p *Process) due(r Record, v *View, now time.Time) bool {
 		// A doubt that comes of a lost record can come again at any time.
 		return now.Sub(v.seqSeen) >= p.verify() && (v.born == r.Epoch || now.Sub(v.copySeen) >= p.respite())
 	}
-	return !now.Before(p.refreshAt(r))
+	return !now.Before(p.refreshAt(r)) || p.outlived(r, v, now)
+}
+
+// outlived reports whether this process has seen r's token for almost as long as
+// it lives, although it is not to expire yet: the issuer's clock was ahead. If the
+// issuer lives, it is first given the time to replace the token.
+func (p *Process) outlived(r Record, v *View, now time.Time) bool {
+	issued := time.UnixMilli(r.IssuedAt)
+	life := max(time.UnixMilli(r.ExpiresAt).Sub(issued)-p.ample(), p.refreshAt(r).Sub(issued))
+	return r.Token == v.copy.Token && r.IssuedAt == v.copy.IssuedAt && now.Sub(v.copySeen) >= life
 }
 
 // refreshAt is when r's token is to be replaced, if nothing is the matter. One
-// that the platform would only repeat is replaced when it expires.
+// that the platform would only repeat is replaced when it expires, or as soon as
+// the platform no longer repeats it, if nobody knows when it expires.
 func (ru Rules) refreshAt(r Record) time.Time {
+	if ru.FullLife {
+		return time.UnixMilli(min(r.IssuedAt+ru.recheck().Milliseconds(), r.ExpiresAt))
+	}
 	life := time.Duration(r.ExpiresAt-r.IssuedAt) * time.Millisecond
 	ahead := min(ru.Ahead, life/4)
 	if ru.AtExpiry || ru.Repeatable && life <= ru.Ahead*5/4 {
@@ -131,7 +149,7 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 		r.Noted = true
 		return Step{Do: Swap, Next: r, after: *v}
 	case taken:
-		return Step{Do: Read, Pause: min(pace(watched), left)}
+		return Step{Do: Read, Pause: min(pace(p.run.spent), left)}
 	}
 	if st, cools := p.cooling(r, v, now); cools {
 		return p.cool(r, st, usable, now)
@@ -142,18 +160,20 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	return p.take(r, nonce, now)
 }
 
-// pace is the pause between two reads while another process fetches: in
-// proportion to how long that has taken, so that the end of a short fetch is seen
-// soon, and a long one costs few reads.
-func pace(watched time.Duration) time.Duration {
-	return min(max(watched/10, 2*time.Millisecond), 20*time.Millisecond)
+// pace is the pause between two reads of a flight that waits for another
+// process's fetch. No fetch is over sooner than in the time that it takes to
+// connect to the platform; after that the pause is in proportion to how long the
+// flight has taken, so that the end of a short fetch is seen soon, and a long one
+// costs few reads.
+func pace(waited time.Duration) time.Duration {
+	return max(25*time.Millisecond-waited, min(waited/12, 20*time.Millisecond))
 }
 
 // cool is what to do while the platform must not be asked. A rejected token is
 // the last resort where that takes long: the rejection may have been a mistake.
 func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
-	if st.secret && p.Changeable && !p.run.asked && now.Sub(p.asked) >= p.Watch() {
-		p.run.asked, p.asked = true, now
+	if st.secret && p.Changeable && !p.run.asked && now.Sub(p.secretAsked) >= p.Watch() {
+		p.secretAsked, p.run.asked = now, true
 		return Step{Do: Secret}
 	}
 	c := p.view.copy
@@ -201,6 +221,9 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	}
 	if next.Epoch == "" {
 		next.Epoch = nonce
+		if p.Repeatable {
+			v.losses++
+		}
 	}
 	v.claim = &c
 	st.Next, st.after = next, v
@@ -224,12 +247,18 @@ func (p *Process) publish(r Record, now time.Time) Step {
 	next.Lease, next.LeaseFor, next.Noted, v.claim = "", 0, false, nil
 	switch c.Outcome {
 	case Issued:
+		v.own = nil
+		if c.isIn(r) {
+			break // the store lost it, and another process wrote it back
+		}
 		next = p.withToken(next, c)
+		if v.copy.Token == "" {
+			v.copy = Record{} // it says only what was owed
+		}
 		next.Owed = max(r.Owed-1, 0)
 		if c.settles == r.Seq {
 			next.Owed = 0
 		}
-		v.own = nil
 	case Unknown:
 		next.Owed = max(r.Owed, p.owe(2))
 		next.Seq++
@@ -252,8 +281,12 @@ func (p *Process) withToken(r Record, c *claim) Record {
 			before = p.view.copy
 		}
 		r.Past = before.pastAfter()
-	} else if p.FullLife && r.IssuedAt < token.IssuedAt && token.IssuedAt < r.ExpiresAt {
-		token.ExpiresAt = min(token.ExpiresAt, r.ExpiresAt)
+	} else if p.FullLife && r.IssuedAt < token.IssuedAt {
+		known := r.ExpiresAt
+		if known <= token.IssuedAt { // it may expire at any moment
+			known = token.IssuedAt + p.overtime().Milliseconds()
+		}
+		token.ExpiresAt = min(token.ExpiresAt, known)
 	}
 	r.Seq++
 	r.Token, r.IssuedAt, r.ExpiresAt = token.Token, token.IssuedAt, token.ExpiresAt
@@ -275,7 +308,7 @@ func (p *Process) lost(r Record, nonce string, now time.Time) Step {
 	switch c.Outcome {
 	case Issued:
 		st.after.own = nil
-		if r.Token == c.Token.Token && r.IssuedAt == c.Token.IssuedAt {
+		if c.isIn(r) {
 			st.Do = drop // published; only the reply was lost
 			return st
 		}

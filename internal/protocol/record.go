@@ -14,7 +14,7 @@ const recordVersion = 1
 
 // A Record is the only state that the processes sharing a credential share: the
 // latest token, and the lease of the fetch under way. It is changed only by
-// compare-and-swap. docs/protocol.md describes it for readers in any language.
+// compare-and-swap. docs/design.md describes it for readers in any language.
 type Record struct {
 	Version   int       `json:"v"`
 	Epoch     string    `json:"epoch"`                // random, made with the record; tells it from one that was lost

@@ -7,7 +7,7 @@ import (
 
 // A Verdict is what came of a reported rejection.
 type Verdict struct {
-	Believed bool          // the token is out of use
+	Believed bool          // the token is out of use; else, if Young is 0, it is handed out as a last resort until Until
 	Age      time.Duration // of the token when it was reported
 	Young    time.Duration // if not Believed: the age from which a rejection is believed
 	Until    time.Time     // if not Believed: when it is worth reporting again
@@ -31,7 +31,7 @@ func (p *Process) Reject(token string, now time.Time) (Verdict, bool) {
 		verdict.Believed, verdict.Until = false, p.ignored.until
 		return verdict, true
 	}
-	if held.Token == token && p.withheld.token != token {
+	if held.Token == token && p.withheld.token == "" {
 		p.withheld = memo{token, now.Add(p.Watch())}
 	}
 	if !slices.Contains(p.pending, token) {
@@ -61,11 +61,11 @@ func (p *Process) conclude(verdict Verdict) {
 		p.run.verdicts = map[string]Verdict{}
 	}
 	p.run.verdicts[token] = verdict
-	if !verdict.Believed {
+	if verdict.Young > 0 {
 		p.ignored = memo{token, verdict.Until}
 	}
 	if p.withheld.token == token {
-		p.withheld = memo{}
+		p.withheld.until = time.Time{} // but not again, until the cache works
 	}
 }
 
@@ -88,13 +88,39 @@ func (p *Process) judge(r Record, token string, now time.Time) (verdict Verdict,
 		age = max(age, now.Sub(p.view.copySeen))
 	}
 	verdict = Verdict{Age: max(age, 0), Early: r.Early}
-	if age < young {
-		verdict.Young = young
-		verdict.Until = now.Add(min(young-age, p.Watch()))
+	if rest := p.rejects.rest(p.Fetch, now); age < young || rest > 0 {
+		verdict.Young = max(young, age+rest)
+		verdict.Until = now.Add(min(verdict.Young-age, p.Watch()))
+		if rest > 0 {
+			verdict.Early = max(r.Early, p.rejects.row)
+		}
 		return verdict, false
 	}
 	verdict.Believed = true
 	return verdict, true
+}
+
+// rejects are the rejections of one process that were believed. The next has to
+// wait for as long after the last as its token would have to be old, whatever the
+// record says: by clocks that are wrong every token can be old, or have lived its
+// life, and what one process reports must not spend the quota of all.
+type rejects struct {
+	at  time.Time // of the last
+	row int       // how many came within an hour of the one before
+}
+
+func (r *rejects) count(now time.Time) {
+	if now.Sub(r.at) > time.Hour {
+		r.row = 0
+	}
+	r.row, r.at = r.row+1, now
+}
+
+func (r *rejects) rest(fetch time.Duration, now time.Time) time.Duration {
+	if r.row == 0 {
+		return 0
+	}
+	return max(fetch<<min(r.row, 5)-now.Sub(r.at), 0)
 }
 
 // decideRejections decides on the pending reports by the record r, and returns

@@ -258,7 +258,10 @@ func TestRejectionsWithoutTheCache(t *testing.T) {
 	d.Reject("t2", d.now)
 	offline(Fetch)
 	d.DidFetch(Result{Outcome: Unknown, Err: errOwn}, d.now)
-	assert.True(t, d.End()["t2"].Believed)
+	verdict = d.End()["t2"]
+	assert.Equal(t, Verdict{Age: 20 * time.Second, Early: 2, Until: d.now.Add(usual.Fetch)}, verdict)
+	assert.Equal(t, "t2", d.held(), "two in a row: the reports may be wrong, and the fetch goes on")
+	d.after(usual.Fetch)
 	assert.Empty(t, d.held())
 	d.Reject("never seen", d.now)
 	offline(Return)

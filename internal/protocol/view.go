@@ -7,10 +7,12 @@ import "time"
 // are this process's own, taken after the read that showed what they date. The
 // zero View knows nothing.
 type View struct {
-	copy     Record    // the newest record with a token that this process has read or published
+	copy     Record    // the newest record with a token, or a fetch owed, that this process has read or published
 	copyRead time.Time // before the last read that confirmed copy
 	copySeen time.Time // when this issue of copy's token was first seen
 	born     string    // the epoch in which it was first seen
+	losses   int       // fetches in a row because the store had lost the record
+	lostAt   time.Time // when it was last seen to have lost it
 
 	settled    bool // the last record read had a token, and neither lease nor doubt
 	lease      string
@@ -49,6 +51,11 @@ type claim struct {
 	Result
 }
 
+// isIn reports whether r has the token that was fetched under c.
+func (c *claim) isIn(r Record) bool {
+	return r.Token == c.Token.Token && r.IssuedAt == c.Token.IssuedAt
+}
+
 // A Result is what came of a fetch.
 type Result struct {
 	Outcome Outcome
@@ -82,6 +89,12 @@ func (p *Process) observe(r Record, readAt, now time.Time) (event string) {
 	case r.Epoch != "": // published, or given back; else the store lost it
 		v.longest = 0
 	}
+	switch {
+	case r.Epoch == "":
+		v.lostAt = now
+	case now.Sub(v.lostAt) > time.Hour:
+		v.losses = 0
+	}
 	if r.Epoch != v.epoch || r.Seq != v.seq {
 		v.epoch, v.seq, v.seqSeen = r.Epoch, r.Seq, now
 	}
@@ -90,8 +103,12 @@ func (p *Process) observe(r Record, readAt, now time.Time) (event string) {
 	}
 	v.settled = r.Token != "" && r.Lease == "" && r.Owed == 0 && !r.Rejected
 	v.copyRead = readAt
-	if r.Token == "" || p.relate(r, now) != follows {
+	if r.Token == "" && (r.Owed == 0 || v.copy.Token != "") || p.relate(r, now) != follows {
 		return "" // the copy is better, or there is nothing better for now
+	}
+	if r.Token == "" {
+		v.copy = r
+		return ""
 	}
 	if r.Token != v.copy.Token || r.IssuedAt != v.copy.IssuedAt {
 		v.copySeen, v.born, v.longest = now, r.Epoch, 0
@@ -166,6 +183,11 @@ func (p *Process) Ages() (fresh, stale time.Time) {
 // tokens have, or because the cache fails.
 func (p *Process) Tolerable(now time.Time) bool {
 	return p.run != nil && p.run.failures > 0 || !Passed(now, p.view.copyRead.Add(5*p.Local))
+}
+
+// Knows reports whether token is the copy, or one of the six before it.
+func (p *Process) Knows(token string) bool {
+	return token != "" && (token == p.view.copy.Token || p.view.copy.follows(token))
 }
 
 // Forgive ends the wait that this process's own failures impose on it alone.

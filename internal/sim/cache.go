@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -22,7 +23,8 @@ func (c nodeCache) Get(ctx context.Context, key string) (value []byte, err error
 	w := c.p.n.w
 	err = c.do(ctx, func() {
 		w.report.Reads++
-		value = shift(w.store.get(time.Now()), -c.p.n.skew)
+		w.reads.add(time.Since(w.start))
+		value = shift(w.storeOf(c.p.n).get(time.Now()), -c.p.n.skew)
 	})
 	if err != nil {
 		return nil, err
@@ -30,20 +32,27 @@ func (c nodeCache) Get(ctx context.Context, key string) (value []byte, err error
 	if value == nil {
 		return nil, wxtoken.ErrCacheMiss
 	}
-	return append([]byte(nil), value...), nil
+	return value, nil
 }
 
 // CompareAndSwap changes the record and has the change checked.
 func (c nodeCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (stored bool, err error) {
 	w := c.p.n.w
+	var full error
 	err = c.do(ctx, func() {
 		w.report.Writes++
 		before := shift(old, c.p.n.skew)
 		after := shift(new, c.p.n.skew)
-		if stored = w.store.cas(time.Now(), before, after, ttl); stored {
+		if w.cfg.Small != AllValues && decode(after).token() != "" {
+			stored, full = w.cfg.Small.swap(&w.store)
+			return
+		}
+		if stored = w.storeOf(c.p.n).cas(time.Now(), before, after, ttl); stored {
 			w.written(c.p, before, after)
+			c.p.n.setClock(after)
 		}
 	})
+	err = cmp.Or(err, full)
 	return stored && err == nil, err
 }
 

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -24,13 +25,22 @@ type record struct {
 	Cooldown  json.RawMessage `json:"cooldown"`
 }
 
-// decode gives nil for no record, and for one that cannot be read.
+// decode returns nil for no record, for one that cannot be read and for one
+// that is too large for any.
 func decode(b []byte) *record {
 	var r record
-	if b == nil || json.Unmarshal(b, &r) != nil {
+	if len(b) > 1<<20 || b == nil || json.Unmarshal(b, &r) != nil {
 		return nil
 	}
 	return &r
+}
+
+// token is that of the record, or "".
+func (r *record) token() string {
+	if r == nil {
+		return ""
+	}
+	return r.Token
 }
 
 // A watch is what the checks remember. Guarded by world.mu.
@@ -59,21 +69,23 @@ func (h *watch) forget(p *process) {
 }
 
 // called notes that a fetch begins, which must be the only one.
-func (w *world) called(p *process) *request {
-	q := &request{p: p, lease: p.lease, called: time.Now()}
+func (w *world) called(ctx context.Context, p *process) *request {
+	p.n.g.fetches++
+	q := &request{p: p, ctx: ctx, lease: p.lease, called: time.Now(), number: p.n.g.fetches}
 	for other := range w.watch.active {
-		if other.returned.IsZero() && !w.explained(other) && w.cfg.Grace != Stable {
+		if other.returned.IsZero() && !w.explained(other) && !w.cfg.Grace.repeats() {
 			w.violation("I4", fmt.Sprintf("node %d fetches while node %d does, and nothing was wrong", p.n.id, other.p.n.id))
 		}
 	}
 	w.watch.active[q] = true
+	w.report.Asked++
 	w.trace(p.n, "fetch begins", nil, "")
 	return q
 }
 
 // explained reports whether a fault allows a second fetch beside q.
 func (w *world) explained(q *request) bool {
-	return q.disturbed || q.p.dead || !w.watch.storeFault.Before(q.called)
+	return q.disturbed || q.p.dead || q.ctx.Err() != nil || !w.watch.storeFault.Before(q.called)
 }
 
 // A grant is the platform's good answer.
@@ -122,7 +134,9 @@ func (w *world) answered(q *request, err error) {
 // written checks a change of the record that p made.
 func (w *world) written(p *process, before, after []byte) {
 	old, rec := decode(before), decode(after)
-	w.watch.rec = rec
+	if w.storeOf(p.n) == &w.store {
+		w.watch.rec = rec
+	}
 	if rec == nil {
 		w.violation("record", fmt.Sprintf("node %d stored what is not a record", p.n.id))
 		return
@@ -154,12 +168,13 @@ func (w *world) written(p *process, before, after []byte) {
 
 // tokenWritten is I1. A token that the record held before may be put back
 // after the store lost it, with owed raised; any other must come from its own
-// fetcher, under the lease of that fetch.
+// fetcher, under the lease of that fetch or, where the store lost that and nobody
+// fetches, with a fetch owed. A token that the platform repeats is anybody's.
 func (w *world) tokenWritten(p *process, old, rec *record) {
 	h := &w.watch
 	if h.published[rec.Token] {
 		w.report.WrittenBack++
-		if latest, _ := w.platform.latest(); rec.Owed == 0 && rec.Token != latest {
+		if latest, _ := w.platform.latest(); rec.Owed == 0 && rec.Token != latest && !w.cfg.Grace.repeats() {
 			w.violation("I1", fmt.Sprintf("node %d put back an old token, and owed is 0", p.n.id))
 		}
 		return
@@ -170,6 +185,8 @@ func (w *world) tokenWritten(p *process, old, rec *record) {
 	switch {
 	case !fetched:
 		w.violation("I1", fmt.Sprintf("node %d wrote a token that it did not fetch", p.n.id))
+	case w.cfg.Grace.repeats():
+	case old.Lease == "" && rec.Owed > 0 && !h.storeFault.Before(h.owner[rec.Token].called):
 	case old.Lease == "" || old.Lease != lease:
 		w.violation("I1", fmt.Sprintf("node %d wrote its token without the lease", p.n.id))
 	case bytes.Equal(old.Epoch, rec.Epoch) && rec.Seq <= old.Seq:
@@ -185,6 +202,9 @@ const settleTime = 5 * time.Minute
 // nothing says so, and when that ends.
 func (w *world) check() {
 	h, now := &w.watch, time.Now()
+	if w.store.branch != nil {
+		return
+	}
 	why := w.silentlyStale(now)
 	if (why == "") == (h.stale == "") {
 		return
@@ -227,7 +247,7 @@ func (w *world) silentlyStale(now time.Time) string {
 	if h.rec.Lease != "" || h.rec.Owed > 0 || h.rec.Rejected || !now.Before(time.UnixMilli(h.rec.ExpiresAt)) {
 		return ""
 	}
-	if w.cfg.Grace == Stable && w.platform.accepts(h.rec.Token, now) {
+	if w.cfg.Grace.repeats() && w.platform.accepts(h.rec.Token, now) {
 		return "" // good to its own end, whatever was issued since
 	}
 	for q := range h.active {

@@ -15,8 +15,14 @@ func (w *world) startEvents(wg *sync.WaitGroup) {
 		if period <= 0 {
 			return
 		}
+		next := func() time.Duration {
+			if w.cfg.Faults.Fixed {
+				return period
+			}
+			return between(r, period/2, period*3/2)
+		}
 		wg.Go(func() {
-			for w.sleep(between(r, period/2, period*3/2)) {
+			for w.sleep(next()) {
 				do(r)
 			}
 		})
@@ -28,6 +34,7 @@ func (w *world) startEvents(wg *sync.WaitGroup) {
 		w.locked(func() { w.lag, w.lagWrites = between(r, time.Millisecond, time.Minute), 1+r.IntN(3) })
 	})
 	every(f.PartitionEvery, w.partition)
+	every(f.SplitEvery, w.split)
 	every(f.ForeignEvery, func(*rand.Rand) { w.locked(func() { w.foreignFetch() }) })
 	every(f.RotateEvery, w.rotateSecret)
 	every(f.DeployEvery, func(r *rand.Rand) {
@@ -37,6 +44,20 @@ func (w *world) startEvents(wg *sync.WaitGroup) {
 			}
 		})
 	})
+	at := func(d Window, begin, end func()) {
+		if d.For > 0 {
+			wg.Go(func() {
+				if w.sleep(d.From) {
+					w.locked(begin)
+				}
+				if w.sleep(d.For) {
+					w.locked(end)
+				}
+			})
+		}
+	}
+	at(f.CacheDown, w.cacheDown, func() {})
+	at(f.Outage, func() {}, func() { w.settled = time.Now() })
 	if f.PingPong {
 		wg.Go(w.pingPong)
 	}
@@ -102,6 +123,42 @@ func (w *world) partition(r *rand.Rand) {
 	w.report.Partitions++
 }
 
+// cacheDown cuts everybody off from the store.
+func (w *world) cacheDown() {
+	w.blackout = w.cfg.Faults.Silent
+	for _, n := range w.nodes {
+		n.cutUntil = time.Now().Add(w.cfg.Faults.CacheDown.For)
+	}
+	w.trace(nil, "cache down", nil, "")
+}
+
+// split gives half of the nodes another master for a while, and then everybody
+// one of the two.
+func (w *world) split(r *rand.Rand) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	other := r.IntN(2) == 0
+	for i, k := range r.Perm(len(w.nodes)) {
+		w.nodes[k].away = i%2 == 0
+	}
+	w.store.split()
+	w.watch.storeFault = time.Now().Add(w.cfg.Faults.SplitFor)
+	w.trace(nil, "split", nil, "")
+	w.report.Splits++
+	go func() {
+		if !w.sleep(w.cfg.Faults.SplitFor) {
+			return
+		}
+		w.locked(func() {
+			w.store.join(other)
+			w.watch.rec = decode(w.store.get(time.Now()))
+			w.watch.wentBack = true
+			w.trace(nil, "joined", w.watch.rec, "")
+			w.check()
+		})
+	}()
+}
+
 func (w *world) foreignFetch() string {
 	token, _ := w.platform.issue(time.Now(), true)
 	w.trace(nil, "foreign fetch", nil, token)
@@ -111,7 +168,7 @@ func (w *world) foreignFetch() string {
 }
 
 // pingPong is a system that knows nothing of wxtoken: it calls once a minute
-// and fetches whenever it is refused.
+// and fetches whenever it is rejected.
 func (w *world) pingPong() {
 	var token string
 	for w.sleep(time.Minute) {

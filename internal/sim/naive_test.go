@@ -27,11 +27,11 @@ type naive struct {
 	seenSince time.Time
 }
 
-func newNaive(f wxtoken.Fetcher, c wxtoken.Cache, id uint64) Source {
+func newNaive(f wxtoken.Fetcher, c wxtoken.Cache, id uint64, _ ...wxtoken.Option) Source {
 	return &naive{f: f, c: c, id: id}
 }
 
-func newLeased(f wxtoken.Fetcher, c wxtoken.Cache, id uint64) Source {
+func newLeased(f wxtoken.Fetcher, c wxtoken.Cache, id uint64, _ ...wxtoken.Option) Source {
 	return &naive{f: f, c: c, id: id, leased: true}
 }
 

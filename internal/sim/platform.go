@@ -13,12 +13,31 @@ import (
 type Grace int
 
 const (
-	Lenient Grace = iota // each superseded token lives 5 more minutes
-	Strict               // the same, but only the latest two are honoured
-	Stable               // stable_token: the same token until its last 5 minutes
+	Lenient  Grace = iota // each superseded token lives 5 more minutes
+	Strict                // the same, but only the latest two are honoured
+	Stable                // stable_token: the same token until its last 5 minutes
+	WeCom                 // the same token, with what is left of its life, until its last second
+	WeComEnd              // the same, with 0 s left in its last second
+	Renewed               // the same token for ever, each time with a full life
 )
 
-func (g Grace) String() string { return [...]string{"lenient", "strict", "stable"}[g] }
+func (g Grace) String() string {
+	return [...]string{"lenient", "strict", "stable", "WeCom", "WeCom to 0 s", "renewed"}[g]
+}
+
+// repeats reports whether a second fetch harms nobody.
+func (g Grace) repeats() bool { return g >= Stable }
+
+// repeatedUntil is how much life a token must have left to be repeated.
+func (g Grace) repeatedUntil() time.Duration {
+	switch g {
+	case Stable:
+		return graceTime
+	case WeCom:
+		return time.Second
+	}
+	return 0
+}
 
 const (
 	graceTime  = 5 * time.Minute
@@ -29,6 +48,7 @@ const (
 type platform struct {
 	grace    Grace
 	lifetime time.Duration
+	quota    int
 	secret   int
 	tokens   []issued // by number
 
@@ -45,10 +65,13 @@ type issued struct {
 func (p *platform) issue(now time.Time, foreign bool) (token string, expiresIn int) {
 	p.count(now, foreign)
 	last := len(p.tokens) - 1
-	if p.grace == Stable && last >= 0 && p.tokens[last].end.Sub(now) > graceTime {
+	if p.grace == Renewed && last >= 0 {
+		p.tokens[last].end = now.Add(p.lifetime)
+	}
+	if p.grace.repeats() && last >= 0 && p.tokens[last].end.Sub(now) > p.grace.repeatedUntil() {
 		return name(last), int(p.tokens[last].end.Sub(now) / time.Second)
 	}
-	if last >= 0 && p.grace != Stable {
+	if last >= 0 && !p.grace.repeats() {
 		if grace := now.Add(graceTime); p.tokens[last].end.After(grace) {
 			p.tokens[last].end = grace
 		}
@@ -77,7 +100,7 @@ func (p *platform) refuses(now time.Time, listed bool, secret int) *wxtoken.APIE
 		return &wxtoken.APIError{Code: 40164, Message: "invalid ip, not in whitelist"}
 	case secret != p.secret:
 		return &wxtoken.APIError{Code: 40125, Message: "invalid appsecret"}
-	case p.today >= dailyQuota && int(now.Unix()/86400) == p.day:
+	case p.today >= p.quota && int(now.Unix()/86400) == p.day:
 		return &wxtoken.APIError{Code: 45009, Message: "reach max api daily quota limit"}
 	}
 	return nil

@@ -24,11 +24,21 @@ type Report struct {
 	// Of the rejected ones, those on a node that could not reach the store.
 	RejectedCut, RejectedTwiceCut int
 
+	// Of the good Members' callers, the process or group that fared worst, after
+	// the first minute and while the platform works: how long Token gave them no
+	// token, or blocked; at most at a time; and at most until one was accepted.
+	Without, LongestWithout, LongestUnused time.Duration
+
+	Asked    int // fetches, whatever came of them
 	Fetches  int // of the nodes that the platform answered with a token
 	Issued   int // new tokens, foreign ones included
 	Refused  int // with an errcode
 	MaxToday int // most answered fetches in a day, foreign ones included
 	Foreign  int
+
+	Events                map[string]int // that the Sources reported, by kind
+	ReadsPeak, EventsPeak int            // the most in a minute
+	BytesPeak             uint64         // the most that one call of Token allocated, if that was measured
 
 	Reads, Writes                  int // cache operations
 	Leases, Takeovers, WrittenBack int // leases taken; from another; tokens put back
@@ -40,7 +50,7 @@ type Report struct {
 
 	// Faults that were injected.
 	Pauses, Restarts, LateRequests, LostReplies, CacheErrors int
-	Flushes, FallBacks, Partitions, Rotations                int
+	Flushes, FallBacks, Partitions, Splits, Rotations        int
 
 	Broken     int // invariants, in all
 	Violations []Violation
@@ -49,6 +59,8 @@ type Report struct {
 func (w *world) finish() {
 	r, p := &w.report, &w.platform
 	r.Seed, r.Grace, r.Length = w.cfg.Seed, w.cfg.Grace, w.cfg.Length
+	w.finishGaps()
+	r.ReadsPeak, r.EventsPeak = w.reads.most, w.events.most
 	r.Fetches, r.Issued, r.Refused, r.MaxToday = p.answered, len(p.tokens), p.refused, p.maxToday
 	if h := &w.watch; h.stale != "" {
 		r.StaleFor[h.stale] += time.Since(h.staleSince)
@@ -75,16 +87,19 @@ func (r *Report) Add(o Report) {
 	for _, f := range []struct{ to, from *int }{
 		{&r.Calls, &o.Calls}, {&r.Rejected, &o.Rejected}, {&r.RejectedTwice, &o.RejectedTwice}, {&r.Failed, &o.Failed},
 		{&r.RejectedCut, &o.RejectedCut}, {&r.RejectedTwiceCut, &o.RejectedTwiceCut},
-		{&r.Fetches, &o.Fetches}, {&r.Issued, &o.Issued}, {&r.Refused, &o.Refused}, {&r.Foreign, &o.Foreign},
+		{&r.Asked, &o.Asked}, {&r.Fetches, &o.Fetches}, {&r.Issued, &o.Issued}, {&r.Refused, &o.Refused}, {&r.Foreign, &o.Foreign},
 		{&r.Reads, &o.Reads}, {&r.Writes, &o.Writes}, {&r.Leases, &o.Leases}, {&r.Takeovers, &o.Takeovers}, {&r.WrittenBack, &o.WrittenBack},
 		{&r.Pauses, &o.Pauses}, {&r.Restarts, &o.Restarts}, {&r.LateRequests, &o.LateRequests}, {&r.LostReplies, &o.LostReplies},
-		{&r.CacheErrors, &o.CacheErrors}, {&r.Flushes, &o.Flushes}, {&r.FallBacks, &o.FallBacks}, {&r.Partitions, &o.Partitions}, {&r.Rotations, &o.Rotations},
+		{&r.CacheErrors, &o.CacheErrors}, {&r.Flushes, &o.Flushes}, {&r.FallBacks, &o.FallBacks}, {&r.Partitions, &o.Partitions}, {&r.Splits, &o.Splits}, {&r.Rotations, &o.Rotations},
 		{&r.Broken, &o.Broken},
 	} {
 		*f.to += *f.from
 	}
 	r.MaxToday = max(r.MaxToday, o.MaxToday)
 	r.LongestWait = max(r.LongestWait, o.LongestWait)
+	r.Without, r.LongestWithout, r.LongestUnused = max(r.Without, o.Without), max(r.LongestWithout, o.LongestWithout), max(r.LongestUnused, o.LongestUnused)
+	r.ReadsPeak, r.EventsPeak = max(r.ReadsPeak, o.ReadsPeak), max(r.EventsPeak, o.EventsPeak)
+	add(r.Events, o.Events)
 	add(r.Errors, o.Errors)
 	add(r.StaleTimes, o.StaleTimes)
 	add(r.StaleFor, o.StaleFor)
@@ -106,8 +121,10 @@ func (r *Report) String() string {
 	fmt.Fprintf(&b, "  without the store: %d rejected, %d after one retry; failed %d\n", r.RejectedCut, r.RejectedTwiceCut, r.Failed)
 	fmt.Fprintf(&b, "  platform: %d issued, %d refused, %d foreign; cache: %d reads, %d writes; leases %d, takeovers %d, written back %d\n",
 		r.Issued, r.Refused, r.Foreign, r.Reads, r.Writes, r.Leases, r.Takeovers, r.WrittenBack)
-	fmt.Fprintf(&b, "  faults: %d pauses, %d restarts, %d late, %d lost replies, %d cache errors, %d flushes, %d fall-backs, %d partitions, %d rotations\n",
-		r.Pauses, r.Restarts, r.LateRequests, r.LostReplies, r.CacheErrors, r.Flushes, r.FallBacks, r.Partitions, r.Rotations)
+	fmt.Fprintf(&b, "  faults: %d pauses, %d restarts, %d late, %d lost replies, %d cache errors, %d flushes, %d fall-backs, %d partitions, %d splits, %d rotations\n",
+		r.Pauses, r.Restarts, r.LateRequests, r.LostReplies, r.CacheErrors, r.Flushes, r.FallBacks, r.Partitions, r.Splits, r.Rotations)
+	fmt.Fprintf(&b, "  fetches %d, answered or not; without a token %s, at most %s, %s until one was accepted; in a minute %d reads and %d events, of %v\n",
+		r.Asked, r.Without.Round(time.Millisecond), r.LongestWithout.Round(time.Millisecond), r.LongestUnused.Round(time.Millisecond), r.ReadsPeak, r.EventsPeak, r.Events)
 	for _, k := range slices.Sorted(maps.Keys(r.Errors)) {
 		fmt.Fprintf(&b, "  error %s: %d\n", k, r.Errors[k])
 	}

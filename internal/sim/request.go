@@ -31,11 +31,13 @@ func (l line) fetcher() wxtoken.Fetcher {
 	client := wxtoken.WithHTTPClient(&http.Client{Transport: l})
 	secret := fmt.Sprint(secretMark, l.p.secret)
 	switch {
-	case cfg.HTTP && cfg.Grace == Stable:
+	case cfg.Grace == WeCom || cfg.Grace == WeComEnd: // known by its fetcher
+		return wxtoken.NewWeComFetcher("sim", secret, client)
+	case cfg.HTTP && cfg.Grace.repeats():
 		return wxtoken.NewStableFetcher("sim", secret, client)
 	case cfg.HTTP:
 		return wxtoken.NewFetcher("sim", secret, client)
-	case cfg.Grace == Stable:
+	case cfg.Grace.repeats() && !cfg.Unmarked:
 		return repeatable{l}
 	}
 	return l
@@ -69,11 +71,13 @@ func (l line) RoundTrip(req *http.Request) (*http.Response, error) {
 // A request is one fetch, from its call until its outcome is in the record.
 type request struct {
 	p         *process
-	lease     string // held when it was called
+	ctx       context.Context // the process has given it up when this ends
+	lease     string          // held when it was called
 	called    time.Time
 	landed    time.Time // at the platform
 	returned  time.Time // to the Source
 	token     string
+	number    int  // of its group's
 	disturbed bool // by a fault that explains a second fetch
 }
 
@@ -96,6 +100,9 @@ func (n *node) fate() fate {
 	t.out = between(r, 25*time.Millisecond, 150*time.Millisecond)
 	t.back = between(r, 25*time.Millisecond, 150*time.Millisecond)
 	t.delay = between(r, 5*time.Second, time.Minute)
+	if l := n.w.cfg.Latency; l > 0 {
+		t.out, t.back = l/2, l/2
+	}
 	return t
 }
 
@@ -111,7 +118,7 @@ func (l line) ask(ctx context.Context) (grant, *request, error) {
 	}
 	w.mu.Lock()
 	t := n.fate()
-	q := w.called(p)
+	q := w.called(ctx, p)
 	if t.before {
 		n.pause(n.fetches)
 	}
@@ -136,6 +143,12 @@ func (l line) ask(ctx context.Context) (grant, *request, error) {
 // send carries the request to the platform and its answer back.
 func (l line) send(ctx context.Context, q *request, t fate) (g grant, err error) {
 	n, w := l.p.n, l.p.n.w
+	if l := n.m.Lives; l != nil && l.Kills && q.number%2 == 0 {
+		time.AfterFunc(between(n.fetches, 0, t.out+t.back), func() { w.locked(n.end) })
+	}
+	if a := n.ailment(); a != nil {
+		return l.sendBadly(ctx, q, t, a)
+	}
 	if t.late && !t.busy {
 		return l.sendLate(ctx, q, t)
 	}
@@ -156,6 +169,33 @@ func (l line) send(ctx context.Context, q *request, t fate) (g grant, err error)
 		n.pause(n.fetches)
 	}
 	return g, err
+}
+
+// ailment is what becomes of the node's requests now; nil: what should.
+func (n *node) ailment() *Ailment {
+	f := &n.w.cfg.Faults
+	if at := time.Since(n.w.start); f.Outage.From <= at && at < f.Outage.From+f.Outage.For {
+		return &f.OutageIs
+	}
+	return n.m.Ails
+}
+
+// sendBadly is a request on a bad way.
+func (l line) sendBadly(ctx context.Context, q *request, t fate, a *Ailment) (grant, error) {
+	w := l.p.n.w
+	time.Sleep(t.out)
+	w.locked(func() {
+		if q.landed = time.Now(); a.Lands { // else there is nothing to settle
+			_, _ = w.land(q, false)
+		}
+		q.disturbed = true
+	})
+	if a.Silent {
+		<-ctx.Done()
+		return grant{}, ctx.Err()
+	}
+	time.Sleep(t.back)
+	return grant{}, a.Err
 }
 
 // sendLate is a request that hangs on the way: its process gives it up, or is

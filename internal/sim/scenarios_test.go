@@ -22,10 +22,12 @@ var (
 	runFlag   = flag.String("sim.run", "", "play this scenario, or some joined by +: see scenarios")
 	graceFlag = flag.String("sim.grace", "strict", "grace for -sim.run: lenient, strict, stable or all")
 	httpFlag  = flag.Bool("sim.http", false, "fetch through NewFetcher and NewStableFetcher")
-	tableFlag = flag.Bool("sim.table", false, "print the table of docs/protocol.md")
+	tableFlag = flag.Bool("sim.table", false, "print the simulation's table of docs/measurements.md")
 )
 
-func newReal(f wxtoken.Fetcher, c wxtoken.Cache, _ uint64) Source { return wxtoken.New(f, c) }
+func newReal(f wxtoken.Fetcher, c wxtoken.Cache, _ uint64, opts ...wxtoken.Option) Source {
+	return wxtoken.New(f, c, opts...)
+}
 
 // scenarios are what can be played with -sim.run, alone or joined by +.
 var scenarios = map[string]func(*Faults){
@@ -39,6 +41,7 @@ var scenarios = map[string]func(*Faults){
 	"lag":       func(f *Faults) { f.LagEvery = 24 * time.Hour },
 	"skew":      func(f *Faults) { f.Skew = 2 * time.Minute },
 	"partition": func(f *Faults) { f.PartitionEvery, f.PartitionFor = 24*time.Hour, 15*time.Minute },
+	"split":     func(f *Faults) { f.SplitEvery, f.SplitFor, f.Fixed = 2*time.Hour, 30*time.Second, true },
 	"foreign":   func(f *Faults) { f.ForeignEvery = 6 * time.Hour },
 	"pingpong":  func(f *Faults) { f.PingPong = true },
 	"rotate":    func(f *Faults) { f.RotateEvery = 24 * time.Hour },
@@ -103,7 +106,7 @@ func TestNoFaults(t *testing.T) {
 	}
 }
 
-// A short look at the faults of docs/protocol.md: the bounds are wide, since so
+// A short look at the faults of docs/measurements.md: the bounds are wide, since so
 // few calls are no measure. TestFigures gives the figures.
 func TestProtocolFaults(t *testing.T) {
 	for _, grace := range graces(t, "all") {
@@ -131,6 +134,7 @@ func TestOtherFaults(t *testing.T) {
 	}{
 		{"skew", 0, 0, 13, 0},
 		{"lag", 5, 1, 17, 0},
+		{"split", 5, 0, 14, 0},
 		{"partition", 60, 60, 14, 90}, // a copy can expire while the store is out of reach
 		{"foreign", 8 * 10, 0, 20, 0},
 		{"deploy", 0, 0, 13, 0},
@@ -175,7 +179,7 @@ func TestPlay(t *testing.T) {
 	}
 }
 
-// TestFigures prints the table of docs/protocol.md.
+// TestFigures prints the simulation's table of docs/measurements.md.
 func TestFigures(t *testing.T) {
 	if !*tableFlag {
 		t.Skip("-sim.table is not set")
@@ -187,11 +191,14 @@ func TestFigures(t *testing.T) {
 		name  string
 		grace Grace
 		run   string
+
+		first, retried, fetches float64 // at most
 	}{
-		{"no faults", Strict, "none"},
-		{"faults, every superseded token lives 5 min", Lenient, "protocol"},
-		{"faults, only the latest two are honoured", Strict, "protocol"},
-		{"faults, stable_token", Stable, "protocol"},
+		{"no faults", Strict, "none", 0, 0, 12.6},
+		{"faults, every superseded token lives 5 min", Lenient, "protocol", 1, 0, 16},
+		{"faults, only the latest two are honoured", Strict, "protocol", 6, 0.05, 16},
+		{"faults, stable_token", Stable, "protocol", 0, 0, 17},
+		{"two masters for 30 s every 2 h, only the latest two", Strict, "split", 10, 0, 13},
 	} {
 		cfg := ofSource(0, *nodesFlag, *daysFlag)
 		cfg.Grace, cfg.Faults = row.grace, faults(t, row.run)
@@ -199,7 +206,10 @@ func TestFigures(t *testing.T) {
 		first, retried := sum.PerMillion()
 		fmt.Fprintf(&b, "| %s | %.2f (worst seed %.2f) | %.2f (%.2f) | %.1f (%.1f) | %s | %d |\n", row.name,
 			first, most[0], retried, most[1], sum.FetchesADay(), most[2], sum.LongestWait.Round(10*time.Millisecond), sum.Calls)
-		assert.Zero(t, sum.Broken)
+		assert.Zero(t, sum.Broken, row.name)
+		assert.LessOrEqual(t, first, row.first, row.name)
+		assert.LessOrEqual(t, retried, row.retried, row.name)
+		assert.LessOrEqual(t, sum.FetchesADay(), row.fetches, row.name)
 	}
 	t.Log("\n" + b.String())
 }

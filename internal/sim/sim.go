@@ -1,6 +1,6 @@
 // Package sim plays many processes that share one credential against a model
 // of the platform and of the store, in virtual time, while things go wrong. It
-// drives wxtoken from outside, by its public interfaces alone: each node is a
+// drives wxtoken from outside, by its public interfaces alone: each process is a
 // Source with a Cache and a Fetcher in which the faults live.
 //
 // Run must be called inside a synctest bubble. All that the model draws comes
@@ -8,7 +8,9 @@
 package sim
 
 import (
+	"cmp"
 	"context"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -24,17 +26,28 @@ type Source interface {
 
 // Config says what to play.
 type Config struct {
-	Seed      uint64
-	Nodes     int
-	Length    time.Duration // virtual
-	CallEvery time.Duration // mean time between the calls of one node
-	Grace     Grace
-	Faults    Faults
-	HTTP      bool // through the library's own fetchers, over a transport of the model
+	Name    string
+	Seed    uint64
+	Length  time.Duration // virtual
+	Members []Member
+	Faults  Faults
+
+	Grace    Grace
+	Lifetime time.Duration // of a token; 0: two hours
+	Latency  time.Duration // of the platform; 0: 50 to 300 ms
+	Quota    int           // a day; 0: 2,000
+	Unmarked bool          // the fetcher does not say that it is repeatable
+	HTTP     bool          // through the library's own fetchers, over a transport of the model
+	Small    Small         // the store keeps small values only
+	Record   string        // what the store holds at the start, for TOKEN a good token, for NOW the time and for LATER its end
+	Retry    time.Duration // after a call that failed; 0: at the next call's time
+	Bytes    bool          // measure what a call of Token allocates
 
 	// New makes the Source of a process that starts. id names the process, so
 	// that a Source can draw its randomness from the seed.
-	New func(f wxtoken.Fetcher, c wxtoken.Cache, id uint64) Source
+	New func(f wxtoken.Fetcher, c wxtoken.Cache, id uint64, opts ...wxtoken.Option) Source
+
+	Log io.Writer // for every line of the trace; nil: none
 }
 
 // Faults says what goes wrong; its zero value is a world without faults. The
@@ -48,25 +61,38 @@ type Faults struct {
 	CacheError float64 // half of them after the operation took effect
 	Busy       float64 // errcode -1
 
-	FlushEvery    time.Duration // the store loses everything
-	FallBackEvery time.Duration // the store goes back by one write
-	LagEvery      time.Duration // the store goes back by 1 to 3 writes within a minute of a new token
-
-	// UseAfterPause lets a caller use the token that it held when its process
-	// was paused: no library can prevent that refusal. Otherwise it asks again.
-	UseAfterPause bool
-
-	Skew           time.Duration // clocks are off by up to this, either way
+	// What comes again and again, at random between half and one and a half of
+	// the period, or at the period if Fixed.
+	Fixed          bool
+	FlushEvery     time.Duration // the store loses everything
+	FallBackEvery  time.Duration // the store goes back by one write
+	LagEvery       time.Duration // the store goes back by 1 to 3 writes within a minute of a new token
 	PartitionEvery time.Duration // half of the nodes lose the store
 	PartitionFor   time.Duration
+	SplitEvery     time.Duration // half of the nodes have another master, whose writes or the others' are lost
+	SplitFor       time.Duration
 	ForeignEvery   time.Duration // another system fetches for the same app
-	PingPong       bool          // another system fetches whenever it is refused
 	RotateEvery    time.Duration // a new secret, and a redeploy over three hours
 	DeployEvery    time.Duration // a third of the nodes restart at once
-	NotListed      int           // nodes whose IP is not on the whitelist
+	PingPong       bool          // another system fetches whenever it is rejected
+
+	// UseAfterPause lets a caller use the token that it held when its process
+	// was paused: no library can prevent that rejection. Otherwise it asks again.
+	UseAfterPause bool
+
+	Skew      time.Duration // clocks are off by up to this, either way
+	NotListed int           // nodes whose IP is not on the whitelist
+
+	CacheDown Window // nobody reaches the store
+	Silent    bool   // and gets no answer, in place of a quick error
+	Outage    Window // of the platform, for everybody
+	OutageIs  Ailment
 }
 
-// ProtocolFaults are those for which docs/protocol.md gives figures.
+// A Window is a span of the run.
+type Window struct{ From, For time.Duration }
+
+// ProtocolFaults are those for which docs/measurements.md gives figures.
 func ProtocolFaults() Faults {
 	return Faults{
 		Pause: 0.02, PauseMean: 90 * time.Second,
@@ -86,10 +112,14 @@ type world struct {
 	mu       sync.Mutex
 	platform platform
 	store    store
-	nodes    []*node
+	nodes    []*node // those that live as long as the run
+	groups   []*group
 	watch    watch
 	report   Report
 	blackout bool // during a partition: no answer, in place of a quick error
+	settled  time.Time
+	reads    peak
+	events   peak
 
 	lag       time.Duration // from the next token published until the store goes back; 0: it does not
 	lagWrites int
@@ -99,8 +129,8 @@ type world struct {
 func Run(cfg Config) Report {
 	w := newWorld(cfg)
 	var callers, events sync.WaitGroup
-	for _, n := range w.nodes {
-		callers.Go(n.run)
+	for i, m := range cfg.Members {
+		w.startMember(&callers, i, m)
 	}
 	w.startEvents(&events)
 	callers.Wait()
@@ -121,23 +151,16 @@ func Run(cfg Config) Report {
 }
 
 func newReport() Report {
-	return Report{Errors: map[string]int{}, StaleFor: map[string]time.Duration{}, StaleTimes: map[string]int{}}
+	return Report{Events: map[string]int{}, Errors: map[string]int{}, StaleFor: map[string]time.Duration{}, StaleTimes: map[string]int{}}
 }
 
 func newWorld(cfg Config) *world {
 	w := &world{cfg: cfg, start: time.Now(), over: make(chan struct{})}
-	w.platform = platform{grace: cfg.Grace, lifetime: 2 * time.Hour}
+	w.platform = platform{grace: cfg.Grace, lifetime: cmp.Or(cfg.Lifetime, 2*time.Hour), quota: cmp.Or(cfg.Quota, dailyQuota)}
 	w.report = newReport()
 	w.watch = watch{published: map[string]bool{}, active: map[*request]bool{}, owner: map[string]*request{}}
-	for i := range cfg.Nodes {
-		n := &node{w: w, id: i, calls: w.rand(i, 1), ops: w.rand(i, 2), fetches: w.rand(i, 3)}
-		if s := cfg.Faults.Skew; s > 0 {
-			n.skew = time.Duration(n.calls.Int64N(2*int64(s))-int64(s)) / 1e6 * 1e6 // whole milliseconds, as in the record
-		}
-		n.unlisted = i < cfg.Faults.NotListed
-		w.nodes = append(w.nodes, n)
-		n.boot()
-	}
+	w.settled = w.start.Add(warmUp)
+	w.preset(cfg.Record)
 	return w
 }
 
@@ -152,6 +175,9 @@ func exponential(r *rand.Rand, mean time.Duration) time.Duration {
 }
 
 func between(r *rand.Rand, lo, hi time.Duration) time.Duration {
+	if hi <= lo {
+		return lo
+	}
 	return lo + time.Duration(r.Int64N(int64(hi-lo)))
 }
 

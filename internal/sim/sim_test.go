@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 func play(t *testing.T, cfg Config) (r Report) {
 	t.Helper()
 	seedRandom(t, cfg.Seed)
+	logTo(t, &cfg)
 	began := time.Now()
 	synctest.Test(t, func(t *testing.T) { r = Run(cfg) })
 	t.Logf("%s  took %s", r.String(), time.Since(began).Round(time.Millisecond))
@@ -41,7 +42,7 @@ func play(t *testing.T, cfg Config) (r Report) {
 }
 
 func config(seed uint64, nodes int, days float64) Config {
-	return Config{Seed: seed, Nodes: nodes, Length: time.Duration(days * 24 * float64(time.Hour)), CallEvery: time.Minute}
+	return Config{Seed: seed, Length: time.Duration(days * 24 * float64(time.Hour)), Members: []Member{{N: nodes, Every: time.Minute}}}
 }
 
 func rules(r Report) map[string]int {
@@ -55,7 +56,7 @@ func rules(r Report) map[string]int {
 // What the model is there for: it finds the faults of a naive Source.
 func TestTheModelCatchesANaiveSource(t *testing.T) {
 	cfg := config(*seedFlag, 50, 0.001)
-	cfg.New, cfg.CallEvery = newNaive, time.Second/5 // so that some come at the same time
+	cfg.New, cfg.Members[0].Every = newNaive, time.Second/5 // so that some come at the same time
 	r := play(t, cfg)
 	assert.Greater(t, r.Issued, 1, "several nodes fetch in one lifetime")
 	assert.NotZero(t, rules(r)["I4"], "they fetch at the same time")

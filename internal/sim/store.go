@@ -2,7 +2,9 @@ package sim
 
 import (
 	"bytes"
+	"errors"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -11,6 +13,7 @@ import (
 type store struct {
 	now     version
 	history []version // oldest first; what was there before now
+	branch  *store    // during a split: the other master's
 }
 
 type version struct {
@@ -41,6 +44,50 @@ func (s *store) cas(now time.Time, old, value []byte, ttl time.Duration) bool {
 
 func (s *store) flush() { *s = store{} }
 
+// split begins a time of two masters.
+func (s *store) split() { s.branch = &store{now: s.now} }
+
+// join ends it, and forgets what one of them stored.
+func (s *store) join(other bool) {
+	if other {
+		s.now, s.history = s.branch.now, nil
+	}
+	s.branch = nil
+}
+
+func (w *world) storeOf(n *node) *store {
+	if n.away && w.store.branch != nil {
+		return w.store.branch
+	}
+	return &w.store
+}
+
+// A Small is how a store that keeps small values only treats a record with a
+// token.
+type Small int
+
+const (
+	AllValues Small = iota // keeps it
+	Refuses                // with an error
+	SaysFalse
+	Drops  // says true, and keeps what was there
+	Evicts // says true, and keeps nothing
+)
+
+var errFull = errors.New("sim: SERVER_ERROR object too large for cache")
+
+func (s Small) swap(st *store) (bool, error) {
+	switch s {
+	case Refuses:
+		return false, errFull
+	case SaysFalse:
+		return false, nil
+	case Evicts:
+		st.flush()
+	}
+	return true, nil
+}
+
 // fallBack makes the store what it was before its last writes.
 func (s *store) fallBack(writes int) bool {
 	i := len(s.history) - writes
@@ -49,6 +96,30 @@ func (s *store) fallBack(writes int) bool {
 	}
 	s.now, s.history = s.history[i], s.history[:i]
 	return true
+}
+
+// setClock puts a clock right that was off only until a token was published.
+func (n *node) setClock(published []byte) {
+	if n.m.SkewOnce && decode(published).token() != "" {
+		n.skew = 0
+	}
+}
+
+// preset puts a record into the store before the run.
+func (w *world) preset(text string) {
+	if text == "" {
+		return
+	}
+	now := time.Now()
+	if strings.Contains(text, "TOKEN") {
+		token, _ := w.platform.issue(now, false)
+		text = strings.ReplaceAll(text, "TOKEN", token)
+	}
+	text = strings.ReplaceAll(text, "NOW", strconv.FormatInt(now.UnixMilli(), 10))
+	text = strings.ReplaceAll(text, "LATER", strconv.FormatInt(now.Add(w.platform.lifetime).UnixMilli(), 10))
+	w.store.now = version{[]byte(text), now.Add(w.platform.lifetime + time.Hour)}
+	w.watch.rec = decode(w.store.now.value)
+	w.watch.published[w.watch.rec.token()] = true
 }
 
 // shift moves the wall-clock times in a record by d, byte for byte otherwise,

@@ -26,8 +26,12 @@ func (w *world) trace(n *node, what string, rec *record, token string) {
 	if n != nil {
 		id = n.id
 	}
+	e := entry{time.Now(), id, what, rec, token}
+	if w.cfg.Log != nil {
+		fmt.Fprintln(w.cfg.Log, e.line(w.start))
+	}
 	r := &w.watch.ring
-	r.entries[r.next%len(r.entries)] = entry{time.Now(), id, what, rec, token}
+	r.entries[r.next%len(r.entries)] = e
 	r.next++
 }
 
@@ -35,26 +39,29 @@ func (w *world) trace(n *node, what string, rec *record, token string) {
 func (r *ring) lines(start time.Time) []string {
 	var lines []string
 	for i := max(0, r.next-len(r.entries)); i < r.next; i++ {
-		e := &r.entries[i%len(r.entries)]
-		var b strings.Builder
-		fmt.Fprintf(&b, "%14s ", e.at.Sub(start).Round(time.Millisecond))
-		if e.node >= 0 {
-			fmt.Fprintf(&b, "node %-3d ", e.node)
-		} else {
-			b.WriteString("         ")
-		}
-		b.WriteString(e.what)
-		if n := number(e.token); n >= 0 {
-			fmt.Fprintf(&b, " token %d", n)
-		} else if e.token != "" {
-			b.WriteString(" " + e.token)
-		}
-		if e.rec != nil {
-			b.WriteString(" " + e.rec.String())
-		}
-		lines = append(lines, b.String())
+		lines = append(lines, r.entries[i%len(r.entries)].line(start))
 	}
 	return lines
+}
+
+func (e *entry) line(start time.Time) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%14s ", e.at.Sub(start).Round(time.Millisecond))
+	if e.node >= 0 {
+		fmt.Fprintf(&b, "node %-3d ", e.node)
+	} else {
+		b.WriteString("         ")
+	}
+	b.WriteString(e.what)
+	if n := number(e.token); n >= 0 {
+		fmt.Fprintf(&b, " token %d", n)
+	} else if e.token != "" {
+		b.WriteString(" " + e.token)
+	}
+	if e.rec != nil {
+		b.WriteString(" " + e.rec.String())
+	}
+	return b.String()
 }
 
 func (r *record) String() string {
@@ -73,7 +80,7 @@ func (r *record) String() string {
 
 // A Violation is a broken invariant and what led there.
 type Violation struct {
-	Rule  string // I1 … I5 as in docs/protocol.md, or what else is wrong
+	Rule  string // I1 … I5 as in docs/design.md, or what else is wrong
 	Text  string
 	At    time.Duration // since the start
 	Trace []string

@@ -142,6 +142,7 @@ func TestHide(t *testing.T) {
 			`memcache: unexpected response line from "set": … out of memory storing object " (the server's memory is full: start Memcached without -M)`},
 		{errors.New("Error 1205 (HY000): Lock wait timeout exceeded; try restarting transaction"),
 			"Error 1205 (HY000): Lock wait timeout exceeded; try restarting transaction"},
+		{errors.New("got 1234567 bytes of 12345"), "got … bytes of 12345"},
 		{errors.New("72_0123abcd"), "an error of type *errors.errorString, whose text is not shown"},
 		{errors.New(strings.Repeat("timeout ", 1000)), strings.Repeat("timeout ", 37) + "time…"},
 	} {

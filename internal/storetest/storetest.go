@@ -47,12 +47,13 @@ func Run(t *testing.T, s Store) {
 	histories, rounds := 10, 5
 	if *full {
 		histories, rounds = 100, 20
+	} else {
+		t.Parallel() // it mostly waits
 	}
-	row := row{Store: s.Name, Version: s.Version}
+	row := row{Store: s.Name, Version: s.Version, Outage: s.Outages}
 	ok := t.Run("contract", func(t *testing.T) {
 		cachetest.Run(t, func(t *testing.T) wxtoken.Cache { return s.open(t, s.Config) })
 	})
-	row.Suite = ok
 	ok = t.Run("histories", func(t *testing.T) {
 		s.workload(t, s.Config).Check(t, histories)
 		row.Histories += histories
@@ -81,7 +82,7 @@ func Run(t *testing.T, s Store) {
 		ok = t.Run("herd", func(t *testing.T) { row.LastCaller = runHerd(t, s, rounds) }) && ok
 	}
 	if s.Outage != nil {
-		ok = t.Run("outage", func(t *testing.T) { row.Outage = s.outage(t) }) && ok
+		ok = t.Run("outage", func(t *testing.T) { row.Back, row.Kept = s.outage(t) }) && ok
 	}
 	if ok && !t.Failed() {
 		row.record(t)
@@ -152,9 +153,9 @@ func (s Store) killed(t *testing.T) linearize.Workload {
 }
 
 // outage has a process with a token, takes the store away and brings it back,
-// and expects a process that starts then to get a token. It returns what that
-// took.
-func (s Store) outage(t *testing.T) string {
+// and expects a process that starts then to get a token. It returns how long that
+// took, and whether the record was there.
+func (s Store) outage(t *testing.T) (took time.Duration, kept bool) {
 	platform := wxtest.NewServer(wxtest.WithApp(herdApp, herdSecret), wxtest.WithQuota(0, 0))
 	defer platform.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -181,19 +182,15 @@ func (s Store) outage(t *testing.T) string {
 		}
 		time.Sleep(10 * time.Millisecond) // the store is on its way back
 	}
-	took := time.Since(start)
+	took = time.Since(start)
 	if err != nil {
 		t.Fatalf("no token after %s: %v", s.Outages, err)
 	}
 	if token.Value != platform.Latest(herdApp) {
 		t.Fatalf("after %s, a new process has not the platform's token", s.Outages)
 	}
-	record := "record kept"
-	if token.Value != first.Value {
-		record = "record lost"
-	}
 	if n := platform.Stats().Fetches().Total(); n > 2 {
 		t.Fatalf("%d fetches after %s, want at most 2", n, s.Outages)
 	}
-	return fmt.Sprintf("%s: token after %.2f s, %s", s.Outages, took.Seconds(), record)
+	return took, token.Value == first.Value
 }

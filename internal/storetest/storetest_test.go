@@ -1,7 +1,9 @@
 package storetest
 
 import (
+	"flag"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -110,8 +112,33 @@ func TestMemcached(t *testing.T) {
 
 func TestTable(t *testing.T) {
 	rows := []row{
-		{"A", "1.0", true, 30, 5250 * time.Microsecond, "restart: token after 0.10 s, record kept"},
-		{"B", "go1", true, 10, 0, ""},
+		{"A", "1.0", 30, 5250 * time.Microsecond, "restart", 100 * time.Millisecond, true},
+		{"memory, of one process", "go1", 10, 0, "", 0, false},
 	}
-	require.Equal(t, "| A | 1.0 | ✓ | 30 | 1, 5.2 ms | restart: token after 0.10 s, record kept |\n| B | go1 | ✓ | 10 | – | – |\n", table(rows))
+	page := filepath.Join(t.TempDir(), "page.md")
+	for range 2 { // what was written before is replaced
+		if _, err := os.Stat(page); err != nil {
+			require.NoError(t, os.WriteFile(page, []byte("before\n"+begin+"old\n"+end+"after\n"), 0o600))
+		}
+		require.NoError(t, write(page, "On %s, %s, %s/%s, %d cores:", chinese, rows, words.Replace))
+	}
+	text, err := os.ReadFile(page)
+	require.NoError(t, err)
+	assert.Regexp(t, "(?s)^before\n"+begin+"On .* cores:\n\n\\| 存储 .*"+end+"after\n$", string(text))
+	assert.Contains(t, string(text), "| A | 1.0 | ✓ | 30 | 1, 5.2 ms | 重启：0.10 秒后取得凭据，记录仍在 |\n| 内存（单进程） | go1 | ✓ | 10 | – | – |\n")
+	require.Error(t, write(page+"x", "", nil, nil, nil))
+}
+
+var writeTable = flag.Bool("storetest.write", false, "write the rows of -storetest.rows into docs/stores.md, and do nothing else")
+
+// TestWriteTable is the last step of make stores.
+func TestWriteTable(t *testing.T) {
+	if !*writeTable {
+		t.Skip("make stores does this")
+	}
+	rows, err := readRows(*rowsFile)
+	require.NoError(t, err)
+	same := func(s string) string { return s }
+	require.NoError(t, write("../../docs/stores.md", "`make stores` on %s, with %s on %s/%s, %d cores:", english, rows, same))
+	require.NoError(t, write("../../docs/zh-CN/stores.md", "`make stores` 于 %s 运行，%s，%s/%s，%d 核：", chinese, rows, words.Replace))
 }

@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/internal/store"
 )
 
 // A Cache is a wxtoken.Cache in etcd.
@@ -44,7 +45,7 @@ func (c *Cache) CompareAndSwap(ctx context.Context, key string, old, new []byte,
 	if old == nil {
 		is = clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
 	}
-	lease, err := c.client.Grant(ctx, int64((ttl-1)/time.Second)+1)
+	lease, err := c.client.Grant(ctx, store.RoundUp(ttl, time.Second))
 	if err != nil {
 		return false, err
 	}

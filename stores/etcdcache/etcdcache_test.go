@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/internal/servers"
@@ -23,8 +24,10 @@ import (
 func TestMain(m *testing.M) { storetest.Main(m, open) }
 
 func open(addr string) (wxtoken.Cache, error) {
+	soon := grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.6, MaxDelay: 100 * time.Millisecond}}
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{addr}, DialTimeout: 5 * time.Second, DialOptions: []grpc.DialOption{grpc.WithBlock()}, Logger: zap.NewNop(),
+		Endpoints: []string{addr}, DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(soon)}, // else each lost reply takes a second
 	})
 	if err != nil {
 		return nil, err
@@ -58,7 +61,9 @@ func startMember(t *testing.T) *member {
 	return m
 }
 
-func freeURL() url.URL { return url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", servers.FreePort())} }
+func freeURL() url.URL {
+	return url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", servers.FreePort())}
+}
 
 func (m *member) start() {
 	var err error

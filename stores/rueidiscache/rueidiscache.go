@@ -11,6 +11,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/internal/store"
 )
 
 // A Cache is a wxtoken.Cache in Redis or Valkey.
@@ -27,12 +28,6 @@ func New(client rueidis.Client) *Cache {
 	return &Cache{client}
 }
 
-// swap stores ARGV[1] for ARGV[2] ms in place of ARGV[3], which is nil when the
-// key must be absent: GET returns false then.
-const swap = `if redis.call('GET', KEYS[1]) ~= (ARGV[3] or false) then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1`
-
 // Get implements wxtoken.Cache. It does not use rueidis's cache in the client,
 // which a write of another process reaches late.
 func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
@@ -46,10 +41,9 @@ func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
 // CompareAndSwap implements wxtoken.Cache. Redis counts ttl in milliseconds,
 // rounded up.
 func (c *Cache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
-	ms := (ttl + time.Millisecond - 1).Milliseconds()
-	args := []string{string(new), strconv.FormatInt(ms, 10)}
+	args := []string{string(new), strconv.FormatInt(store.RoundUp(ttl, time.Millisecond), 10)}
 	if old != nil {
 		args = append(args, string(old))
 	}
-	return c.client.Do(ctx, c.client.B().Eval().Script(swap).Numkeys(1).Key(key).Arg(args...).Build()).AsBool()
+	return c.client.Do(ctx, c.client.B().Eval().Script(store.RedisSwap).Numkeys(1).Key(key).Arg(args...).Build()).AsBool()
 }

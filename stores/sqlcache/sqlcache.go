@@ -129,12 +129,10 @@ func (c *Cache) CompareAndSwap(ctx context.Context, key string, old, new []byte,
 }
 
 // changes runs a statement that changes one row or none, as a transaction of its
-// own. PostgreSQL ends one that comes second with a serialization failure or a
-// deadlock, if its isolation is set higher than by default: it changed nothing.
+// own, again if the database undid it.
 func (c *Cache) changes(ctx context.Context, statement string, args ...any) (bool, error) {
 	result, err := c.db.ExecContext(ctx, statement, args...)
-	var failure interface{ SQLState() string }
-	for errors.As(err, &failure) && (failure.SQLState() == "40001" || failure.SQLState() == "40P01") {
+	for undone(err) {
 		result, err = c.db.ExecContext(ctx, statement, args...)
 	}
 	if err != nil {
@@ -142,4 +140,13 @@ func (c *Cache) changes(ctx context.Context, statement string, args ...any) (boo
 	}
 	n, err := result.RowsAffected()
 	return n > 0, err
+}
+
+// undone reports whether a statement that met another changed nothing: by a
+// deadlock, or a serialization failure where the isolation is set higher than by
+// default. The drivers of PostgreSQL tell by a method, that of MySQL by its text.
+func undone(err error) bool {
+	var state interface{ SQLState() string }
+	return errors.As(err, &state) && (state.SQLState() == "40001" || state.SQLState() == "40P01") ||
+		err != nil && strings.HasPrefix(err.Error(), "Error 1213 (40001): ")
 }

@@ -12,7 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/wxtoken/wxtoken"
-	"github.com/wxtoken/wxtoken/examples/metrics/observe"
+	"github.com/wxtoken/wxtoken/internal/observe"
 )
 
 // Metrics holds the instruments: make one per process.
@@ -20,6 +20,7 @@ type Metrics struct {
 	fetches  metric.Int64Counter
 	events   metric.Int64Counter
 	duration metric.Float64Histogram
+	age      metric.Float64Gauge
 
 	mu   sync.Mutex
 	ends map[string]time.Time // by app; zero: no token. guarded by mu
@@ -43,8 +44,12 @@ func New(meter metric.Meter) (*Metrics, error) {
 		metric.WithExplicitBucketBoundaries(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)); err != nil {
 		return nil, err
 	}
+	if m.age, err = meter.Float64Gauge("wxtoken.rejected_token.age", metric.WithUnit("s"),
+		metric.WithDescription("How old the token was that an API rejected last.")); err != nil {
+		return nil, err
+	}
 	_, err = meter.Float64ObservableGauge("wxtoken.token.remaining", metric.WithUnit("s"),
-		metric.WithDescription("How long the newest token that this process knows of still lives; 0 if it has none or an API refused it."),
+		metric.WithDescription("How long the newest token that this process knows of still lives; 0 if it has none or an API rejected it."),
 		metric.WithFloat64Callback(m.observeRemaining))
 	return m, err
 }
@@ -68,7 +73,10 @@ func (m *Metrics) Observer(app string) func(wxtoken.Event) {
 			m.fetches.Add(ctx, 1, with("result", observe.Result(e.Err)))
 			m.duration.Record(ctx, e.Duration.Seconds())
 		} else {
-			m.events.Add(ctx, 1, with("kind", string(e.Kind)))
+			m.events.Add(ctx, int64(max(e.Count, 1)), with("kind", string(e.Kind)))
+		}
+		if e.Kind == wxtoken.EventReject {
+			m.age.Record(ctx, e.Age.Seconds(), metric.WithAttributes(attribute.String("app", app)))
 		}
 		if !e.ExpiresAt.IsZero() || e.Kind == wxtoken.EventReject {
 			m.setEnd(app, e.ExpiresAt)

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wxtoken/wxtoken"
-	"github.com/wxtoken/wxtoken/examples/metrics/observe"
+	"github.com/wxtoken/wxtoken/internal/observe"
 )
 
 // Metrics is a prometheus.Collector: make one per process and register it.
@@ -17,6 +17,7 @@ type Metrics struct {
 	fetches   *prometheus.CounterVec
 	events    *prometheus.CounterVec
 	duration  prometheus.Histogram
+	age       *prometheus.GaugeVec
 
 	mu   sync.Mutex
 	ends map[string]time.Time // by app; zero: no token. guarded by mu
@@ -26,20 +27,24 @@ type Metrics struct {
 func New() *Metrics {
 	return &Metrics{
 		remaining: prometheus.NewDesc("wxtoken_token_remaining_seconds",
-			"How long the newest token that this process knows of still lives; 0 if it has none or an API refused it.", []string{"app"}, nil),
+			"How long the newest token that this process knows of still lives; 0 if it has none or an API rejected it.", []string{"app"}, nil),
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wxtoken_fetches_total",
 			Help: "Requests of this process for a token, by result: ok, busy, secret, ip, quota, refused or failed.",
 		}, []string{"app", "result"}),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wxtoken_events_total",
-			Help: "What else happened, by wxtoken.EventKind: adopt, reject, conflict, takeover, lease_lost, restore or cache_error.",
+			Help: "What else happened, by wxtoken.EventKind: adopt, reject, ignored, conflict, takeover, lease_lost, restore or cache_error.",
 		}, []string{"app", "kind"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "wxtoken_fetch_duration_seconds",
 			Help:    "How long requests for a token took, of all apps.",
 			Buckets: []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10},
 		}),
+		age: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "wxtoken_rejected_token_age_seconds",
+			Help: "How old the token was that an API rejected last; absent before the first.",
+		}, []string{"app"}),
 		ends: map[string]time.Time{},
 	}
 }
@@ -59,7 +64,10 @@ func (m *Metrics) Observer(app string) func(wxtoken.Event) {
 			m.fetches.WithLabelValues(app, observe.Result(e.Err)).Inc()
 			m.duration.Observe(e.Duration.Seconds())
 		} else {
-			m.events.WithLabelValues(app, string(e.Kind)).Inc()
+			m.events.WithLabelValues(app, string(e.Kind)).Add(float64(max(e.Count, 1)))
+		}
+		if e.Kind == wxtoken.EventReject {
+			m.age.WithLabelValues(app).Set(e.Age.Seconds())
 		}
 		if !e.ExpiresAt.IsZero() || e.Kind == wxtoken.EventReject {
 			m.setEnd(app, e.ExpiresAt)
@@ -79,6 +87,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.fetches.Describe(ch)
 	m.events.Describe(ch)
 	m.duration.Describe(ch)
+	m.age.Describe(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -86,6 +95,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.fetches.Collect(ch)
 	m.events.Collect(ch)
 	m.duration.Collect(ch)
+	m.age.Collect(ch)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for app, end := range m.ends {

@@ -20,7 +20,7 @@ func TestMetricsFollowTheEvents(t *testing.T) {
 		remaining := func(want string) {
 			t.Helper()
 			require.NoError(t, testutil.CollectAndCompare(m, strings.NewReader(`
-# HELP wxtoken_token_remaining_seconds How long the newest token that this process knows of still lives; 0 if it has none or an API refused it.
+# HELP wxtoken_token_remaining_seconds How long the newest token that this process knows of still lives; 0 if it has none or an API rejected it.
 # TYPE wxtoken_token_remaining_seconds gauge
 wxtoken_token_remaining_seconds{app="wx1"} `+want+"\n"), "wxtoken_token_remaining_seconds"))
 		}
@@ -42,11 +42,12 @@ wxtoken_token_remaining_seconds{app="wx1"} `+want+"\n"), "wxtoken_token_remainin
 		remaining("0")
 
 		require.NoError(t, testutil.CollectAndCompare(m, strings.NewReader(`
-# HELP wxtoken_events_total What else happened, by wxtoken.EventKind: adopt, reject, conflict, takeover, lease_lost, restore or cache_error.
+# HELP wxtoken_events_total What else happened, by wxtoken.EventKind: adopt, reject, ignored, conflict, takeover, lease_lost, restore or cache_error.
 # TYPE wxtoken_events_total counter
 wxtoken_events_total{app="wx1",kind="adopt"} 1
 wxtoken_events_total{app="wx1",kind="cache_error"} 1
 wxtoken_events_total{app="wx1",kind="conflict"} 0
+wxtoken_events_total{app="wx1",kind="ignored"} 0
 wxtoken_events_total{app="wx1",kind="lease_lost"} 0
 wxtoken_events_total{app="wx1",kind="reject"} 1
 wxtoken_events_total{app="wx1",kind="restore"} 0

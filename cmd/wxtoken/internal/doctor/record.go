@@ -1,0 +1,256 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/record"
+	"github.com/wxtoken/wxtoken/internal/protocol"
+)
+
+// A patient is one credential that is looked at.
+type patient struct {
+	*Doctor
+	r          *Report
+	credential string
+	kind, id   string
+}
+
+func (p *patient) add(f Finding) {
+	f.Key = p.Prefix + p.credential
+	p.r.add(f)
+}
+
+func (p *patient) ok(area, format string, args ...any) {
+	p.add(Finding{Area: area, Text: fmt.Sprintf(format, args...)})
+}
+
+// supersedes reports whether each fetch of the credential supersedes the token
+// before it.
+func supersedes(kind string) bool {
+	return kind == "token" || kind == "qq" || kind == "component" || kind == "authorizer"
+}
+
+// examineRecord looks at one record, and asks the platform about its token.
+func (d *Doctor) examineRecord(ctx context.Context, r *Report, credential string) {
+	p := &patient{Doctor: d, r: r, credential: credential}
+	p.kind, p.id = kindOf(credential)
+	reading := d.read(ctx, credential)
+	now := time.Now()
+	switch reading.State(now) {
+	case record.Unknown:
+		p.add(Finding{Level: Fail, Area: "record", weight: decisive, Text: fmt.Sprintf("the store did not answer: %v", reading.Err), Do: "look at the store first"})
+		return
+	case record.Missing:
+		p.missing(ctx)
+		return
+	case record.Unreadable:
+		p.unreadable(reading)
+		return
+	}
+	if reading.Sealed {
+		p.sealed(reading)
+	}
+	reading = p.lease(ctx, reading)
+	p.token(reading)
+	p.doubts(reading)
+	p.cooldown(reading)
+	if left := d.left(ctx, reading.Key); left < 0 {
+		p.add(Finding{Level: Warn, Area: "record", Text: "the store keeps it for ever", Do: "it was copied by hand: nothing is wrong until the app is given up; wxtoken move sets a time"})
+	}
+	if reading.Usable(time.Now()) {
+		p.askPlatform(ctx, reading)
+	}
+}
+
+// missing says why there may be no record, and which others there are.
+func (p *patient) missing(ctx context.Context) {
+	f := Finding{Level: Fail, Area: "record", weight: heavy, Text: "there is no record: no process has stored a token here"}
+	var others []string
+	prefixes := []string{p.Prefix}
+	if p.Prefix != "wxtoken:" {
+		prefixes = append(prefixes, "wxtoken:")
+	}
+	if p.Prefix != "" {
+		prefixes = append(prefixes, "")
+	}
+	for _, prefix := range prefixes {
+		for _, kind := range []string{"token", "stable", "qq"} {
+			key := prefix + kind + ":" + p.id
+			if key == p.Prefix+p.credential {
+				continue
+			}
+			if one := record.Read(ctx, p.Store, key, p.Keys); one.Raw != nil {
+				others = append(others, key)
+			}
+		}
+	}
+	f.Do = "compare this store with that of the services: address, database number and key prefix; does one use a memory cache? " +
+		"-scan finds records elsewhere in this store. If all agree, read the log of a service: " +
+		"it says why it cannot fetch (IP whitelist, network, secret)"
+	if len(others) > 0 {
+		f.Text += "; but there is " + strings.Join(others, " and ")
+		f.Do = "the services use another constructor or key prefix than you asked for: look at that record, and let all use the same"
+	}
+	p.add(f)
+}
+
+func (p *patient) unreadable(r record.Reading) {
+	f := Finding{Level: Fail, Area: "record", weight: heavy, Text: strings.TrimPrefix(r.Err.Error(), "wxtoken: ")}
+	switch {
+	case errors.Is(r.Err, protocol.ErrNoKey) && len(p.Keys) == 0:
+		f.Text = "the record is sealed, and no key was given"
+		f.Do = "-key-file FILE with the key of WithEncryption, one on each line. A service without the key cannot use this record: " +
+			"it goes on with its copy until that expires, and says so in its log"
+	case errors.Is(r.Err, protocol.ErrNoKey):
+		f.Text = fmt.Sprintf("the record is sealed, and none of the %d keys opens it", len(p.Keys))
+		f.Do = "find the service that has another key: it sealed the record, and the others cannot read it. " +
+			"To rotate keys, give all the new one last, then first"
+	case errors.Is(r.Err, protocol.ErrNewer):
+		f.Do = "upgrade this program; and services that say the same"
+	case errors.Is(r.Err, protocol.ErrCorrupt):
+		f.Do = "something else writes to this key: find it. The next process to look overwrites it"
+	}
+	p.add(f)
+}
+
+func (p *patient) sealed(r record.Reading) {
+	if r.Opened > 1 {
+		p.add(Finding{Level: Warn, Area: "record", Text: fmt.Sprintf("it is sealed by key %d of the file, not by the first", r.Opened),
+			Do: "while keys are rotated that is right until the next refresh; later, some service still seals with the old key"})
+		return
+	}
+	p.ok("record", "it is sealed, and the key opens it")
+}
+
+// lease watches a lease for a while: most are gone in a second.
+func (p *patient) lease(ctx context.Context, r record.Reading) record.Reading {
+	lease, seen := r.Record.Lease, time.Now()
+	if lease == "" {
+		return r
+	}
+	last := r
+	for range 6 {
+		p.pause(ctx, 500*time.Millisecond)
+		next := p.read(ctx, p.credential)
+		if next.Err != nil || next.Raw == nil {
+			break
+		}
+		if last = next; last.Record.Lease != lease {
+			p.ok("record", "a process was fetching; it is done")
+			return last
+		}
+	}
+	length := time.Duration(last.Record.LeaseFor) * time.Millisecond
+	if length == 0 {
+		length = 15 * time.Second
+	}
+	p.add(Finding{Level: Warn, Area: "record", Text: fmt.Sprintf("a process has been fetching for more than %s, under a lease of %s", short(time.Since(seen)), short(length)),
+		Do: "if it died, another takes over by itself, when the lease is over or, with a token that is good, a minute later. If this goes on: " +
+			"processes die or freeze while they fetch, or the platform is slow"})
+	return last
+}
+
+// token says how old the token is and how long it lives.
+func (p *patient) token(r record.Reading) {
+	now, t := time.Now(), r.Record
+	if t.Token == "" {
+		p.add(Finding{Level: Fail, Area: "record", weight: middle, Text: "the record has no token yet" + p.alone(r), Do: p.blame(r)})
+		return
+	}
+	age, left := now.Sub(r.Issued()), r.Expires().Sub(now)
+	text := fmt.Sprintf("a token of %s ago, good for %s more", short(age), short(left))
+	switch {
+	case age < -10*time.Second:
+		p.add(Finding{Level: Warn, Area: "clock", weight: middle, Text: fmt.Sprintf("the token was issued %s in the future: the clock of the process that fetched it, or this machine's, is wrong", short(age)),
+			Do: "set the clocks by NTP"})
+	case left <= 0:
+		p.add(Finding{Level: Fail, Area: "record", weight: middle, Text: fmt.Sprintf("the token expired %s ago and was not replaced", short(left)),
+			Do: p.blame(r) + "; an app without any calls looks like this, too"})
+	case t.Rejected:
+		p.add(Finding{Level: Warn, Area: "record", weight: middle, Text: text + ", which an API rejected: the next call fetches another",
+			Do: "if it stays so, no service asks for the token, or none can fetch: see below"})
+	case left < 3*time.Minute && left+age > 20*time.Minute:
+		p.add(Finding{Level: Warn, Area: "record", weight: middle, Text: text + ": it should have been replaced by now",
+			Do: p.blame(r)})
+	default:
+		p.ok("record", "%s", text)
+	}
+}
+
+// alone says that no failure is shared, although there is no token.
+func (p *patient) alone(r record.Reading) string {
+	if r.Record.Cooldown != nil {
+		return ""
+	}
+	return ". No failure is noted that concerns all processes: each that tried has failed for a reason of its own, such as its IP address"
+}
+
+// blame is where to look when a token is not replaced.
+func (p *patient) blame(r record.Reading) string {
+	if r.Record.Cooldown != nil {
+		return "see the last failure below"
+	}
+	return "read the log of a service: its IP address is not on the whitelist (40164, with the address to add), it has no connection to the platform, or none is running"
+}
+
+// doubts says what is not certain.
+func (p *patient) doubts(r record.Reading) {
+	if n := r.Record.Owed; n > 0 {
+		p.add(Finding{Level: Warn, Area: "record", Text: fmt.Sprintf("it is not certain that this is the platform's latest token: %d more fetches are owed", n),
+			Do: "nothing: a process fetches once more in about two minutes. If this goes on, processes die or time out while they fetch"})
+	}
+	switch n := r.Record.Early; {
+	case n == 1:
+		p.ok("record", "the last token was rejected before its time; one alone is no trouble")
+	case n > 1:
+		p.add(Finding{Level: Warn, Area: "record", weight: heavy, Text: fmt.Sprintf("%d tokens in a row were rejected before their time: %s", n, p.suspicion()), Do: p.hunt()})
+	}
+}
+
+// suspicion is what makes tokens die early.
+func (p *patient) suspicion() string {
+	if supersedes(p.kind) {
+		return "another system fetches for this app"
+	}
+	return "something ends its tokens: a forced refresh, or a secret that was reset"
+}
+
+// hunt is how to find it.
+func (p *patient) hunt() string {
+	if !supersedes(p.kind) {
+		return "look for a system that sends force_refresh, and ask who has reset the secret"
+	}
+	do := "look for an old service, a nightly job, a test environment, a service with a memory cache or another database number (-scan): " +
+		"let it use this store or the token server"
+	if p.kind == "token" {
+		do += "; or move to NewStableFetcher, whose tokens they do not touch"
+	}
+	return do
+}
+
+// cooldown says why the platform is not asked, or was not.
+func (p *patient) cooldown(r record.Reading) {
+	c, now := r.Record.Cooldown, time.Now()
+	if c == nil {
+		return
+	}
+	f := Finding{Level: Warn, Area: "record", weight: middle, Text: "the last fetch failed: " + strings.TrimPrefix(r.Cause().Error(), "wxtoken: ")}
+	if !r.Usable(now) {
+		f.Level, f.weight = Fail, heavy
+	}
+	if r.Cooling(now) {
+		f.Text += fmt.Sprintf("; no process asks again for %s", short(time.UnixMilli(c.Until).Sub(now)))
+		if c.Scope != "" {
+			f.Text += ", but one with another secret may"
+		}
+	}
+	f.Do = "docs/operations.md has the steps for each errcode; nothing needs a restart but a secret that is compiled in or read once"
+	if c.By != "" {
+		f.Do += "; the process that failed is " + c.By
+	}
+	p.add(f)
+}

@@ -1,0 +1,126 @@
+package serve
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/config"
+	"github.com/wxtoken/wxtoken/openplatform"
+)
+
+// Types of apps that come with a component.
+const (
+	componentType  = "component"
+	authorizerType = "authorizer"
+)
+
+// mostGuests is how many authorizers are kept that no configuration lists.
+const mostGuests = 20_000
+
+// appIDForm is that of an account on the platform.
+var appIDForm = regexp.MustCompile(`^wx[0-9a-f]{16}$`)
+
+// A component is a third-party platform with its authorizers.
+type component struct {
+	server   *Server
+	spec     config.Component // without Authorizers
+	platform *openplatform.Platform
+	apis     *url.URL
+	life     context.Context
+	stop     context.CancelFunc
+	watches  sync.Map // *watch, by the key of the record
+
+	mu     sync.Mutex
+	guests map[string]*app // authorizers that no configuration lists
+}
+
+// newComponent makes a component, and starts nothing.
+func (s *Server) newComponent(spec config.Component) (*component, error) {
+	apis, err := url.Parse(platforms[config.Token])
+	fetch := []wxtoken.FetcherOption{wxtoken.WithHTTPClient(&http.Client{Transport: s.gate})}
+	if spec.BaseURL != "" {
+		apis, err = url.Parse(spec.BaseURL)
+		fetch = append(fetch, wxtoken.WithBaseURL(spec.BaseURL))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if spec.SecretFile != "" {
+		fetch = append(fetch, secretFrom(spec.SecretFile))
+	}
+	c := &component{server: s, spec: spec, apis: apis, guests: map[string]*app{}}
+	c.life, c.stop = context.WithCancel(context.Background())
+	c.platform = openplatform.New(spec.AppID, spec.Secret, s.store,
+		openplatform.WithCallback(spec.Token, spec.EncodingAESKey),
+		openplatform.WithFetcherOptions(fetch...),
+		openplatform.WithSourceOptions(append([]wxtoken.Option{wxtoken.WithObserver(c.observe)}, s.options...)...))
+	return c, nil
+}
+
+// observe tells the watch of the Source that an event is of.
+func (c *component) observe(e wxtoken.Event) {
+	if w, ok := c.watches.Load(e.Key); ok {
+		w.(*watch).observe(e)
+	}
+}
+
+// app makes the component's own app, or that of an authorizer.
+func (c *component) app(kind, id string) *app {
+	name, key, source := id, "authorizer:"+c.spec.AppID+":"+id, (*wxtoken.Source)(nil)
+	life, stop := context.WithCancel(c.life)
+	if kind == componentType {
+		key, source = "component:"+id, c.platform.Source()
+	} else {
+		source = c.platform.Authorizer(id)
+	}
+	key = c.server.prefix + key
+	w := newWatch(&c.server.seconds)
+	c.watches.Store(key, w)
+	a := &app{id: name, spec: config.App{AppID: id, Type: kind}, component: c, apis: c.apis, stop: stop}
+	a.kept = &kept{label: name, key: key, source: source, watch: w, life: life}
+	a.proxy = c.server.newProxy(a)
+	return a
+}
+
+// guest gives an authorizer that no configuration lists; nil if it cannot be one.
+func (c *component) guest(id string) *app {
+	if !appIDForm.MatchString(id) {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.guests[id]
+	if a == nil && len(c.guests) < mostGuests {
+		a = c.app(authorizerType, id)
+		c.guests[id] = a
+	}
+	return a
+}
+
+// visitors are the guests that there are.
+func (c *component) visitors() (all []*app) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.guests {
+		all = append(all, a)
+	}
+	return all
+}
+
+// serveCallback is the authorization event URL (授权事件接收URL) of a component:
+// /callback/APPID. What comes there is signed by the platform.
+func (s *Server) serveCallback(w http.ResponseWriter, r *http.Request) {
+	id := strings.TrimPrefix(r.URL.Path, "/callback/")
+	c := s.catalog.Load().components[id]
+	if c == nil {
+		refuse(w, &problem{status: http.StatusNotFound, code: 40066, message: "invalid url: this server has no such component"})
+		return
+	}
+	note(w, func(n *noted) { n.appID = id })
+	c.platform.ServeHTTP(w, r)
+}

@@ -1,0 +1,226 @@
+package serve
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/wxtoken/wxtoken"
+)
+
+const (
+	// upstream is how many requests of clients are passed on at a time.
+	upstream = 128
+
+	// replayed is how large a body may be that is kept, to be sent again with
+	// another token. A larger one is streamed, and sent once.
+	replayed = 256 << 10
+
+	// stalled is how long a client may take for the next bytes that it sends or
+	// receives through the proxy.
+	stalled = time.Minute
+)
+
+// never are the paths that the proxy passes to nobody: those that issue tokens,
+// for the server alone does that, and what a token of another kind opens.
+var never = []string{
+	"/cgi-bin/token", "/cgi-bin/stable_token", "/cgi-bin/gettoken", "/cgi-bin/component", "/cgi-bin/service", "/api/gettoken", "/sns",
+}
+
+// cutProxy takes /proxy off a path.
+func cutProxy(path string) (rest string, ok bool) { return strings.CutPrefix(path, "/proxy/") }
+
+// serveProxy is /proxy/APPID/cgi-bin/…: it passes the request on to the platform
+// with the app's token added, and the answer back as it is.
+func (s *Server) serveProxy(w http.ResponseWriter, r *http.Request, rest string) {
+	appID, api, _ := strings.Cut(rest, "/")
+	api = "/" + api
+	cl, a, p := s.admit(w, r, appID)
+	if p != nil {
+		refuse(w, p)
+		return
+	}
+	if !cl.mayCall(r.URL, api) {
+		refuse(w, &problem{status: http.StatusForbidden, code: 48001,
+			message: "api unauthorized: this path is not among those that this client may call through the proxy"})
+		return
+	}
+	steadily(a.proxy, w, r.WithContext(context.WithValue(r.Context(), calledPath{}, api)))
+}
+
+// calledPath is the key of the platform's path in a request's context.
+type calledPath struct{}
+
+// mayCall reports whether the client may call an API. Only a plain path is
+// allowed, since others could mean something else to the platform.
+func (c *client) mayCall(u *url.URL, api string) bool {
+	clean := path.Clean(api)
+	if strings.HasSuffix(api, "/") && clean != "/" {
+		clean += "/"
+	}
+	if clean != api || u.RawPath != "" || strings.ContainsFunc(api, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/_.-", r))
+	}) {
+		return false
+	}
+	lower := strings.ToLower(strings.TrimSuffix(api, "/"))
+	if slices.ContainsFunc(never, func(n string) bool { return lower == n || strings.HasPrefix(lower, n+"/") }) {
+		return false
+	}
+	return slices.ContainsFunc(c.Proxy, func(allowed string) bool {
+		if below, ok := strings.CutSuffix(allowed, "*"); ok {
+			return strings.HasPrefix(api, below)
+		}
+		return api == allowed
+	})
+}
+
+// newProxy passes requests on to the platform of an app.
+func (s *Server) newProxy(a *app) http.Handler {
+	host := a.apis.Host
+	if a.apis.Port() == "" {
+		host += map[string]string{"http": ":80", "https": ":443"}[a.apis.Scheme]
+	}
+	return &httputil.ReverseProxy{
+		Transport: &wxtoken.Transport{Source: a.source, Base: s.apis, Hosts: []string{host}},
+		Rewrite: func(p *httputil.ProxyRequest) {
+			api, _ := p.In.Context().Value(calledPath{}).(string)
+			p.Out.URL.Scheme, p.Out.URL.Host = a.apis.Scheme, a.apis.Host
+			p.Out.URL.Path, p.Out.URL.RawPath = strings.TrimSuffix(a.apis.Path, "/")+api, ""
+			p.Out.URL.RawQuery = withoutToken(p.In.URL.RawQuery)
+			p.Out.Host = ""
+			for _, name := range []string{"Authorization", "Cookie", "Connection", "Upgrade"} {
+				p.Out.Header.Del(name)
+			}
+			// The platform's answer must be readable for Transport to find a
+			// rejection in it.
+			p.Out.Header.Del("Accept-Encoding")
+			keepBody(p.Out)
+		},
+		FlushInterval: -1,
+		ErrorHandler:  s.proxyFailed,
+		ErrorLog:      newGrumble(s.log),
+	}
+}
+
+// newAPIs is the transport to the APIs behind the proxy.
+func newAPIs() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxConnsPerHost, t.MaxIdleConnsPerHost, t.MaxIdleConns = upstream, upstream, upstream
+	t.DisableCompression = true // the answer goes to the client as it is
+	t.ResponseHeaderTimeout = stalled
+	return t
+}
+
+// withoutToken takes a client's access_token out of a query: the proxy adds the
+// current one, and SDKs cannot always leave theirs out.
+func withoutToken(query string) string {
+	parts := strings.Split(query, "&")
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool {
+		name, _, _ := strings.Cut(part, "=")
+		plain, err := url.QueryUnescape(name)
+		return err == nil && plain == "access_token"
+	}), "&")
+}
+
+// keepBody reads a small body of known length, so that the request can be sent
+// again when the platform rejects the token. What fails shows when it is sent.
+func keepBody(out *http.Request) {
+	if out.Body == nil || out.ContentLength <= 0 || out.ContentLength > replayed {
+		return
+	}
+	text, err := io.ReadAll(io.LimitReader(out.Body, out.ContentLength))
+	if err != nil || int64(len(text)) != out.ContentLength {
+		out.Body = io.NopCloser(io.MultiReader(bytes.NewReader(text), failing{cmp.Or(err, io.ErrUnexpectedEOF)}))
+		return
+	}
+	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil }
+	out.Body, _ = out.GetBody()
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// proxyFailed answers when the platform was not asked or did not answer.
+func (s *Server) proxyFailed(w http.ResponseWriter, r *http.Request, err error) {
+	p, known := noToken(err)
+	switch {
+	case r.Context().Err() != nil:
+		p.status, p.message = http.StatusBadGateway, "system error: the request took too long, or its client went away"
+	case !known:
+		p.status, p.message = http.StatusBadGateway, "system error: the platform does not answer"
+	}
+	refuse(w, p)
+}
+
+// A steady response has no limit for the whole, which can be a long file, but
+// ends when nothing has moved in either direction for a while.
+type steady struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	timer   *time.Timer
+}
+
+// steadily serves a request by next with limits that begin anew whenever
+// something moves.
+func steadily(next http.Handler, w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	s := &steady{w, http.NewResponseController(w), time.AfterFunc(stalled, func() {
+		cancel(fmt.Errorf("wxtoken: nothing has moved for %v", stalled))
+	})}
+	defer s.timer.Stop()
+	_ = s.control.EnableFullDuplex() // else an answer waits for the end of its request
+	r = r.WithContext(ctx)
+	if r.Body == nil || r.Body == http.NoBody {
+		_ = s.control.SetReadDeadline(time.Time{}) // else the server takes the client for gone
+	} else {
+		r.Body = &steadyBody{r.Body, s}
+	}
+	next.ServeHTTP(s, r)
+}
+
+func (s *steady) moved() { s.timer.Reset(stalled) }
+
+// Write implements http.ResponseWriter.
+func (s *steady) Write(p []byte) (int, error) {
+	_ = s.control.SetWriteDeadline(time.Now().Add(stalled))
+	s.moved()
+	return s.ResponseWriter.Write(p)
+}
+
+// WriteHeader keeps the server from guessing a type that the platform did not send.
+func (s *steady) WriteHeader(status int) {
+	if h := s.Header(); h.Get("Content-Type") == "" {
+		h["Content-Type"] = nil
+	}
+	s.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (s *steady) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+type steadyBody struct {
+	io.ReadCloser
+	s *steady
+}
+
+func (b *steadyBody) Read(p []byte) (int, error) {
+	_ = b.s.control.SetReadDeadline(time.Now().Add(stalled))
+	b.s.moved()
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		_ = b.s.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}

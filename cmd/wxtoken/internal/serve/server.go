@@ -1,0 +1,276 @@
+// Package serve is the token server: it keeps the tokens of apps fresh and
+// answers services in any language that ask for them.
+package serve
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/config"
+	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/store"
+)
+
+// A Server is made by Open, and serves until its ctx ends.
+type Server struct {
+	log     *slog.Logger
+	store   *store.Store
+	prefix  string
+	options []wxtoken.Option // for every Source
+
+	started time.Time
+	keys    [][32]byte // of encryption
+	gate    *gate
+	apis    *http.Transport // behind the proxy
+	keeper  *keeper
+	life    context.Context // of all that keeps tokens fresh
+	end     context.CancelFunc
+
+	catalog    atomic.Pointer[catalog]
+	reloading  sync.Mutex
+	configured atomic.Int64 // unix ns: when the catalog was put in place
+	refused    atomic.Int64 // configurations
+
+	journal   *journal
+	strangers *strangers
+	conns     *conns
+	seconds   histogram
+	issued    issued
+	limited   atomic.Int64 // reports
+	draining  atomic.Bool
+
+	listener, adminListener net.Listener
+	cert                    *certificate
+	http, admin             *http.Server
+}
+
+// reserved is how many descriptors are left to all but clients: to fetches, the
+// store, the APIs behind the proxy, and some.
+const reserved = fetches + 64 + upstream + 64
+
+// Open makes a Server that listens and does nothing else yet. options are for
+// tests.
+func Open(c *config.Config, log *slog.Logger, options ...wxtoken.Option) (*Server, error) {
+	s := &Server{
+		log: log, prefix: "wxtoken:", started: time.Now(), gate: newGate(), apis: newAPIs(), keys: c.Keys(),
+		journal: newJournal(log), strangers: newStrangers(), store: store.InMemory(),
+	}
+	if c.KeyPrefix != nil {
+		s.prefix = *c.KeyPrefix
+	}
+	if len(s.keys) > 0 {
+		s.options = append(s.options, wxtoken.WithEncryption(s.keys...))
+		if c.PlainRecords {
+			s.options = append(s.options, wxtoken.WithPlainRecords())
+		}
+	}
+	s.options = append(append(s.options, wxtoken.WithKeyPrefix(s.prefix), wxtoken.WithLogger(log)), options...)
+	for _, w := range c.Warnings {
+		log.Warn(w)
+	}
+	most := c.MaxConnections
+	if room := max(descriptors()-reserved, 64); most == 0 || most > room {
+		if most > room {
+			log.Warn("max_connections is more than the descriptor limit leaves room for", "max_connections", most, "used", room)
+		}
+		most = room
+	}
+	s.conns = newConns(most)
+	if err := s.open(c); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) open(c *config.Config) (err error) {
+	if c.Store != "" {
+		if s.store, err = store.Open(c.Store); err != nil {
+			return err
+		}
+	}
+	first, err := s.newCatalog(c, nil)
+	if err != nil {
+		return err
+	}
+	if c.TLS.Cert != "" {
+		if s.cert, err = openCertificate(c.TLS.Cert, c.TLS.Key, s.log); err != nil {
+			return err
+		}
+	}
+	if s.listener, err = listen(c.Listen); err != nil {
+		return err
+	}
+	if c.Admin != "off" {
+		if s.adminListener, err = listen(c.Admin); err != nil {
+			return fmt.Errorf(`%w; set admin to another address, or to "off"`, err)
+		}
+	}
+	s.http = s.newHTTP(s.logged(s.handler()))
+	s.conns.attach(s.http)
+	s.admin = s.newHTTP(s.adminHandler())
+	s.catalog.Store(first)
+	return nil
+}
+
+// Close closes what Open opened, for a Server that will not Serve.
+func (s *Server) Close() {
+	for _, l := range []net.Listener{s.listener, s.adminListener} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	_ = s.store.Close()
+}
+
+func (s *Server) newHTTP(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       patience + 5*time.Second, // less would end what waits for a token
+		WriteTimeout:      patience + 5*time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          newGrumble(s.log),
+	}
+}
+
+// handler is what clients reach.
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/token", s.serveToken)
+	mux.HandleFunc("/ticket", s.serveToken)
+	mux.HandleFunc("/token/reject", s.serveReject)
+	mux.HandleFunc("/ticket/reject", s.serveReject)
+	mux.HandleFunc("/callback/", s.serveCallback)
+	mux.HandleFunc("/cgi-bin/token", s.servePlain)
+	mux.HandleFunc("/cgi-bin/stable_token", s.serveStable)
+	mux.HandleFunc("/cgi-bin/gettoken", s.serveWeCom)
+	mux.HandleFunc("/cgi-bin/ticket/getticket", s.serveTicket)
+	mux.HandleFunc("/cgi-bin/get_jsapi_ticket", s.serveTicket)
+	mux.HandleFunc("/cgi-bin/ticket/get", s.serveTicket)
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("/readyz", s.serveReady)
+	mux.HandleFunc("/metrics", s.serveMetrics)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		note(w, func(n *noted) { n.remote = s.strangers.name(r.RemoteAddr, time.Now()) })
+		refuse(w, &problem{status: http.StatusNotFound, code: 40066, message: "invalid url: there are " +
+			"/token, /token/reject, /ticket, /ticket/reject, /proxy/APPID/…, the platform's own /cgi-bin/token, stable_token, gettoken and " +
+			"ticket/getticket, and /healthz, /readyz, /metrics"})
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Before the ServeMux, which redirects what is no clean path: the proxy
+		// must see paths as they are.
+		if path, ok := cutProxy(r.URL.Path); ok {
+			s.serveProxy(w, r, path)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// serveReady says whether this server is of use: some app has a token. One app
+// with a wrong secret must not take the others away; that is for an alert.
+func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
+	ready, apps := 0, s.catalog.Load().order
+	for _, a := range apps {
+		if a.ready() {
+			ready++
+		}
+	}
+	status := http.StatusOK
+	if ready == 0 || s.draining.Load() {
+		status = http.StatusServiceUnavailable
+	}
+	send(w, status, struct {
+		Apps     int  `json:"apps"`
+		Ready    int  `json:"with_token"`
+		Stopping bool `json:"stopping"`
+	}{len(apps), ready, s.draining.Load()})
+}
+
+// Serve keeps every token fresh and answers until ctx ends. Then it lets the
+// requests under way finish; now ends that at once.
+func (s *Server) Serve(ctx, now context.Context) error {
+	s.reloading.Lock()
+	s.life, s.end = context.WithCancel(context.Background())
+	s.keeper = newKeeper()
+	s.keeper.running.Go(func() { s.journal.run(s.life) })
+	c := s.catalog.Swap(nil)
+	s.use(c)
+	s.reloading.Unlock()
+	defer func() {
+		s.end()
+		last := s.catalog.Load()
+		for _, a := range last.order {
+			a.stop()
+		}
+		for _, one := range last.components {
+			one.stop()
+		}
+		s.keeper.running.Wait()
+		_ = s.store.Close()
+	}()
+
+	s.log.Info("listening", "address", s.listener.Addr().String(), "tls", s.cert != nil, "admin", addressOf(s.adminListener),
+		"store", s.store.Name, "apps", len(c.order), "connections", s.conns.most, "pid", os.Getpid())
+	failed := make(chan error, 2)
+	l := s.listener
+	if s.cert != nil {
+		l = secure(l, s.cert)
+	}
+	go func() { failed <- s.http.Serve(l) }()
+	if s.adminListener != nil {
+		go func() { failed <- s.admin.Serve(s.adminListener) }()
+		defer s.admin.Close()
+	}
+	select {
+	case err := <-failed:
+		_ = s.http.Close()
+		return fmt.Errorf("wxtoken: %w", err)
+	case <-ctx.Done():
+	}
+	return s.drain(now)
+}
+
+func (s *Server) drain(now context.Context) error {
+	s.draining.Store(true)
+	seconds := s.catalog.Load().config.DrainSeconds
+	s.log.Info("stopping; a second signal ends this at once", "drain_seconds", seconds)
+	select {
+	case <-time.After(time.Duration(seconds) * time.Second):
+	case <-now.Done():
+	}
+	last, cancel := context.WithTimeout(now, patience+5*time.Second)
+	defer cancel()
+	if err := s.http.Shutdown(last); err != nil {
+		_ = s.http.Close()
+		if now.Err() != nil {
+			s.log.Warn("stopped at once; requests under way got no answer")
+			return nil
+		}
+		return fmt.Errorf("wxtoken: requests did not end in time: %w", err)
+	}
+	s.log.Info("stopped")
+	return nil
+}
+
+// Addr is where clients reach the server, and AdminAddr where its page is, or "".
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// AdminAddr is the address of the page, or "".
+func (s *Server) AdminAddr() string { return addressOf(s.adminListener) }
+
+func addressOf(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	return l.Addr().String()
+}

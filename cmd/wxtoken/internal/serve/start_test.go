@@ -1,0 +1,54 @@
+package serve
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/config"
+	"github.com/wxtoken/wxtoken/wxtest"
+)
+
+// Thousands of apps are begun with few at a time, clients or no clients.
+func TestManyAppsStartWithoutAStorm(t *testing.T) {
+	const apps = 1000
+	platform := wxtest.NewPlatform()
+	platform.Inject(wxtest.Latency(20 * time.Millisecond))
+	var under, most atomic.Int64
+	fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		now := under.Add(1)
+		defer under.Add(-1)
+		for old := most.Load(); now > old && !most.CompareAndSwap(old, now); old = most.Load() {
+		}
+		platform.ServeHTTP(w, r)
+	}))
+	t.Cleanup(fake.Close)
+	c := &config.Config{Listen: "127.0.0.1:0", Admin: "off", Single: true, Clients: []config.Client{{Name: "shop", Secret: shopSecret, Apps: []string{"*"}}}}
+	for i := range apps {
+		id := fmt.Sprintf("wx%d", i)
+		platform.AddApp(id, appSecret)
+		c.Apps = append(c.Apps, config.App{AppID: id, Secret: appSecret, BaseURL: fake.URL})
+	}
+	srv := start(t, c)
+	for i := range 100 { // clients do not wait for their turn, but are no storm either
+		go srv.do("GET", fmt.Sprintf("/token?appid=wx%d", apps-1-i), shopSecret, "")
+	}
+	require.Eventually(t, func() bool {
+		ready := 0
+		for _, a := range srv.catalog.Load().order {
+			if a.ready() {
+				ready++
+			}
+		}
+		return ready == apps
+	}, 30*time.Second, 20*time.Millisecond)
+	assert.LessOrEqual(t, most.Load(), int64(fetches))
+	assert.Greater(t, most.Load(), int64(8), "one after the other would take too long")
+	assert.Equal(t, apps, platform.Stats().Fetches().Total())
+}

@@ -1,0 +1,312 @@
+package serve
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wxtoken/wxtoken"
+)
+
+const (
+	// patience is how long a request may wait for a token: a little longer than
+	// a fetch may take.
+	patience = 12 * time.Second
+
+	// largest is what the body of a request may have, in bytes.
+	largest = 4 << 10
+)
+
+// A problem is an answer in the shape of the platform's errors.
+type problem struct {
+	status  int // of HTTP
+	code    int // errcode
+	message string
+	wait    time.Duration // for Retry-After; 0: none
+	err     error         // for the log
+}
+
+var (
+	unknownSecret = &problem{status: http.StatusUnauthorized, code: 40125, message: "the bearer secret is missing or not known to this server"}
+	noApp         = &problem{status: http.StatusBadRequest, code: 41002, message: "appid missing"}
+	notAllowed    = &problem{status: http.StatusForbidden, code: 40013, message: "invalid appid: it is not among those that this secret may ask for"}
+)
+
+// serveToken is GET /token?appid=, and GET /ticket?appid=&type=.
+func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		refuse(w, &problem{status: http.StatusMethodNotAllowed, code: 43001, message: "require GET method"})
+		return
+	}
+	query := r.URL.Query()
+	_, a, p := s.admit(w, r, query.Get("appid"))
+	if p != nil {
+		refuse(w, p)
+		return
+	}
+	one, p := a.pick(r.URL.Path == "/ticket", query.Get("type"))
+	if p != nil {
+		refuse(w, p)
+		return
+	}
+	answer(w, r, one)
+}
+
+// pick gives the app's access token, or a ticket of a kind.
+func (a *app) pick(ticket bool, kind string) (*kept, *problem) {
+	if !ticket {
+		return a.kept, nil
+	}
+	one := a.tickets[kind]
+	if one == nil {
+		return nil, &problem{status: http.StatusBadRequest, code: 40097, message: "invalid args: type must be one of the tickets that this server keeps for the app"}
+	}
+	return one, nil
+}
+
+// serveReject is POST /token/reject, and POST /ticket/reject.
+func (s *Server) serveReject(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		refuse(w, &problem{status: http.StatusMethodNotAllowed, code: 43002, message: "require POST method"})
+		return
+	}
+	var body struct {
+		AppID       string `json:"appid"`
+		AccessToken string `json:"access_token"`
+		Ticket      string `json:"ticket"`
+		Type        string `json:"type"`
+	}
+	err := readJSON(w, r, &body)
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		refuse(w, &problem{status: http.StatusRequestEntityTooLarge, code: 45002, message: "the body is over 4 KiB"})
+		return
+	} else if err != nil {
+		refuse(w, &problem{status: http.StatusBadRequest, code: 47001, message: `data format error: want {"appid":"…","access_token":"…"}`})
+		return
+	}
+	cl, a, p := s.admit(w, r, body.AppID)
+	if p != nil {
+		refuse(w, p)
+		return
+	}
+	ticket := r.URL.Path == "/ticket/reject"
+	one, p := a.pick(ticket, body.Type)
+	if p != nil {
+		refuse(w, p)
+		return
+	}
+	rejected := body.AccessToken
+	if ticket {
+		rejected = body.Ticket
+	}
+	if rejected == "" {
+		refuse(w, &problem{status: http.StatusBadRequest, code: 41001, message: "access_token missing: send the one that was rejected"})
+		return
+	}
+	if p := s.report(w, r, cl, one, rejected); p != nil {
+		refuse(w, p)
+		return
+	}
+	answer(w, r, one)
+}
+
+func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, largest))
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more after the JSON")
+	}
+	return nil
+}
+
+// reports are those of one token that are being dealt with.
+type reports struct {
+	mu   sync.Mutex
+	open map[string]chan struct{} // by the rejected value; closed when done
+}
+
+// report invalidates a token that a client says was rejected. Of reports of the
+// same value at the same time, as a whole fleet makes them, one is passed on and
+// counts against the client's limit.
+func (s *Server) report(w http.ResponseWriter, r *http.Request, cl *client, one *kept, rejected string) *problem {
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	if current, err := one.source.Token(ctx); err == nil && current.Value != rejected {
+		return nil // an old one: it costs nothing
+	}
+	q := &one.reports
+	q.mu.Lock()
+	done := q.open[rejected]
+	if done != nil {
+		q.mu.Unlock()
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+		return nil
+	}
+	limit := s.catalog.Load().config.ReportsPerMinute
+	if ok, wait := cl.bucket.take(limit, time.Now()); !ok {
+		q.mu.Unlock()
+		s.limited.Add(1)
+		return &problem{status: http.StatusTooManyRequests, code: 45011, wait: wait,
+			message: "too many reports of rejected tokens this minute: the token that you have is the current one"}
+	}
+	if q.open == nil {
+		q.open = map[string]chan struct{}{}
+	}
+	done = make(chan struct{})
+	q.open[rejected] = done
+	q.mu.Unlock()
+	defer func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		delete(q.open, rejected)
+		close(done)
+	}()
+	if err := one.source.Invalidate(ctx, rejected); err != nil {
+		note(w, func(n *noted) { n.err = err })
+	}
+	return nil
+}
+
+// admit gives the app that the request's client may ask for, or a problem: the
+// same for an app that is not the client's and for one that there is not.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, appID string) (*client, *app, *problem) {
+	all := s.catalog.Load()
+	cl := all.client(bearer(r))
+	if cl == nil {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		s.slow(w, r)
+		return nil, nil, unknownSecret
+	}
+	note(w, func(n *noted) { n.client = cl.Name })
+	if appID == "" {
+		return nil, nil, noApp
+	}
+	a := all.app(cl, appID)
+	note(w, func(n *noted) { n.appID = cut(appID, a != nil) })
+	if a == nil || cl.Tokens != nil && !*cl.Tokens && !strings.HasPrefix(r.URL.Path, "/proxy/") {
+		return nil, nil, notAllowed
+	}
+	return cl, a, nil
+}
+
+// slow delays the answer to a wrong secret.
+func (s *Server) slow(w http.ResponseWriter, r *http.Request) {
+	now := time.Now()
+	note(w, func(n *noted) { n.remote = s.strangers.name(r.RemoteAddr, now) })
+	if !s.strangers.wait(r.Context(), r.RemoteAddr, now) {
+		w.Header().Set("Connection", "close")
+	}
+}
+
+// bearer is the secret in the Authorization header, or "".
+func bearer(r *http.Request) string {
+	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return secret
+}
+
+// A handedOut is a token that can go to a client.
+type handedOut struct {
+	value string
+	left  int64 // seconds, at least 1
+}
+
+// take gives the current token, or why there is none.
+func take(ctx context.Context, one *kept) (handedOut, *problem) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	token, err := one.source.Token(ctx)
+	left := int64(time.Until(token.ExpiresAt) / time.Second)
+	if err == nil && left > 0 { // many stores take 0 for "never expires"
+		return handedOut{token.Value, left}, nil
+	}
+	if err == nil {
+		err = errors.New("the token expires this second, and its successor is not there yet")
+	}
+	p, _ := noToken(err)
+	return handedOut{}, p
+}
+
+// noToken is the answer where a Source gave no token. It also reports whether err
+// says why.
+func noToken(err error) (p *problem, known bool) {
+	p = &problem{status: http.StatusServiceUnavailable, code: -1, message: "system error: no token yet; try again", err: err}
+	var cooling *wxtoken.CooldownError
+	if errors.As(err, &cooling) {
+		p.wait = max(time.Until(cooling.Until), time.Second)
+	}
+	var denied *wxtoken.APIError
+	switch {
+	case errors.As(err, &denied):
+		p.code, p.message = denied.Code, denied.Message
+	case errors.Is(err, wxtoken.ErrCacheUnavailable):
+		p.message = "system error: the token server's store does not answer"
+	case cooling == nil:
+		return p, false
+	}
+	return p, true
+}
+
+// answer sends the current token, or why there is none.
+func answer(w http.ResponseWriter, r *http.Request, one *kept) {
+	token, p := take(r.Context(), one)
+	if p != nil {
+		refuse(w, p)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, "/ticket") {
+		send(w, http.StatusOK, struct {
+			Ticket    string `json:"ticket"`
+			ExpiresIn int64  `json:"expires_in"`
+		}{token.value, token.left})
+		return
+	}
+	send(w, http.StatusOK, struct {
+		AccessToken string `json:"access_token"`
+		ExpiresIn   int64  `json:"expires_in"`
+	}{token.value, token.left})
+}
+
+// refuse answers in the shape of the platform's errors.
+func refuse(w http.ResponseWriter, p *problem) {
+	if p.wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((p.wait+time.Second-1)/time.Second)))
+	}
+	note(w, func(n *noted) { n.err, n.code = p.err, p.code })
+	send(w, p.status, platformError{p.code, p.message})
+}
+
+type platformError struct {
+	Code    int    `json:"errcode"`
+	Message string `json:"errmsg"`
+}
+
+func send(w http.ResponseWriter, status int, body any) {
+	text, err := json.Marshal(body)
+	if err != nil { // of strings and numbers: cannot be
+		status, text = http.StatusInternalServerError, []byte("{}")
+	}
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h["Cache-Control"] = noStore
+	w.WriteHeader(status)
+	_, _ = w.Write(append(text, '\n')) // fails only if the client has gone
+}
+
+var jsonType, noStore = []string{"application/json; charset=utf-8"}, []string{"no-store"}

@@ -1,0 +1,329 @@
+//go:build !race
+
+package protocol
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"slices"
+	"strings"
+	"time"
+)
+
+// This file tells whether two worlds are the same but for the names of things.
+
+// A keyer writes down all of a world that bears on what can still happen.
+// Nonces are numbered in the order in which they are met, and the seqs of an
+// epoch counted from the first that is met.
+type keyer struct {
+	buf           []byte
+	names         []string
+	seqs          []int64
+	tokens        []string // that are met
+	pasts         []string
+	past, rejects bool
+}
+
+type key [16]byte
+
+// key tells worlds apart. past says that the store can still go back.
+func (w *world) key(past bool) key {
+	k := keyer{past: past, rejects: w.rejects}
+	for i := range w.stores {
+		k.record(&w.stores[i].Record)
+		k.put(int(w.stores[i].ttl / time.Second))
+	}
+	if past {
+		k.record(&w.prev)
+	}
+	k.name(w.latest.Token)
+	if w.repeatable { // else its life bears on nothing
+		k.token(&w.latest)
+	}
+	k.put(w.leases, int(w.excuse), bit(w.back), bit(w.split), len(w.requests), len(w.casts))
+	for _, r := range w.requests {
+		if r.by < 0 {
+			k.request(r)
+		}
+	}
+	for i := range w.casts {
+		c := &w.casts[i]
+		k.record(&c.old)
+		k.record(&c.next)
+	}
+	sum := sha256.Sum256(k.procs(w))
+	return key(sum[:16])
+}
+
+// orders of up to three processes.
+var orders = [maxProcs + 1][][]int{
+	1: {{0}},
+	2: {{0, 1}, {1, 0}},
+	3: {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}},
+}
+
+// procs adds the processes, whose numbers mean nothing, in the order that gives
+// the least bytes. What they are about tells most orders apart.
+func (k *keyer) procs(w *world) []byte {
+	var about [maxProcs]int
+	for i, p := range w.each() {
+		about[i] = int(p.phase)<<9 | bit(p.paused)<<8 | p.side<<7 | int(p.debt)<<4
+		if c := p.view.claim; c != nil {
+			about[i] |= 1<<3 | int(c.Outcome)
+		}
+	}
+	var least []byte
+	for _, order := range orders[w.n] {
+		if !slices.IsSortedFunc(order, func(i, j int) int { return about[i] - about[j] }) {
+			continue
+		}
+		one := *k
+		one.buf, one.names, one.seqs = slices.Clone(k.buf), slices.Clone(k.names), slices.Clone(k.seqs)
+		one.tokens, one.pasts = slices.Clone(k.tokens), slices.Clone(k.pasts)
+		for _, i := range order {
+			one.proc(w, i)
+		}
+		one.follow()
+		if least == nil || bytes.Compare(one.buf, least) < 0 {
+			least = one.buf
+		}
+	}
+	return least
+}
+
+const (
+	leftOut  = 254
+	nameless = 255
+)
+
+func (k *keyer) put(values ...int) {
+	for _, v := range values {
+		k.buf = append(k.buf, byte(v))
+	}
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// name numbers a nonce. A token has the name of the lease that it was fetched
+// under, after a t.
+func (k *keyer) name(s string) int {
+	s = strings.TrimPrefix(s, "t")
+	i := slices.Index(k.names, s)
+	if i < 0 {
+		i = len(k.names)
+		k.names, k.seqs = append(k.names, s), append(k.seqs, -1)
+	}
+	if s == "" {
+		i = nameless
+	}
+	k.put(i)
+	return i
+}
+
+func (k *keyer) seq(epoch string, seq int64) {
+	i := k.name(epoch)
+	if i == nameless {
+		return
+	}
+	if k.seqs[i] < 0 {
+		k.seqs[i] = seq
+	}
+	k.put(int(max(-4, min(seq-k.seqs[i], 4))))
+}
+
+func (k *keyer) token(r *Record) {
+	k.name(r.Token)
+	if r.Token == "" {
+		return
+	}
+	if !slices.Contains(k.tokens, r.Token) {
+		k.tokens = append(k.tokens, r.Token)
+	}
+	left := r.left(noon)
+	k.put(int(max(left, 0)/dying), int(r.IssuedAt-noon.Add(left-fresh).UnixMilli()))
+}
+
+func (k *keyer) record(r *Record) {
+	k.seq(r.Epoch, r.Seq)
+	k.token(r)
+	k.name(r.Lease)
+	k.put(int(r.LeaseFor/1000), r.Owed, r.Early, bit(r.Rejected)<<1|bit(r.Noted))
+	k.pasts = append(k.pasts, r.Past)
+	if c := r.Cooldown; c == nil {
+		k.put(leftOut)
+	} else {
+		k.put(c.Code, c.Step)
+		k.until(time.UnixMilli(c.Until))
+	}
+}
+
+// follow adds which of the tokens met the records met come after.
+func (k *keyer) follow() {
+	ids := make([]string, len(k.tokens))
+	for i, past := range k.pasts {
+		if past == "" {
+			k.put(0)
+			continue
+		}
+		bits := 0
+		for j, token := range k.tokens {
+			if ids[j] == "" {
+				ids[j] = tokenID(token)
+			}
+			bits |= bit(strings.Contains(past, ids[j])) << j
+		}
+		k.put(i, bits, min(int(Record{Past: past}.pastCount()), 4))
+	}
+}
+
+func (k *keyer) until(t time.Time) { k.put(int(max(t.Sub(noon), 0) / time.Second)) }
+
+func (k *keyer) since(t time.Time, most time.Duration) { k.put(int(min(noon.Sub(t), most) / tick)) }
+
+func (k *keyer) request(r request) {
+	k.name(r.lease)
+	k.put(int(r.age/tick), int(r.excuse), bit(r.orphan))
+}
+
+// view writes down v, but for what bears on nothing here: copyRead, settled and,
+// since there is one clock, when a cooldown was first seen; and for what the store
+// has left behind. live are the records that it holds or can come to hold.
+func (k *keyer) view(v *View, live []*Record) {
+	any := func(of func(r *Record) bool) bool { return slices.ContainsFunc(live, of) }
+	if v.copy.Token == "" {
+		k.put(leftOut, v.copy.Owed)
+		if v.copy.Owed > 0 {
+			k.seq(v.copy.Epoch, v.copy.Seq)
+		}
+	} else {
+		k.seq(v.copy.Epoch, v.copy.Seq)
+		k.token(&v.copy)
+		k.put(v.copy.Owed, v.copy.Early, bit(v.copy.Rejected))
+		k.pasts = append(k.pasts, v.copy.Past)
+		for _, r := range live {
+			k.put(bit(v.born == r.Epoch))
+		}
+		if k.rejects {
+			k.since(v.copySeen, minutes)
+		} else if k.past || any(func(r *Record) bool {
+			return r.Epoch == "" || r.Owed > 0 && v.born != r.Epoch || r.Lease != "" && !r.usable(noon)
+		}) {
+			k.put(bit(noon.Sub(v.copySeen) >= minutes))
+		}
+	}
+	if v.lease != "" && any(func(r *Record) bool { return v.lease == r.Lease }) {
+		k.name(v.lease)
+		k.since(v.leaseSeen, watched)
+	} else {
+		k.put(leftOut)
+	}
+	if k.past || any(func(r *Record) bool { return r.Lease != "" || r.Epoch == "" }) {
+		k.put(int(v.longest / time.Second))
+	}
+	if v.losses > 0 {
+		k.put(min(v.losses, 6), bit(noon.Sub(v.lostAt) > time.Hour))
+	}
+	if any(func(r *Record) bool { return v.epoch == r.Epoch && v.seq+int64(bit(r.Owed > 0)) > r.Seq }) {
+		k.seq(v.epoch, v.seq)
+		k.since(v.seqSeen, watched)
+	} else {
+		k.put(leftOut)
+	}
+	k.claim(v.claim, live)
+	if f := v.own; f == nil {
+		k.put(leftOut)
+	} else {
+		k.until(f.at.Add(f.wait))
+		k.put(f.step, bit(noon.Sub(f.at) < f.wait+time.Hour))
+	}
+	k.memo(v.resort)
+}
+
+func (k *keyer) claim(c *claim, live []*Record) {
+	if c == nil {
+		k.put(leftOut)
+		return
+	}
+	k.name(c.lease)
+	k.put(int(c.Outcome))
+	if c.Outcome != Pending && c.Outcome != Issued {
+		return
+	}
+	k.put(bit(c.kept), int(c.ends.Sub(c.asked)/time.Second))
+	k.since(c.asked, watched)
+	for _, r := range live {
+		if r.Lease == c.lease {
+			k.put(bit(c.settles == r.Seq))
+		} else {
+			k.put(bit(c.base == r.Token))
+		}
+	}
+	k.token(&c.Token)
+}
+
+func (k *keyer) memo(m memo) {
+	if m.token == "" {
+		k.put(leftOut)
+		return
+	}
+	k.name(m.token)
+	k.until(m.until)
+}
+
+func (k *keyer) proc(w *world, i int) {
+	p := w.procs[i]
+	k.put(int(p.phase), bit(p.paused), p.side, int(p.debt), bit(p.began.IsZero()), bit(noon.Sub(p.began) < modelRules.lease()))
+	live := []*Record{&w.stores[0].Record, &w.stores[1].Record}
+	if k.past {
+		live = append(live, &w.prev)
+	}
+	for i := range w.casts {
+		live = append(live, &w.casts[i].next)
+	}
+	if p.run != nil {
+		live = append(live, &p.run.record)
+		if p.run.swap != nil {
+			live = append(live, &p.run.swap.Next)
+		}
+	}
+	k.view(&p.view, live)
+	for _, r := range live {
+		k.put(bit(p.owns(r.Lease)), bit(r.Cooldown != nil && r.Cooldown.By == p.id))
+	}
+	for _, token := range p.pending {
+		k.name(token)
+	}
+	if p.rejects.row > 0 {
+		k.put(min(p.rejects.row, 6))
+		k.since(p.rejects.at, minutes)
+	}
+	k.memo(p.withheld)
+	k.memo(p.ignored)
+	k.put(bit(p.readOnly))
+	if p.run == nil {
+		return
+	}
+	run := p.run
+	k.put(bit(run.judging), bit(run.known), bit(run.offline), bit(run.leaveAlone), bit(run.tried), min(run.failures, 2))
+	k.record(&run.record)
+	if run.swap != nil {
+		k.record(&run.swap.Next)
+		k.put(bit(run.swap.Event == Restore), bit(run.swap.take))
+		k.view(&run.swap.after, live)
+	}
+	switch p.phase {
+	case sending:
+		k.put(bit(Passed(noon, p.sent.Until)))
+	case fetching:
+		k.put(bit(Passed(noon, p.sent.Until)))
+		k.request(w.requests[slices.IndexFunc(w.requests, func(r request) bool { return r.by == i })])
+	case fetched:
+		k.put(bit(Passed(noon, p.sent.Until)))
+		k.token(&p.reply.Token)
+	}
+}

@@ -1,0 +1,339 @@
+//go:build !race
+
+package protocol
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var searchDeep = flag.Bool("search.deep", false, "let TestEveryInterleaving search further: ten minutes, and 4 GB")
+
+// A bound says which worlds are searched.
+type bound struct {
+	faults int
+	leases int // that are taken in one run; endless: any number
+	rules
+}
+
+const endless = -1
+
+var (
+	shallow = []bound{
+		{2, 2, rules{n: 2}},
+		{1, endless, rules{n: 2}},
+		{1, 2, rules{n: 3}},
+		{1, 2, rules{n: 2, rejects: true}},
+		{1, 2, rules{n: 2, splits: true}},
+		{1, endless, rules{n: 2, repeatable: true}},
+	}
+	deep = []bound{
+		{2, endless, rules{n: 2}},
+	}
+)
+
+func (b bound) String() string {
+	s := fmt.Sprintf("%d processes, %d faults, %d leases", b.n, b.faults, b.leases)
+	for _, trait := range []struct {
+		has  bool
+		name string
+	}{{b.rejects, "rejections"}, {b.splits, "splits"}, {b.repeatable, "repeatable"}} {
+		if trait.has {
+			s += ", " + trait.name
+		}
+	}
+	return strings.ReplaceAll(s, "-1 leases", "any leases")
+}
+
+// TestEveryInterleaving looks at every state that a small world can come to,
+// whatever the order of the processes' steps and whenever the faults happen, and
+// checks in each of them what docs/protocol.md promises.
+func TestEveryInterleaving(t *testing.T) {
+	bounds := shallow
+	if *searchDeep {
+		bounds = deep
+	}
+	for _, b := range bounds {
+		t.Run(b.String(), func(t *testing.T) {
+			if !*searchDeep { // which takes the memory of one search at a time
+				t.Parallel()
+			}
+			started := time.Now()
+			s := search{bound: b}
+			s.run()
+			t.Logf("%d states in %s; the slowest recovers in %d actions", len(s.states), time.Since(started).Round(time.Second/10), s.slowest)
+			s.log(t)
+			require.Empty(t, s.wrong)
+		})
+	}
+}
+
+// A search visits every world within a bound.
+type search struct {
+	bound
+	seen    map[key]int32
+	states  []state
+	queues  [][]visit     // by the number of faults so far
+	rounds  map[int32]key // for worlds in which all is quiet, the world after everyone has called
+	silent  map[string]*silence
+	slowest int // how many actions it takes to recover
+	wrong   string
+}
+
+// A state is how a world first came about, and how it recovers.
+type state struct {
+	from  int32 // -1: at the start
+	by    deed
+	fault string
+	heal  int32 // the world after the next action of a run without more faults, or below
+}
+
+const (
+	isWell    = -1 - iota
+	healLater // by search.rounds
+)
+
+type visit struct {
+	world *world
+	id    int32
+}
+
+// A silence is a class of worlds in which the record holds a superseded token
+// and nothing says so.
+type silence struct {
+	states int
+	first  int32
+}
+
+func (s *search) run() {
+	s.seen, s.rounds, s.silent = map[key]int32{}, map[int32]key{}, map[string]*silence{}
+	s.queues = make([][]visit, s.faults+1)
+	s.find(move{world: newWorld(s.rules, s.leases)}, 0, -1)
+	for faults := range s.queues {
+		for len(s.queues[faults]) > 0 && s.wrong == "" {
+			v := s.queues[faults][0]
+			s.queues[faults][0].world = nil // for the garbage collector
+			s.queues[faults] = s.queues[faults][1:]
+			s.expand(v, faults)
+		}
+	}
+	if s.wrong == "" && s.leases == endless {
+		s.heal()
+	}
+}
+
+// find adds the world after m, unless it has been found with no more faults.
+func (s *search) find(m move, faults int, from int32) int32 {
+	k := m.world.key(faults < s.faults)
+	if id, ok := s.seen[k]; ok {
+		return id
+	}
+	id := int32(len(s.states))
+	s.seen[k] = id
+	s.states = append(s.states, state{from, m.deed, m.fault, healLater})
+	s.queues[faults] = append(s.queues[faults], visit{m.world, id})
+	s.check(m.world, id, faults)
+	return id
+}
+
+func (s *search) expand(v visit, faults int) {
+	canBreak := faults < s.faults
+	heal := int32(healLater)
+	well := v.world.well()
+	if well {
+		heal = isWell
+	}
+	for _, m := range v.world.moves(canBreak) {
+		after := faults + bit(m.fault != "")
+		s.checkMove(v.world, m, after, well)
+		id := s.find(m, after, v.id)
+		if heal == healLater && m.fault == "" && !m.call {
+			heal = id
+		}
+	}
+	s.states[v.id].heal = heal
+	if heal == healLater && s.leases == endless {
+		s.rounds[v.id] = v.world.round(canBreak).key(canBreak)
+	}
+}
+
+// checkMove looks for broken promises in what m changes.
+func (s *search) checkMove(w *world, m move, faults int, well bool) {
+	switch {
+	case m.world.wrong != "":
+	case faults == 0 && w.latest.left(noon) > aging && m.world.latest.Token != w.latest.Token:
+		m.world.wrong = "I4: a fetch for a token with life left"
+	case well && w.stores[0].left(noon) > aging && m.fault == "" && m.world.claimed():
+		m.world.wrong = "I4: a fetch although nothing is the matter"
+	}
+	for i, p := range w.each() {
+		was, is := &p.view.copy, &m.world.procs[i].view.copy
+		if was.Rejected && !is.Rejected && was.Token == is.Token && was.IssuedAt == is.IssuedAt && !is.expired(noon) {
+			m.world.wrong = "a rejection is forgotten"
+		}
+	}
+}
+
+// check looks for broken promises in a world.
+func (s *search) check(w *world, id int32, faults int) {
+	wrong := w.wrong
+	switch {
+	case wrong != "":
+	case w.silent() && w.excuse == 0:
+		wrong = "I2: the record holds a superseded token and nothing says so"
+	case w.silent():
+		class := s.class(w, id)
+		if s.silent[class] == nil {
+			s.silent[class] = &silence{first: id}
+		}
+		s.silent[class].states++
+	case faults == 0 && (len(w.requests) > 1 || w.stores[0].Owed > 0):
+		wrong = "I4: a second fetch without a fault"
+	}
+	if wrong != "" && s.wrong == "" {
+		s.wrong = wrong + s.trace(id)
+	}
+}
+
+// silent reports whether the record holds a superseded token, and neither it
+// nor any process says so.
+func (w *world) silent() bool {
+	r := w.stores[0].Record
+	return !w.split && !w.repeatable && r.usable(noon) && r.Token != w.latest.Token && r.Owed == 0 && r.Lease == "" &&
+		len(w.requests) == 0 && !w.claimed() && !w.knows()
+}
+
+// well reports whether every process holds the latest token and nothing is in doubt.
+func (w *world) well() bool {
+	r := w.stores[0].Record
+	for _, p := range w.each() {
+		if c := p.view.copy; p.phase != idle || c.Token != r.Token || c.Rejected {
+			return false
+		}
+	}
+	return r.usable(noon) && (w.repeatable || r.Token == w.latest.Token) && r.Owed == 0 && r.Lease == "" &&
+		!w.split && len(w.requests) == 0 && len(w.casts) == 0 && !w.claimed()
+}
+
+// round is a quiet world after each process has been called once and a tick has
+// passed; or, if that changes nothing, minutes, or the life of its tokens.
+func (w *world) round(past bool) *world {
+	before := w.key(past)
+	for i := range w.n {
+		moves := w.moves(false)
+		w = moves[slices.IndexFunc(moves, func(m move) bool { return m.proc == i+1 })].world
+		for !w.quiet() {
+			moves := w.moves(false)
+			w = moves[slices.IndexFunc(moves, func(m move) bool { return !m.call })].world
+		}
+	}
+	for _, d := range []time.Duration{tick, minutes} {
+		if next := w.after(d); next.key(past) != before {
+			return next
+		}
+	}
+	return w.after(fresh)
+}
+
+// heal checks that every world recovers if nothing else breaks, at the latest
+// when the token expires.
+func (s *search) heal() {
+	for id, k := range s.rounds {
+		next, ok := s.seen[k]
+		if !ok {
+			s.wrong = "the search missed the world after a round" + s.trace(id)
+			return
+		}
+		s.states[id].heal = next
+	}
+	const unseen, underway = -1, -2
+	steps := slices.Repeat([]int{unseen}, len(s.states))
+	for i := range s.states {
+		var path []int32
+		id := int32(i)
+		for ; id >= 0 && steps[id] == unseen; id = s.states[id].heal {
+			steps[id] = underway
+			path = append(path, id)
+		}
+		n := 0
+		if id >= 0 {
+			n = steps[id] + 1
+		}
+		if n < 0 {
+			s.wrong = "it never recovers" + s.trace(int32(i))
+			return
+		}
+		for _, id := range slices.Backward(path) {
+			steps[id] = n
+			s.slowest = max(s.slowest, n)
+			n++
+		}
+	}
+}
+
+// class names what protocol.md admits as causes of the silence in w, and the
+// faults on the way there.
+func (s *search) class(w *world, id int32) string {
+	var causes, faults []string
+	for i, cause := range []string{"a request outlasted the fetch that verified it", "a process died and nobody watched", "the store went back"} {
+		if w.excuse&(1<<i) != 0 {
+			causes = append(causes, cause)
+		}
+	}
+	for ; id >= 0; id = s.states[id].from {
+		if fault := s.states[id].fault; fault != "" {
+			faults = append(faults, fault)
+		}
+	}
+	slices.Sort(faults)
+	return strings.Join(causes, ", ") + ": " + strings.Join(faults, " + ")
+}
+
+// trace tells how a world came about.
+func (s *search) trace(id int32) string {
+	var lines []string
+	for ; s.states[id].from >= 0; id = s.states[id].from {
+		lines = append(lines, "\n    "+s.states[id].by.String())
+	}
+	slices.Reverse(lines)
+	return strings.Join(lines, "")
+}
+
+// log prints the table of silent states. The first of each cause has its trace.
+func (s *search) log(t *testing.T) {
+	told := map[string]bool{}
+	for _, class := range slices.Sorted(maps.Keys(s.silent)) {
+		c := s.silent[class]
+		cause, _, _ := strings.Cut(class, ":")
+		trace := s.trace(c.first)
+		if told[cause] {
+			trace = ""
+		}
+		told[cause] = true
+		t.Logf("%6d silent states, %s%s", c.states, class, trace)
+	}
+}
+
+// TestSearchKnowsEveryField fails when a field is added that the key of a world
+// may have to tell apart, or that time has to pass for: see keyer and world.after.
+func TestSearchKnowsEveryField(t *testing.T) {
+	assert.Equal(t, 14, reflect.TypeFor[Record]().NumField())
+	assert.Equal(t, 6, reflect.TypeFor[Cooldown]().NumField())
+	assert.Equal(t, 11, reflect.TypeFor[Process]().NumField())
+	assert.Equal(t, 15, reflect.TypeFor[run]().NumField())
+	assert.Equal(t, 13, reflect.TypeFor[Step]().NumField())
+	assert.Equal(t, 18, reflect.TypeFor[View]().NumField())
+	assert.Equal(t, 7, reflect.TypeFor[claim]().NumField())
+	assert.Equal(t, 5, reflect.TypeFor[Result]().NumField())
+	assert.Equal(t, 6, reflect.TypeFor[failure]().NumField())
+	assert.Equal(t, 2, reflect.TypeFor[memo]().NumField())
+}

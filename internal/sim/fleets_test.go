@@ -1,0 +1,373 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/wxtoken/wxtoken"
+)
+
+// A fleet is a row of the table of fleets: what is played, and what must hold.
+type fleet struct {
+	name   string
+	cases  []Config // Length is set by the runner where it is 0
+	bounds []bound
+}
+
+// A bound is a figure of one run and the most that it may be.
+type bound struct {
+	what string
+	of   func(*Report) float64
+	most float64
+}
+
+func stretch(most time.Duration) bound {
+	return bound{"s without a token at a time", func(r *Report) float64 { return r.LongestWithout.Seconds() }, most.Seconds()}
+}
+
+// without is over a day, or over a run that is shorter.
+func without(most time.Duration) bound {
+	return bound{"s a day without a token", func(r *Report) float64 {
+		return r.Without.Seconds() / max(r.Length.Hours()/24, 1)
+	}, most.Seconds()}
+}
+
+func recovery(most time.Duration) bound {
+	return bound{"s until a token is accepted", func(r *Report) float64 { return r.LongestUnused.Seconds() }, most.Seconds()}
+}
+
+func aDay(most float64) bound {
+	return bound{"fetches a day", func(r *Report) float64 { return float64(r.Asked) / (r.Length.Hours() / 24) }, most}
+}
+
+func asked(most float64) bound {
+	return bound{"fetches", func(r *Report) float64 { return float64(r.Asked) }, most}
+}
+
+func failed(most float64) bound {
+	return bound{"errors and rejections", func(r *Report) float64 { return float64(r.Failed + r.Rejected) }, most}
+}
+
+var (
+	reported = bound{"runs without a cache_error", func(r *Report) float64 {
+		return float64(1 - min(r.Events[string(wxtoken.EventCacheError)], 1))
+	}, 0}
+	reads     = bound{"reads a minute", func(r *Report) float64 { return float64(r.ReadsPeak) }, 60}
+	events    = bound{"events a minute", func(r *Report) float64 { return float64(r.EventsPeak) }, 3}
+	megabytes = bound{"MB allocated by a call", func(r *Report) float64 { return float64(r.BytesPeak) / 1e6 }, 10}
+	intact    = bound{"broken invariants", func(r *Report) float64 { return float64(r.Broken) }, 0}
+)
+
+func fleets() []fleet {
+	return []fleet{
+		{"short lives, plain", shortLives(Lenient, Strict), []bound{stretch(30 * time.Second), aDay(60)}},
+		{"short lives, repeatable", shortLives(Stable, WeCom), []bound{stretch(5 * time.Second), aDay(60)}},
+		{"one sick member, definite denials", sickMember(denials()), []bound{without(0), aDay(320)}},
+		{"one sick member, unknown outcomes", sickMember(unknowns()), []bound{without(time.Minute), aDay(320)}},
+		{"one clock off", oneClockOff(), []bound{without(0), aDay(20)}},
+		{"renewed values", renewedValues(), []bound{without(0), aDay(20)}},
+		{"restarts in a conflict", conflict(), []bound{recovery(6 * time.Minute), aDay(320)}},
+		{"record lost every 3 to 40 s", recordLost(), []bound{aDay(320), reported}},
+		{"unreadable answers for 6 to 14 h", unreadable(), []bound{asked(120), stretch(11 * time.Minute)}},
+		{"mixed options", mixedOptions(), []bound{without(5 * time.Second), aDay(40)}},
+		{"a store that keeps small values only", smallValues(), []bound{aDay(320)}},
+		{"WeCom, three days", weCom(), []bound{failed(0), aDay(14)}},
+		{"reports of a good token, the cache down", reportsOffline(), []bound{without(3 * time.Second)}},
+		{"50 callers report a token too young", tooYoung(), []bound{reads, events}},
+		{"foreign records", foreignRecords(), []bound{megabytes, recovery(0)}}, // after the first minute
+	}
+}
+
+func sec(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// each returns one Config for each value, as do makes it, with what it is about
+// in its name.
+func each[T any](values []T, do func(i int, v T, c *Config) string) []Config {
+	var cases []Config
+	for i, v := range values {
+		c := Config{New: newReal, Retry: time.Second}
+		c.Name = do(i, v, &c)
+		cases = append(cases, c)
+	}
+	return cases
+}
+
+// product returns every pair.
+func product[A, B any](as []A, bs []B) (pairs []struct {
+	a A
+	b B
+}) {
+	for _, b := range bs {
+		for _, a := range as {
+			pairs = append(pairs, struct {
+				a A
+				b B
+			}{a, b})
+		}
+	}
+	return pairs
+}
+
+const killedFetching = Waits + 1
+
+// shortLives are processes that live for seconds: cron jobs, functions, a crash
+// loop.
+func shortLives(graces ...Grace) []Config {
+	type lives struct {
+		For, Every [2]time.Duration
+		calls      time.Duration
+		patience   time.Duration
+		latency    time.Duration
+	}
+	spread := [2]time.Duration{sec(4), sec(20)}
+	return each(product([]Exit{Returns, Killed, killedFetching, Waits}, []lives{
+		{[2]time.Duration{sec(2.5), sec(14)}, spread, sec(0.5), 0, 0},
+		{[2]time.Duration{}, [2]time.Duration{sec(10), sec(10)}, 0, sec(5), 400 * time.Millisecond}, // a cron job
+		{[2]time.Duration{sec(10), sec(10)}, [2]time.Duration{sec(10), sec(10)}, sec(1), sec(5), 0},
+		{[2]time.Duration{sec(2.5), sec(14)}, spread, 0, sec(2), 900 * time.Millisecond},
+		{[2]time.Duration{sec(3), sec(3)}, [2]time.Duration{sec(15), sec(15)}, sec(1), sec(1), 0},
+		{[2]time.Duration{sec(2.5), sec(4)}, [2]time.Duration{sec(4), sec(6)}, sec(0.1), 0, 1200 * time.Millisecond},
+	}), func(i int, v struct {
+		a Exit
+		b lives
+	}, c *Config) string {
+		exit := v.a
+		if exit == killedFetching {
+			exit = Returns
+		}
+		c.Grace, c.Latency = graces[(i+i/4)%len(graces)], v.b.latency
+		c.Members = []Member{{Every: v.b.calls, Patience: v.b.patience, Lives: &Lives{v.b.For, v.b.Every, exit, v.a == killedFetching}}}
+		return fmt.Sprintf("%s, lives %v, every %v, %s, calls %s", c.Grace, v.b.For, v.b.Every, [...]string{"killed", "returns", "waits", "every other fetch killed"}[v.a], v.b.calls)
+	})
+}
+
+func denials() (all []Ailment) {
+	for _, code := range []int{41002, 40013, 40125, 43002, 47001, 61024} {
+		all = append(all, Ailment{Name: fmt.Sprint(code), Err: &wxtoken.APIError{Code: code, Message: "denied rid: 1-2-3"}})
+	}
+	return all
+}
+
+func unknowns() []Ailment {
+	return []Ailment{
+		{Name: "502", Err: errors.New("sim: HTTP 502")},
+		{Name: "truncated", Lands: true, Err: errors.New("sim: unexpected end of JSON input")},
+		{Name: "black hole", Silent: true},
+		{Name: "black hole on the way back", Lands: true, Silent: true},
+	}
+}
+
+// sickMember is three to five good members and one whose way to the platform is
+// bad, called often or seldom.
+func sickMember(ailments []Ailment) []Config {
+	type pattern struct{ good, sick time.Duration }
+	graces := []Grace{Lenient, Strict, Stable}
+	return each(product([]pattern{
+		{time.Second, time.Second}, {55 * time.Second, 50 * time.Millisecond}, {time.Second, time.Hour},
+		{55 * time.Second, time.Minute}, {time.Second, 50 * time.Millisecond}, {20 * time.Second, 5 * time.Second},
+	}, ailments), func(i int, v struct {
+		a pattern
+		b Ailment
+	}, c *Config) string {
+		fixed := i%2 == 0
+		c.Grace, c.HTTP = graces[i%3], v.b.Name == "40125" // a fingerprint tells the secrets apart
+		if v.a.sick < time.Second {
+			c.Length = 8 * time.Hour
+		}
+		c.Members = []Member{{N: 3 + i%3, Every: v.a.good, Fixed: fixed}, {N: 1, Every: v.a.sick, Fixed: fixed, Ails: &v.b}}
+		return fmt.Sprintf("%s, %s, good called every %s, sick every %s", v.b.Name, c.Grace, v.a.good, v.a.sick)
+	})
+}
+
+// oneClockOff is one process whose clock is off, always or at its first fetch.
+func oneClockOff() []Config {
+	graces := []Grace{Stable, Lenient, WeCom, Strict}
+	return each(product([]time.Duration{-time.Hour, 3 * time.Hour, -3 * time.Hour, time.Hour, -20 * time.Minute, 20 * time.Minute},
+		graces), func(i int, v struct {
+		a time.Duration
+		b Grace
+	}, c *Config) string {
+		once := i%3 != 2
+		c.Grace = v.b
+		c.Members = []Member{{N: 1, Every: time.Second, Skew: v.a, SkewOnce: once}, {N: 4, Every: sec(10), Fixed: i%2 == 0}}
+		return fmt.Sprintf("%s, off by %s, at first only %t", v.b, v.a, once)
+	})
+}
+
+// renewedValues is a fetcher that returns the same value with a later expiry.
+func renewedValues() []Config {
+	return each(product([]bool{true, false}, []int{1, 5, 20}), func(i int, v struct {
+		a bool
+		b int
+	}, c *Config) string {
+		c.Grace, c.Unmarked = Renewed, v.a
+		c.Members = []Member{{N: v.b, Every: []time.Duration{sec(1), sec(40)}[i%2], Fixed: i%2 == 0}}
+		return fmt.Sprintf("%d processes, repeatable %t", v.b, !v.a)
+	})
+}
+
+// conflict is another system that fetches for the same app, while processes
+// start and end.
+func conflict() []Config {
+	type lives struct{ For, Every [2]time.Duration }
+	graces := []Grace{Lenient, Strict}
+	return each(product([]time.Duration{7 * time.Minute, 2 * time.Minute, 11 * time.Minute, 25 * time.Minute}, []lives{
+		{[2]time.Duration{time.Minute, 5 * time.Minute}, [2]time.Duration{30 * time.Second, 2 * time.Minute}},
+		{[2]time.Duration{10 * time.Minute, 10 * time.Minute}, [2]time.Duration{2 * time.Minute, 2 * time.Minute}},
+		{[2]time.Duration{sec(2.5), sec(14)}, [2]time.Duration{sec(4), sec(20)}},
+	}), func(i int, v struct {
+		a time.Duration
+		b lives
+	}, c *Config) string {
+		c.Grace, c.Faults.ForeignEvery, c.Faults.Fixed = graces[i%2], v.a, i%3 != 0
+		c.Members = []Member{{Every: sec(5), Fixed: i%2 == 0, Lives: &Lives{For: v.b.For, Every: v.b.Every, Exit: Exit(i % 2)}}}
+		return fmt.Sprintf("%s, another fetches every %s, lives %v, one every %v", c.Grace, v.a, v.b.For, v.b.Every)
+	})
+}
+
+func recordLost() []Config {
+	graces := []Grace{Strict, Stable, Lenient}
+	return each(product([]time.Duration{sec(3), sec(40), sec(10)}, []int{5, 1, 20}), func(i int, v struct {
+		a time.Duration
+		b int
+	}, c *Config) string {
+		c.Grace, c.Faults.FlushEvery, c.Faults.Fixed = graces[i/2%3], v.a, i%2 == 0
+		c.Members = []Member{{N: v.b, Every: []time.Duration{sec(1), sec(10)}[i%2], Fixed: i%3 == 0}}
+		return fmt.Sprintf("%s, lost every %s, %d processes", c.Grace, v.a, v.b)
+	})
+}
+
+// unreadable is a platform that nobody understands for hours.
+func unreadable() []Config {
+	type outage struct {
+		hours, quota int
+		lands        bool
+	}
+	graces := []Grace{Lenient, Stable}
+	return each(product([]outage{{6, 0, true}, {14, 0, false}, {2, 200, true}, {14, 0, true}}, []int{4, 1, 20}), func(i int, v struct {
+		a outage
+		b int
+	}, c *Config) string {
+		c.Grace, c.Quota = graces[i%2], v.a.quota
+		c.Faults.Outage = Window{30 * time.Minute, time.Duration(v.a.hours) * time.Hour}
+		c.Faults.OutageIs = Ailment{Lands: v.a.lands, Err: errors.New("sim: unexpected end of JSON input")}
+		c.Length = c.Faults.Outage.From + c.Faults.Outage.For + time.Hour
+		c.Members = []Member{{N: v.b, Every: []time.Duration{sec(1), sec(55)}[i/2%2], Fixed: i%3 == 0}}
+		return fmt.Sprintf("%s, %d h, %d processes, quota %d, tokens issued %t", c.Grace, v.a.hours, v.b, v.a.quota, v.a.lands)
+	})
+}
+
+// mixedOptions are processes that do not agree on the durations.
+func mixedOptions() []Config {
+	timeouts := [][]wxtoken.Option{{wxtoken.WithFetchTimeout(time.Second)}, nil}
+	ages := [][]wxtoken.Option{{wxtoken.WithLocalAge(10 * time.Second), wxtoken.WithRefreshAhead(20 * time.Minute)}, nil,
+		{wxtoken.WithLocalAge(100 * time.Second), wxtoken.WithRefreshAhead(time.Minute)}}
+	type mix struct {
+		options [][]wxtoken.Option
+		latency time.Duration
+		name    string
+	}
+	return each(product([]mix{
+		{timeouts, 2 * time.Second, "timeouts of 1 and 10 s, latency 2 s"}, {ages, 0, "local age and refresh-ahead"},
+		{append(slices.Clone(ages), timeouts...), 2 * time.Second, "all, latency 2 s"},
+	}, []time.Duration{time.Second, 55 * time.Second, 10 * time.Second}), func(i int, v struct {
+		a mix
+		b time.Duration
+	}, c *Config) string {
+		c.Grace, c.Latency = []Grace{Strict, Lenient, Stable}[i/2%3], v.a.latency
+		for _, options := range v.a.options {
+			c.Members = append(c.Members, Member{N: 2, Every: v.b, Fixed: i%2 == 0, Options: options})
+		}
+		return fmt.Sprintf("%s, %s, calls every %s", v.a.name, c.Grace, v.b)
+	})
+}
+
+func smallValues() []Config {
+	return each(product([]Small{Refuses, Drops, SaysFalse, Evicts}, []int{3, 1}), func(i int, v struct {
+		a Small
+		b int
+	}, c *Config) string {
+		c.Grace, c.Small, c.Length = []Grace{Lenient, Stable}[i/3%2], v.a, 8*time.Hour
+		c.Members = []Member{{N: v.b, Every: sec(1), Fixed: i%2 == 0}}
+		if v.b > 1 { // which poll while they have no token
+			c.Members[0].Every, c.Retry = 2*time.Minute, 0
+		}
+		return fmt.Sprintf("%s, %s, %d processes", [...]string{"", "error", "false", "true", "true and gone"}[v.a], c.Grace, v.b)
+	})
+}
+
+func weCom() []Config {
+	return each(product([]Grace{WeCom, WeComEnd}, []time.Duration{time.Second, time.Minute, 10 * time.Second}), func(i int, v struct {
+		a Grace
+		b time.Duration
+	}, c *Config) string {
+		c.Grace, c.Length = v.a, 72*time.Hour
+		c.Members = []Member{{N: 4, Every: v.b, Fixed: i/2%2 == 0}}
+		return fmt.Sprintf("%s, calls every %s", v.a, v.b)
+	})
+}
+
+// reportsOffline is one client that reports a good token again and again.
+func reportsOffline() []Config {
+	return each(product([]time.Duration{time.Second, 10 * time.Second, 3 * time.Second}, []bool{false, true}), func(i int, v struct {
+		a time.Duration
+		b bool
+	}, c *Config) string {
+		c.Grace, c.Length = []Grace{Lenient, Stable}[i/2%2], 100*time.Minute
+		c.Faults.CacheDown, c.Faults.Silent = Window{10 * time.Minute, 90 * time.Minute}, v.b
+		c.Members = []Member{{N: 1, Every: 100 * time.Millisecond, Fixed: true, Reporters: 1, Reports: v.a}}
+		return fmt.Sprintf("%s, every %s, the cache is silent %t", c.Grace, v.a, v.b)
+	})
+}
+
+// tooYoung is a token that was rejected right after others were.
+func tooYoung() []Config {
+	return each(product([]time.Duration{100 * time.Millisecond, 3 * time.Second, time.Second}, []int{5, 3}), func(i int, v struct {
+		a time.Duration
+		b int
+	}, c *Config) string {
+		c.Length = 10 * time.Second << v.b
+		c.Record = fmt.Sprintf(`{"v":1,"epoch":"e","seq":7,"token":"TOKEN","issued_at":NOW,"expires_at":LATER,"early":%d}`, v.b)
+		c.Members = []Member{{N: 1, Every: sec(1), Reporters: 50, Reports: v.a}}
+		return fmt.Sprintf("reports every %s, early %d", v.a, v.b)
+	})
+}
+
+// foreignRecords are what this protocol does not write.
+func foreignRecords() []Config {
+	type foreign struct{ name, record string }
+	big := func(mb int) string { return strings.Repeat("0123456789abcdef", mb<<20/16) }
+	const good = `"token":"TOKEN","issued_at":NOW,"expires_at":LATER`
+	odd := `\u001b[31m\u202e\u0007\u2028`
+	with := func(name, epoch, more string) foreign {
+		return foreign{name, `{"v":1,"epoch":"` + epoch + `","seq":3,` + more + `}`}
+	}
+	century := fmt.Sprint(time.Now().AddDate(100, 0, 0).UnixMilli())
+	return each([]foreign{
+		with("epoch of 100 MB", big(100), good),
+		with("message of 10 MB", "e", `"cooldown":{"until":LATER,"code":40013,"message":"`+big(10)+`"}`),
+		with("expiry in 100 years", "e", `"token":"x","issued_at":NOW,"expires_at":`+century),
+		with("control characters in the message", "e", `"cooldown":{"until":LATER,"code":45009,"message":"`+odd+`"}`),
+		with("control characters in the epoch", odd, good),
+		with("control characters in the lease", "e", good+`,"lease":"`+odd+`"`),
+		with("epoch of 200 bytes", big(1)[:200], good),
+		with("epoch of 20 KB", big(1)[:20_000], good),
+		with("lease of 3 MB", "e", `"lease":"`+big(3)+`"`),
+		with("token of 1 MB", "e", `"token":"`+big(1)+`","issued_at":NOW,"expires_at":LATER`),
+		with("scope of 40 MB", "e", `"cooldown":{"until":LATER,"code":40125,"scope":"`+big(40)+`"}`),
+		with("cooldown for 100 years", "e", `"cooldown":{"until":`+century+`,"code":-1}`),
+		with("expiry in 31 days", "e", `"token":"x","issued_at":NOW,"expires_at":`+fmt.Sprint(time.Now().AddDate(0, 0, 31).UnixMilli())),
+		with("unknown fields of 50 MB", "e", good+`,"other":"`+big(50)+`"`),
+		{"40 MB that are no JSON", big(40)},
+		{"20 MB of brackets", strings.Repeat("[", 20<<20)},
+		{"a newline of 64 MB", strings.Repeat("\n", 64<<20)},
+		{"sealed, 30 MB", `{"v":1,"sealed":"` + big(30) + `"}`},
+	}, func(i int, v foreign, c *Config) string {
+		c.Grace, c.Length, c.Record, c.Bytes = []Grace{Lenient, Stable}[i%2], 10*time.Minute, v.record, true
+		c.Members = []Member{{N: 1 + i%3, Every: sec(1)}}
+		return v.name
+	})
+}

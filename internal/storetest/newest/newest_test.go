@@ -1,0 +1,110 @@
+// Package newest tests RedisCache with the newest go-redis; the root module's
+// tests use the oldest that it allows.
+package newest
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/cachetest"
+	"github.com/wxtoken/wxtoken/internal/servers"
+	"github.com/wxtoken/wxtoken/internal/storetest"
+)
+
+func TestMain(m *testing.M) { storetest.Main(m, open) }
+
+// open makes a cache of one server, or of sentinels after the master's name.
+func open(config string) (wxtoken.Cache, error) {
+	master, addrs, found := strings.Cut(config, " ")
+	client := redis.NewClient(&redis.Options{Addr: config, ContextTimeoutEnabled: true, MaxRetries: -1})
+	if found {
+		client = redis.NewFailoverClient(&redis.FailoverOptions{
+			MasterName: master, SentinelAddrs: strings.Split(addrs, ","), ContextTimeoutEnabled: true,
+		})
+	}
+	return closing{wxtoken.NewRedisCache(client), client}, nil
+}
+
+type closing struct {
+	wxtoken.Cache
+	client *redis.Client
+}
+
+func (c closing) Close() error { return c.client.Close() }
+
+func TestServers(t *testing.T) {
+	for name, test := range map[string]struct {
+		binary string
+		start  func(servers.TB, ...string) *servers.Server
+	}{
+		"Redis":  {"redis-server", servers.Redis},
+		"Valkey": {"valkey-server", servers.Valkey},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := test.start(t)
+			storetest.Run(t, storetest.Store{
+				Name: name + ", go-redis " + redis.Version(), Version: servers.Version(t, test.binary), Open: open, Config: server.Addr(),
+				Proxied: func(addr string) string { return addr }, Addr: server.Addr(),
+				Outage: func(string) { server.Restart() }, Outages: "restart, nothing on disk",
+			})
+		})
+	}
+}
+
+func TestSentinel(t *testing.T) {
+	group := servers.Sentinel(t)
+	addrs := strings.Join(group.SentinelAddrs(), ",")
+	storetest.Run(t, storetest.Store{
+		Name: "Redis Sentinel, go-redis " + redis.Version(), Version: servers.Version(t, "redis-server"), Open: open, Retries: true,
+		Config: group.MasterName + " " + addrs,
+		Outage: func(string) { group.KillMaster() }, Outages: "master killed",
+	})
+
+	t.Run("unknown master", func(t *testing.T) {
+		cache, err := open("another-name " + addrs)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, cache.(closing).Close()) })
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_, err = cache.Get(ctx, "key")
+		assert.ErrorIs(t, err, redis.Nil, "else this test has lost its point")
+		assert.NotErrorIs(t, err, wxtoken.ErrCacheMiss)
+		assert.ErrorContains(t, err, "(check the addresses of the sentinels and the name of the master)")
+	})
+}
+
+// The clock of miniredis stands still: a test that uses it moves it along, as
+// docs/stores.md says.
+func TestMiniredis(t *testing.T) {
+	server := miniredis.RunT(t)
+	done := make(chan struct{})
+	var clock sync.WaitGroup
+	clock.Go(func() {
+		for last := time.Now(); ; {
+			select {
+			case <-done:
+				return
+			case now := <-time.After(10 * time.Millisecond):
+				server.FastForward(now.Sub(last))
+				last = now
+			}
+		}
+	})
+	cache, err := open(server.Addr())
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, cache.(closing).Close())
+		close(done)
+		clock.Wait()
+	})
+	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return cache })
+}
