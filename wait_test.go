@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,9 +97,11 @@ func TestPeekAgreesWithToken(t *testing.T) {
 		bubble(t, fmt.Sprint("seed ", seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			f := &stub{latency: 40 * time.Millisecond, lifetime: 20 * time.Minute, repeatable: seed%2 == 1}
-			down, busy, latency := false, false, 5*time.Millisecond
+			var down, busy atomic.Bool
+			var latency atomic.Int64
+			latency.Store(int64(5 * time.Millisecond))
 			f.answer = func(int64) error {
-				if busy {
+				if busy.Load() {
 					return &wxtoken.APIError{Code: 45009}
 				}
 				return nil
@@ -106,11 +109,11 @@ func TestPeekAgreesWithToken(t *testing.T) {
 			cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
 			call := func(ctx context.Context) error {
 				select {
-				case <-time.After(latency):
+				case <-time.After(time.Duration(latency.Load())):
 				case <-ctx.Done():
 					return ctx.Err()
 				}
-				if down {
+				if down.Load() {
 					return errDown
 				}
 				return nil
@@ -121,11 +124,11 @@ func TestPeekAgreesWithToken(t *testing.T) {
 			for range 1500 {
 				switch random.IntN(12) {
 				case 0:
-					down = !down
+					down.Store(!down.Load())
 				case 1:
-					busy = !busy
+					busy.Store(!busy.Load())
 				case 2:
-					latency = []time.Duration{time.Millisecond, 1100 * time.Millisecond, 3 * time.Second}[random.IntN(3)]
+					latency.Store(int64([]time.Duration{time.Millisecond, 1100 * time.Millisecond, 3 * time.Second}[random.IntN(3)]))
 				case 3:
 					go src.Invalidate(context.Background(), last)
 				case 4:
