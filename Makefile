@@ -55,6 +55,19 @@ alerts: ## play the troubles of examples/metrics/alerts_test.yml with promtool
 fleets: ## simulate each fleet of the second table of docs/measurements.md (about an hour); FLAGS adds to it
 	@go test ./internal/sim -run TestFleets -v -timeout 0 -sim.fleets $(FLAGS)
 
+.PHONY: release-check
+release-check: ## show that the working tree can be released: install the program and use the library from a module proxy of files
+	@go run ./internal/releasecheck
+
+.PHONY: clients
+clients: ## run the clients in PHP, Python, Node and Java, and the page of wxtoken serve in Chromium
+	@command -v php >/dev/null || sh .ci/apt-install php-cli php-curl
+	@command -v python3 >/dev/null || sh .ci/apt-install python3
+	@command -v node >/dev/null || sh .ci/apt-install nodejs
+	@command -v javac >/dev/null || sh .ci/apt-install openjdk-17-jdk-headless
+	@command -v chromium >/dev/null || sh .ci/apt-install chromium
+	go test -count=1 ./cmd/wxtoken/... -clients
+
 .PHONY: bench
 bench: servers ## measure wxtoken and its peers, some ten minutes, and write docs/benchmarks.md
 	cd bench && go run .
