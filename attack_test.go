@@ -36,10 +36,10 @@ func TestStoreThatNeverSwaps(t *testing.T) {
 		assert.Zero(t, f.fetches.Load())
 	})
 	bubble(t, "leaves the copy in use", func(t *testing.T) {
-		store := &swappable{cache: wxtoken.NewMemoryCache()}
+		store := newSwappable()
 		src := wxtoken.New(&stub{}, store)
 		token(t, src)
-		store.cache = deaf{store.cache}
+		store.use(deaf{store.current()})
 		for start := time.Now(); time.Since(start) < 2*time.Hour-time.Second; time.Sleep(time.Second) {
 			token(t, src)
 		}

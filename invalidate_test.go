@@ -383,7 +383,7 @@ func TestInvalidateNilMeansThatTheTokenIsOutOfUse(t *testing.T) {
 	for seed := range uint64(16) {
 		bubble(t, fmt.Sprint("seed ", seed), func(t *testing.T) {
 			f := &stub{latency: 30 * time.Millisecond, repeatable: seed%2 == 1}
-			store := &swappable{cache: wxtoken.NewMemoryCache()}
+			store := newSwappable()
 			for p := range uint64(2) {
 				random := rand.New(rand.NewPCG(seed, p))
 				fail := func(context.Context) error {
@@ -422,7 +422,7 @@ func TestInvalidateNilMeansThatTheTokenIsOutOfUse(t *testing.T) {
 							}
 							cancel()
 							if random.IntN(300) == 0 {
-								store.cache = wxtoken.NewMemoryCache()
+								store.lose()
 							}
 							time.Sleep(time.Duration(random.IntN(8000)) * time.Millisecond)
 						}

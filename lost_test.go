@@ -66,7 +66,7 @@ func TestRecordDeletedByHand(t *testing.T) {
 	for _, repeatable := range []bool{false, true} {
 		bubble(t, fmt.Sprint("repeatable=", repeatable), func(t *testing.T) {
 			f := &stub{latency: 250 * time.Millisecond, repeatable: repeatable}
-			store := &swappable{cache: wxtoken.NewMemoryCache()}
+			store := newSwappable()
 			srcs := []*wxtoken.Source{wxtoken.New(f, store), wxtoken.New(f, store), wxtoken.New(f, store)}
 			use := func(d time.Duration) {
 				for start := time.Now(); time.Since(start) < d; time.Sleep(500 * time.Millisecond) {
@@ -78,11 +78,11 @@ func TestRecordDeletedByHand(t *testing.T) {
 				}
 			}
 			use(7 * time.Minute)
-			store.cache = wxtoken.NewMemoryCache()
+			store.lose()
 			use(150 * time.Second)
 			assert.EqualValues(t, 2, f.fetches.Load())
 			assert.Equal(t, "token-2", token(t, srcs[2]))
-			store.cache = wxtoken.NewMemoryCache() // and again, too soon
+			store.lose() // and again, too soon
 			use(130 * time.Second)
 			assert.EqualValues(t, 2, f.fetches.Load())
 			use(4 * time.Minute)
@@ -144,11 +144,11 @@ func TestStoreGoesBack(t *testing.T) {
 		assert.NotContains(t, recordOf(t, cache), "owed")
 	})
 	bubble(t, "to an empty one during a fetch: nobody fetches twice at once", func(t *testing.T) {
-		f, store := &stub{latency: 3 * time.Second}, &swappable{cache: wxtoken.NewMemoryCache()}
+		f, store := &stub{latency: 3 * time.Second}, newSwappable()
 		src := wxtoken.New(f, store)
 		go src.Token(context.Background())
 		time.Sleep(time.Second)
-		store.cache = wxtoken.NewMemoryCache()
+		store.lose()
 		assert.Equal(t, "token-1", token(t, src))
 		assert.EqualValues(t, 1, recordOf(t, store)["owed"])
 		assert.EqualValues(t, 1, f.fetches.Load())

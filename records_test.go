@@ -2,6 +2,7 @@ package wxtoken_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ func TestStoreLosesOrRewindsTheRecord(t *testing.T) {
 		for _, src := range srcs {
 			token(t, src)
 		}
-		store.cache = wxtoken.NewMemoryCache()
+		store.lose()
 		for range 220 {
 			time.Sleep(time.Second)
 			for _, src := range srcs {
@@ -46,11 +47,11 @@ func TestStoreLosesOrRewindsTheRecord(t *testing.T) {
 			}
 			return nil
 		}}
-		store := &swappable{cache: wxtoken.NewMemoryCache()}
+		store := newSwappable()
 		cache := &faultyCache{Cache: store, get: func(context.Context) error { time.Sleep(time.Millisecond); return nil }}
 		src := wxtoken.New(f, cache)
 		token(t, src)
-		store.cache = wxtoken.NewMemoryCache()
+		store.lose()
 		waits := 0
 		for range 600 {
 			time.Sleep(100 * time.Millisecond)
@@ -107,14 +108,34 @@ func TestStoreLosesOrRewindsTheRecord(t *testing.T) {
 }
 
 // swappable is a store that can be lost.
-type swappable struct{ cache wxtoken.Cache }
+type swappable struct {
+	mu    sync.Mutex
+	cache wxtoken.Cache // guarded by mu
+}
+
+func newSwappable() *swappable { return &swappable{cache: wxtoken.NewMemoryCache()} }
+
+// use puts c in place of the store.
+func (s *swappable) use(c wxtoken.Cache) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cache = c
+}
+
+func (s *swappable) lose() { s.use(wxtoken.NewMemoryCache()) }
+
+func (s *swappable) current() wxtoken.Cache {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cache
+}
 
 func (s *swappable) Get(ctx context.Context, key string) ([]byte, error) {
-	return s.cache.Get(ctx, key)
+	return s.current().Get(ctx, key)
 }
 
 func (s *swappable) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
-	return s.cache.CompareAndSwap(ctx, key, old, new, ttl)
+	return s.current().CompareAndSwap(ctx, key, old, new, ttl)
 }
 
 func TestStrangeRecords(t *testing.T) {

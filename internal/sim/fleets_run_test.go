@@ -3,24 +3,20 @@
 package sim
 
 import (
-	"bufio"
 	"flag"
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
 
 var (
 	fleetsFlag = flag.Bool("sim.fleets", false, "play every case of each fleet for -sim.hours with -sim.seeds seeds, and print the table")
 	hoursFlag  = flag.Float64("sim.hours", 24, "virtual hours of a fleet")
 	caseFlag   = flag.String("sim.case", "", "play only the cases whose fleet or name matches this regular expression")
-	logFlag    = flag.String("sim.log", "", "file for the whole trace")
 )
 
 const fewCases = 3 // of each fleet, in make test
@@ -99,17 +95,4 @@ func (f fleet) few() map[int]bool {
 		few[i%len(f.cases)] = true
 	}
 	return few
-}
-
-// logTo gives cfg the file of -sim.log, if any.
-func logTo(t *testing.T, cfg *Config) {
-	if *logFlag == "" {
-		return
-	}
-	file, err := os.OpenFile(*logFlag, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	require.NoError(t, err)
-	out := bufio.NewWriter(file)
-	cfg.Log = out
-	fmt.Fprintf(out, "\n%s, seed %d\n", cfg.Name, cfg.Seed)
-	t.Cleanup(func() { _, _ = out.Flush(), file.Close() })
 }

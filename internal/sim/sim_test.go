@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"bufio"
 	"flag"
+	"fmt"
 	"os"
 	"runtime"
 	"testing"
@@ -14,6 +16,7 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("sim.seed", 1, "the first seed")
+	logFlag   = flag.String("sim.log", "", "file for the whole trace")
 	traceFlag = flag.Bool("sim.trace", false, "print the trace of every violation")
 )
 
@@ -87,4 +90,17 @@ func TestSameSeedSameRun(t *testing.T) {
 	require.Equal(t, a, b)
 	cfg.Seed++
 	require.NotEqual(t, a.Reads, play(t, cfg).Reads)
+}
+
+// logTo gives cfg the file of -sim.log, if any.
+func logTo(t *testing.T, cfg *Config) {
+	if *logFlag == "" {
+		return
+	}
+	file, err := os.OpenFile(*logFlag, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	require.NoError(t, err)
+	out := bufio.NewWriter(file)
+	cfg.Log = out
+	fmt.Fprintf(out, "\n%s, seed %d\n", cfg.Name, cfg.Seed)
+	t.Cleanup(func() { _, _ = out.Flush(), file.Close() })
 }
