@@ -130,17 +130,6 @@ func TestTokenThatComesWithAnError(t *testing.T) {
 	})
 }
 
-func TestRefusalsOfATokenThatIsIssuedAgain(t *testing.T) {
-	bubble(t, "spend no quota", func(t *testing.T) {
-		f := &constant{value: "same", expires: time.Now().Add(48 * time.Hour)}
-		src := wxtoken.New(f, nil)
-		for start := time.Now(); time.Since(start) < 24*time.Hour; time.Sleep(5 * time.Second) {
-			_ = src.Invalidate(t.Context(), token(t, src))
-		}
-		assert.LessOrEqual(t, f.fetches.Load(), int64(400))
-	})
-}
-
 func TestLeaseThatTheCacheDidNotConfirm(t *testing.T) {
 	bubble(t, "is known again when the cache is back", func(t *testing.T) {
 		f, l := &stub{}, &log{}
@@ -169,40 +158,6 @@ func TestLeaseThatTheCacheDidNotConfirm(t *testing.T) {
 		assert.Less(t, time.Since(start), time.Second)
 		assert.Zero(t, l.count(wxtoken.EventTakeover))
 		assert.NotContains(t, recordOf(t, cache), "owed")
-	})
-}
-
-func TestInvalidateOfTwoTokensAtOnce(t *testing.T) {
-	bubble(t, "each is judged", func(t *testing.T) {
-		f, cache := &stub{}, wxtoken.NewMemoryCache()
-		token(t, wxtoken.New(f, cache))
-		age(t)
-		slow := &faultyCache{Cache: cache, get: func(context.Context) error { time.Sleep(50 * time.Millisecond); return nil }}
-		src := wxtoken.New(f, slow) // holds no token yet
-		together(3, func(i int) {
-			time.Sleep(time.Duration(i) * time.Millisecond)
-			assert.NoError(t, src.Invalidate(t.Context(), fmt.Sprint("token-", i)))
-		})
-		assert.Equal(t, "token-2", token(t, src))
-	})
-}
-
-func TestInvalidateOfATokenThatIsNotPublishedYet(t *testing.T) {
-	bubble(t, "takes it out of use", func(t *testing.T) {
-		var down atomic.Bool
-		fail := func(context.Context) error {
-			if down.Load() {
-				return errDown
-			}
-			return nil
-		}
-		cache := &faultyCache{Cache: wxtoken.NewMemoryCache(), get: fail, swap: fail}
-		src := wxtoken.New(&stub{answer: func(n int64) error { down.Store(n == 1); return nil }}, cache)
-		require.Equal(t, "token-1", token(t, src))
-		age(t)
-		down.Store(false)
-		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
-		assert.Equal(t, "token-2", token(t, src))
 	})
 }
 

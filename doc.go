@@ -1,41 +1,47 @@
 // Package wxtoken keeps one valid WeChat access_token for every goroutine,
-// process and machine that works for an app.
+// process and machine of an app.
 //
-// Each token that WeChat issues by cgi-bin/token supersedes the one before it.
-// So everything that uses an app must share one token, and this package must be
-// the only one to fetch it: give all processes the same Cache, key prefix and
-// options, and let nothing else fetch for the app.
+// WeChat supersedes an app's token whenever somebody fetches another. So all that
+// uses an app must share one token, and nothing but this package may fetch it:
+// give all processes the same Cache, key prefix and options.
 //
-//	src := wxtoken.New(wxtoken.NewFetcher(appID, secret), wxtoken.NewRedisCache(rdb))
+//	src := wxtoken.New(wxtoken.NewStableFetcher(appID, secret), wxtoken.NewRedisCache(rdb))
 //	tok, err := src.Token(ctx) // tok.Value goes into ?access_token=
 //
-// or have it done for each request, refused tokens replaced:
+// Or let each request be given the token, and have rejected tokens replaced:
 //
 //	client := &http.Client{Transport: &wxtoken.Transport{Source: src}}
 //
-// All that processes agree on is one record for each credential, under one key
-// of the Cache, changed only by compare-and-swap.
+// A Source is made once for each app and kept. Most calls of Token read a copy in
+// memory; the token is replaced in the background before it expires. A caller
+// blocks only while there is no usable token, and never beyond its ctx.
 //
-// # What is promised
+// # Fetchers and caches
 //
-// Without faults there is one fetch in a token's lifetime, for all processes
-// together. The token is replaced in the background before it ends; a caller
-// waits for it only while there is no usable token, and no longer than its ctx.
-// While the cache answers, no copy is given out that has not been compared with
-// the record for 45 s; a superseded token lives for 5 minutes. Processes that die
-// or freeze, lost replies and lost records cost a fetch more, and heal by
-// themselves. The secret is in no record, key, log, event or error.
+// A Fetcher asks a platform for a token: NewStableFetcher and NewFetcher for
+// WeChat, NewTicketFetcher for the JS-SDK, NewWeComFetcher, NewQQFetcher,
+// NewEndpointFetcher and FetcherFunc for everything else. One that may fetch twice
+// without harm is Repeatable.
 //
-// # What is not
+// A Cache is what processes share: NewMemoryCache for one process, NewFileCache
+// for one machine, NewRedisCache, NewMemcachedCache, and those in modules under
+// stores. All that is shared of a credential is one record under one key, changed
+// only by compare-and-swap; the cache may lose it at any time.
 //
-// A token can be refused all the same: because another system fetched, because
-// this process was frozen with the token in its hand, or because the platform
-// errs. So tell Invalidate, and send the call once more; Transport does both.
-// While the cache does not answer, a process has only its own copy, and a
-// Source without one returns ErrCacheUnavailable and fetches nothing, unless its
-// Fetcher is Repeatable. A MemoryCache is good for one process only. Whoever can
-// write to the cache is trusted.
+// # Rejected tokens
 //
-// The protocol, with figures, is in docs/design.md of the repository; package
-// wxtest is a fake of the platform for tests.
+// A token can be rejected all the same: because another system fetched, because
+// this process was paused while it held the token, or because the platform
+// misbehaves. Call Invalidate and retry once; Transport does both.
+//
+// # Seeing what happens
+//
+// WithLogger and WithObserver report Events, Peek is for readiness handlers, and
+// Wait for programs that end soon. Errors say what to do; find an *APIError in
+// them by errors.As. The secret is in no record, key, log, event or error, and no
+// part of a token is in a key, log, event or error.
+//
+// The README lists what is promised, and docs/design.md says why it holds. Package
+// wxtest is a fake of the platform for tests, jssdk signs pages, openplatform keeps
+// the tokens of third-party platforms, and adapter lets other SDKs take part.
 package wxtoken

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,8 +19,8 @@ import (
 func bubble(t *testing.T, name string, test func(t *testing.T)) {
 	t.Run(name, func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
+			defer time.Sleep(2 * time.Hour) // all that is under way ends by itself
 			test(t)
-			time.Sleep(2 * time.Hour) // whatever is under way ends by itself
 		})
 	})
 }
@@ -51,7 +50,7 @@ func put(t *testing.T, c wxtoken.Cache, value []byte) {
 func TestCacheDown(t *testing.T) {
 	bubble(t, "a cold start sends nothing to the platform", func(t *testing.T) {
 		f := &stub{}
-		cache, mend := broken(wxtoken.NewMemoryCache())
+		cache, repair := broken(wxtoken.NewMemoryCache())
 		src := wxtoken.New(f, cache)
 		for range 20 {
 			_, err := src.Token(t.Context())
@@ -60,19 +59,19 @@ func TestCacheDown(t *testing.T) {
 		}
 		assert.Zero(t, f.fetches.Load())
 		assert.LessOrEqual(t, cache.gets.Load(), int64(4), "a failing cache sees a trickle")
-		mend()
+		repair()
 		time.Sleep(2 * time.Second)
 		token(t, src)
 	})
 	bubble(t, "a repeatable fetcher fetches by itself", func(t *testing.T) {
 		f := &stub{repeatable: true}
-		cache, mend := broken(wxtoken.NewMemoryCache())
+		cache, repair := broken(wxtoken.NewMemoryCache())
 		src := wxtoken.New(f, cache)
 		for range 60 {
 			require.Equal(t, "token-1", token(t, src))
 			time.Sleep(time.Second)
 		}
-		mend()
+		repair()
 		time.Sleep(time.Minute)
 		token(t, src)
 		time.Sleep(time.Second)
@@ -82,12 +81,12 @@ func TestCacheDown(t *testing.T) {
 	})
 	for _, end := range []time.Duration{-time.Hour, 2 * time.Minute} {
 		bubble(t, "what a repeatable fetcher fetched outlives a record that ends in "+end.String(), func(t *testing.T) {
-			cache, mend := broken(wxtoken.NewMemoryCache())
+			cache, repair := broken(wxtoken.NewMemoryCache())
 			put(t, cache.Cache, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":1,"token":"old","expires_at":%d,"cooldown":{"until":%d,"code":45009}}`,
 				time.Now().Add(end).UnixMilli(), time.Now().Add(time.Hour).UnixMilli()))
 			src := wxtoken.New(&stub{repeatable: true}, cache)
 			require.Equal(t, "token-1", token(t, src))
-			mend()
+			repair()
 			for range 10 {
 				time.Sleep(time.Minute)
 				require.Equal(t, "token-1", token(t, src))
@@ -148,15 +147,7 @@ func TestCacheDown(t *testing.T) {
 	})
 	bubble(t, "a token in hand is used, and published when the cache is back", func(t *testing.T) {
 		f, l := &stub{}, &log{}
-		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
-		var down atomic.Bool
-		fail := func(context.Context) error {
-			if down.Load() {
-				return errDown
-			}
-			return nil
-		}
-		cache.get, cache.swap = fail, fail
+		cache, down := breakable(wxtoken.NewMemoryCache())
 		f.answer = func(int64) error { down.Store(true); return nil }
 		src := wxtoken.New(f, cache, l.option())
 		for range 30 {
@@ -214,14 +205,8 @@ func TestDeadProcess(t *testing.T) {
 	// The first process takes the lease and dies.
 	dies := func(t *testing.T, cache wxtoken.Cache) {
 		f := &stub{block: make(chan struct{})}
-		var dead atomic.Bool
-		fail := func(context.Context) error {
-			if dead.Load() {
-				return errDown
-			}
-			return nil
-		}
-		src := wxtoken.New(f, &faultyCache{Cache: cache, get: fail, swap: fail})
+		itsCache, dead := breakable(cache)
+		src := wxtoken.New(f, itsCache)
 		go src.Token(context.Background())
 		synctest.Wait()
 		dead.Store(true)

@@ -210,10 +210,7 @@ func WithBaseURL(urls ...string) FetcherOption {
 	})
 }
 
-func weChatHosts() []string {
-	return []string{"https://api.weixin.qq.com", "https://api2.weixin.qq.com",
-		"https://sh.api.weixin.qq.com", "https://sz.api.weixin.qq.com", "https://hk.api.weixin.qq.com"}
-}
+func weChatHosts() []string { return endpoint.WeChatHosts() }
 
 // Key names the credential in the cache: the endpoint and the appID.
 func (f *HTTPFetcher) Key() string { return f.key }

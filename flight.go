@@ -19,7 +19,6 @@ import (
 type flight struct {
 	src     *Source
 	started time.Time
-	judging bool // it was started only to decide on rejections
 
 	// Used by the flight's goroutine alone.
 	raw     []byte // what the cache holds; nil: nothing
@@ -27,6 +26,7 @@ type flight struct {
 	events  []Event
 
 	// Guarded by src.mu.
+	judging  bool          // it is only to decide on rejections
 	patience *time.Timer   // fires every Rules.Patience
 	since    time.Time     // when it was last set
 	overdue  bool          // it has fired in time: callers get what there is
@@ -37,17 +37,18 @@ type flight struct {
 	token    Token // may be there in spite of an error; empty if only judging
 	err      error
 	verdicts map[string]protocol.Verdict // on the rejected tokens that were reported
-
-	over chan struct{} // closed after done, when the events are delivered
 }
 
 // start starts a flight, which outlives ctx but keeps its values. s.mu is held.
 func (s *Source) start(ctx context.Context, judging bool) {
 	now := time.Now()
 	f := &flight{src: s, started: now, since: now, judging: judging,
-		news: make(chan struct{}), done: make(chan struct{}), over: make(chan struct{})}
+		news: make(chan struct{}), done: make(chan struct{})}
 	f.patience = time.AfterFunc(s.process.Patience(), f.losePatience)
 	s.flight = f
+	if s.busy++; s.busy == 1 {
+		s.idle = make(chan struct{})
+	}
 	s.process.Begin(judging, now)
 	go f.run(guard.Detach(ctx))
 }
@@ -69,9 +70,18 @@ func (f *flight) run(ctx context.Context) {
 			for _, e := range f.events { // not before, as an observer may ask for the token
 				f.src.emit(e)
 			}
-			close(f.over)
+			f.src.delivered()
 			return
 		}
+	}
+}
+
+// delivered notes that a flight has ended, and that its Events are delivered.
+func (s *Source) delivered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy--; s.busy == 0 {
+		close(s.idle)
 	}
 }
 
@@ -115,8 +125,12 @@ func (f *flight) end(st protocol.Step) {
 		}
 	}
 	now := time.Now()
-	if t, usable := s.held(now); usable && !f.judging {
+	switch t, usable := s.held(now); {
+	case f.judging:
+	case usable:
 		f.token = t
+	case f.err == nil && s.process.Withholds(now):
+		f.err = errWithheld // else callers would start flight after flight
 	}
 	f.patience.Stop()
 	s.flight = nil
@@ -126,6 +140,9 @@ func (f *flight) end(st protocol.Step) {
 		s.mutes.outage = false
 	}
 }
+
+// errWithheld is for callers of Token while a report waits for the cache.
+var errWithheld = fmt.Errorf("%w: an API rejected the token, and the cache did not store that", ErrCacheUnavailable)
 
 // remember keeps a failure for a growing while, up to the watch age, so that a
 // failing cache or platform sees a trickle of calls. s.mu is held.
@@ -208,11 +225,15 @@ func (f *flight) fetch(ctx context.Context, st protocol.Step) {
 	sent := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, min(s.process.Fetch, st.Until.Sub(sent)))
 	defer cancel()
-	t, err := guard.Call(ctx, "Fetcher.Fetch", s.fetcher.Fetch)
+	t, err := guard.Call(ctx, "Fetcher.Fetch", func(ctx context.Context) (Token, error) {
+		t, err := s.fetcher.Fetch(ctx)
+		return t, s.sound(err)
+	})
 	if denial, ok := err.(*APIError); ok { // of another package's Fetcher
 		err = advise(platformOf(s.fetcher), denial)
 	}
-	result := resultOf(checked(t, sent, err))
+	t, err = checked(t, sent, err)
+	result := resultOf(t, sent, err)
 	f.report(Event{Kind: EventFetch, Duration: time.Since(sent), ExpiresAt: t.ExpiresAt, Err: result.Err})
 	f.did(func(now time.Time) string {
 		if p, ok := s.fetcher.(secretive); ok {
@@ -221,6 +242,24 @@ func (f *flight) fetch(ctx context.Context, st protocol.Step) {
 		s.process.DidFetch(result, now)
 		return ""
 	})
+}
+
+// sound returns err with what is known of its platform, fit to be looked at: an
+// error of another package's Fetcher that panics, such as a nil pointer, is to do
+// so here, where that is one more failure.
+func (s *Source) sound(err error) error {
+	if err == nil {
+		return nil
+	}
+	var denial *APIError
+	if errors.As(err, &denial) && denial == nil {
+		return errors.New("wxtoken: the Fetcher returned a nil *APIError as its error; return a plain nil where there is none")
+	}
+	_ = err.Error()
+	if denial, ok := err.(*APIError); ok {
+		return advise(platformOf(s.fetcher), denial)
+	}
+	return err
 }
 
 // A secretive Fetcher asks with a secret. Its fingerprint tells that from others
@@ -252,15 +291,18 @@ func (f *flight) askSecret(ctx context.Context) {
 
 // checked turns a token that no record can hold into an error, and cuts a
 // lifetime of over 30 days.
-func checked(t Token, sent time.Time, err error) (Token, time.Time, error) {
+func checked(t Token, sent time.Time, err error) (Token, error) {
+	if err != nil {
+		return Token{}, err
+	}
 	t.ExpiresAt = time.UnixMilli(t.ExpiresAt.UnixMilli()) // as the record will have it
-	if err == nil && t.ExpiresAt.Sub(sent) > protocol.MaxLifetime {
+	if t.ExpiresAt.Sub(sent) > protocol.MaxLifetime {
 		t.ExpiresAt = sent.Add(protocol.MaxLifetime)
 	}
-	if err == nil && (!t.Valid() || !protocol.CanHold(t.Value)) {
-		err = errors.New("wxtoken: the Fetcher returned a token that is empty, expired or over 4 KiB, or has a space, control or non-ASCII byte; check its Value and ExpiresAt")
+	if !t.Valid() || !protocol.CanHold(t.Value) {
+		return Token{}, errors.New("wxtoken: the Fetcher returned a token that is empty, expired or over 4 KiB, or has a space, control or non-ASCII byte; check its Value and ExpiresAt")
 	}
-	return t, sent, err
+	return t, nil
 }
 
 // resultOf is what a fetch that was sent at sent means to the protocol.

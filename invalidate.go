@@ -90,7 +90,7 @@ func (s *Source) verdictError(v protocol.Verdict) error {
 	case v.Believed:
 		return nil
 	case v.Young == 0:
-		return fmt.Errorf("wxtoken: the rejected token is handed out as a last resort, since the platform is not asked for another before %s", v.Until.UTC().Format(time.RFC3339))
+		return fmt.Errorf("wxtoken: the rejected token is handed out as a last resort until %s, or until the platform issues another", v.Until.UTC().Format(time.RFC3339))
 	case v.Early > 0:
 		return fmt.Errorf("%w: %w", tooYoung(v), s.conflict())
 	}
@@ -106,13 +106,13 @@ func tooYoung(v protocol.Verdict) error {
 func (s *Source) eventsOf(v protocol.Verdict) []Event {
 	var events []Event
 	switch {
-	case v.Believed && v.Early > 0: // it was the shared token
+	case v.Young == 0 && v.Early > 0: // it was the shared token
 		err := fmt.Errorf("wxtoken: rejected %s after its issue, and no process with this cache replaced it: another system fetched, or the token was revoked", v.Age.Round(time.Second))
 		events = append(events, Event{Kind: EventReject, Age: v.Age, Err: err})
 		if v.Early > 3 {
 			events = append(events, Event{Kind: EventConflict, Age: v.Age, Err: s.conflict()})
 		}
-	case !v.Believed && v.Young > 0:
+	case v.Young > 0:
 		err := s.verdictError(v)
 		events = append(events, Event{Kind: EventIgnored, Age: v.Age, Err: err})
 		if v.Early > 0 {

@@ -23,7 +23,7 @@ type stub struct {
 	repeatable bool
 	key        string
 	answer     func(n int64) error // nil: every fetch succeeds
-	block      chan struct{}       // if not nil, Fetch ends when it is closed, whatever ctx does
+	block      chan struct{}       // if not nil, Fetch returns when it is closed, whatever ctx does
 
 	fetches atomic.Int64
 }
@@ -90,17 +90,29 @@ func (c *faultyCache) CompareAndSwap(ctx context.Context, key string, old, new [
 
 var errDown = errors.New("connection refused")
 
-// broken makes a cache fail until mended.
-func broken(c wxtoken.Cache) (cache *faultyCache, mend func()) {
-	var down atomic.Bool
-	down.Store(true)
+// breakable makes a cache fail while down is true.
+func breakable(c wxtoken.Cache) (cache *faultyCache, down *atomic.Bool) {
+	down = new(atomic.Bool)
 	fail := func(context.Context) error {
 		if down.Load() {
 			return errDown
 		}
 		return nil
 	}
-	return &faultyCache{Cache: c, get: fail, swap: fail}, func() { down.Store(false) }
+	return &faultyCache{Cache: c, get: fail, swap: fail}, down
+}
+
+// broken makes a cache fail until it is repaired.
+func broken(c wxtoken.Cache) (cache *faultyCache, repair func()) {
+	cache, down := breakable(c)
+	down.Store(true)
+	return cache, func() { down.Store(false) }
+}
+
+// slow makes each call of a cache take d.
+func slow(c wxtoken.Cache, d time.Duration) *faultyCache {
+	wait := func(context.Context) error { time.Sleep(d); return nil }
+	return &faultyCache{Cache: c, get: wait, swap: wait}
 }
 
 // A log keeps the Events of a Source.
@@ -117,7 +129,7 @@ func (l *log) option() wxtoken.Option {
 	})
 }
 
-// all gives the Events so far, in a bubble, once all that is under way is done.
+// all returns the Events so far, in a bubble, once nothing is under way.
 func (l *log) all() []wxtoken.Event {
 	synctest.Wait()
 	l.mu.Lock()
@@ -153,7 +165,7 @@ func together(n int, fn func(i int)) {
 	wg.Wait()
 }
 
-// age makes tokens old enough for a refusal of them to be believed.
+// age makes tokens old enough for the first rejection in a row to be believed.
 func age(t *testing.T) {
 	t.Helper()
 	time.Sleep(11 * time.Second)

@@ -36,10 +36,12 @@ type Source struct {
 
 	mu      sync.Mutex // guards what follows
 	process protocol.Process
-	flight  *flight     // nil: none
-	stale   *time.Timer // clears fresh
-	failure error       // of the last flight; nil after one that succeeded
-	retryAt time.Time   // while it is remembered, no new flight before this
+	flight  *flight       // nil: none
+	busy    int           // flights under way, or whose Events are being delivered
+	idle    chan struct{} // closed when there are none of those any more
+	stale   *time.Timer   // clears fresh
+	failure error         // of the last flight; nil after one that succeeded
+	retryAt time.Time     // while it is remembered, no new flight before this
 	backoff time.Duration
 	mutes   mutes
 	seen    bridge.Revision // of gate, when a failure was last forgiven for it
@@ -136,9 +138,11 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	default:
 		s.start(ctx, false)
 	}
-	if usable && (s.failing() || !protocol.Passed(now, stale)) {
+	if usable && (s.failing(s.flight.started) || !protocol.Passed(now, stale)) {
 		return t, nil, nil
 	}
+	s.flight.judging = false // else flights that only decide on rejections could follow one another for long
+	s.process.Seek()
 	return Token{}, s.flight, nil
 }
 
@@ -160,10 +164,10 @@ func (s *Source) closed() error {
 	return err
 }
 
-// failing reports whether the flight under way follows closely on one that has
-// failed: callers do not block on it while there is a copy. s.mu is held.
-func (s *Source) failing() bool {
-	return s.failure != nil && s.flight.started.Before(s.retryAt.Add(s.process.Watch()))
+// failing reports whether a flight that starts then follows closely on one that
+// has failed: callers do not block on it while there is a copy. s.mu is held.
+func (s *Source) failing(then time.Time) bool {
+	return s.failure != nil && then.Before(s.retryAt.Add(s.process.Watch()))
 }
 
 // Peek returns the token that Token would return at once, without waiting and
@@ -181,14 +185,13 @@ func (s *Source) Peek() (Token, bool) {
 	now := time.Now()
 	t, usable := s.held(now)
 	_, stale := s.process.Ages()
-	waits := protocol.Passed(now, stale)
-	switch {
-	case s.flight != nil:
-		waits = waits && !s.failing()
-	case now.Before(s.retryAt):
-		waits = false
+	atOnce := !protocol.Passed(now, stale)
+	if f := s.flight; f != nil {
+		atOnce = atOnce || s.failing(f.started) || f.offers(now)
+	} else {
+		atOnce = atOnce || s.failing(now)
 	}
-	if !usable || waits {
+	if !usable || !atOnce {
 		return Token{}, false
 	}
 	return t, true
@@ -308,7 +311,7 @@ func (s *Source) Run(ctx context.Context) error {
 			next = s.retryAt
 		}
 		s.mu.Unlock()
-		sleep(ctx, max(time.Until(next), s.process.Watch()/10))
+		sleep(ctx, max(time.Until(next), s.process.Watch()/10, 5*time.Millisecond))
 	}
 	return ctx.Err()
 }
@@ -321,17 +324,16 @@ func (s *Source) Run(ctx context.Context) error {
 // fetch leaves the others to find out what came of it. An observer must not call
 // it.
 func (s *Source) Wait(ctx context.Context) error {
-	for {
-		s.mu.Lock()
-		f := s.flight
-		s.mu.Unlock()
-		if f == nil {
-			return nil
-		}
-		select {
-		case <-f.over:
-		case <-ctx.Done():
-			return fmt.Errorf("wxtoken: waiting for work under way: %w", context.Cause(ctx))
-		}
+	s.mu.Lock()
+	busy, idle := s.busy > 0, s.idle
+	s.mu.Unlock()
+	if !busy {
+		return nil
+	}
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wxtoken: waiting for work under way: %w", context.Cause(ctx))
 	}
 }

@@ -14,7 +14,7 @@ import (
 const (
 	codeKept  = 2 * time.Hour          // what came of a code; the platform's codes live for at most one
 	codeFree  = time.Minute            // that a failed exchange may be tried again
-	claimLife = 15 * time.Second       // after which the cache lets go of a claim: whoever made it must have died
+	claimLife = 15 * time.Second       // after which the cache lets go of a claim: the process that made it must have died
 	claimPoll = 100 * time.Millisecond // while another process exchanges a code, at first
 	maxCode   = 4 << 10                // bytes
 )

@@ -56,6 +56,8 @@ func TestAuthorize(t *testing.T) {
 		aged()
 		require.NoError(t, w.Push(compID, hook, map[string]string{"InfoType": "authorized", "AuthorizerAppid": "wx1", "AuthorizationCode": code}))
 		assert.Equal(t, before, token(t, p.Authorizer("wx1")))
+		time.Sleep(3 * time.Hour) // what came of the code is forgotten
+		assert.True(t, w.Honoured(token(t, p.Authorizer("wx1"))))
 		assert.Equal(t, wxtest.Tally{0: 1}, w.sent(wxtest.QueryAuthPath))
 	})
 	bubble(t, "many at once, in two processes", func(t *testing.T) {

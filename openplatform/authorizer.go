@@ -54,7 +54,7 @@ func (a *authorizer) Key() string { return "authorizer:" + a.p.appID + ":" + a.a
 // Platform tells whose error codes and API hosts these are.
 func (a *authorizer) Platform() errcode.Platform { return errcode.ThirdParty }
 
-// Gate tells the Source that the owner has ended or renewed the authorization,
+// Gate changes when the owner has ended or renewed the authorization,
 // that a ticket has come, or that a refresh token is to be saved.
 func (a *authorizer) Gate() (bridge.Revision, error) {
 	a.mu.Lock()

@@ -123,15 +123,17 @@ func TestALostOrInvalidRefreshTokenIsFoundAgain(t *testing.T) {
 	bubble(t, "thousands at once cost a list", func(t *testing.T) {
 		const many = 1000
 		w := newWorld(t)
-		p := w.ready()
+		w.ready()
 		for i := range many {
 			w.authorize(fmt.Sprintf("wx%d", i))
 		}
 		require.NoError(t, w.PushTicket(compID, hook))
 		ticket := w.IssueTicket(compID)
 		w.cache = wxtoken.NewMemoryCache() // FLUSHALL
-		p = w.process()
+		p := w.process()
 		require.NoError(t, p.SetTicket(t.Context(), ticket))
+		token(t, p.Authorizer("wx0"))
+		assert.Equal(t, 1, w.sent(wxtest.AuthorizerListPath).Total(), "one page had it")
 		errs := make(chan error)
 		for i := range many {
 			go func() {
@@ -241,6 +243,8 @@ func TestUnauthorized(t *testing.T) {
 
 		require.NoError(t, w.PushUnauthorized(compID, "wx1", hook))
 		time.Sleep(time.Minute)
+		_, there := p.Authorizer("wx1").Peek()
+		assert.False(t, there)
 		for range 100 {
 			_, err := p.Authorizer("wx1").Token(t.Context())
 			require.ErrorIs(t, err, openplatform.ErrNotAuthorized)

@@ -152,12 +152,16 @@ func TestReplayedPushesChangeNothing(t *testing.T) {
 		send()
 		_, err = p.Authorizer("wx1").Token(t.Context())
 		require.ErrorIs(t, err, openplatform.ErrNotAuthorized)
+		late, err := w.PushRequest(compID, hook, map[string]string{"InfoType": "unauthorized", "AuthorizerAppid": "wx1", "More": "x"})
+		require.NoError(t, err)
 		w.authorize("wx1") // in the same second
 		send()
-		assert.NotEmpty(t, token(t, p.Authorizer("wx1")))
 		time.Sleep(time.Minute)
+		assert.NotEmpty(t, token(t, p.Authorizer("wx1")))
 		w.authorize("wx1")
-		send()
+		status, text := serve(p, late) // one that took longer on its way
+		assert.Equal(t, 200, status, text)
+		time.Sleep(time.Minute)
 		assert.NotEmpty(t, token(t, p.Authorizer("wx1")))
 	})
 	bubble(t, "authorized", func(t *testing.T) {

@@ -27,7 +27,7 @@ func (c *component) Platform() errcode.Platform { return errcode.ThirdParty }
 // Repeatable reports that a second fetch supersedes the first.
 func (c *component) Repeatable() bool { return false }
 
-// Gate tells the Source that a ticket has come.
+// Gate changes when a ticket has come.
 func (c *component) Gate() (bridge.Revision, error) { return c.gate.state(c.look) }
 
 // Fetch asks for a component_access_token.

@@ -3,6 +3,7 @@ package openplatform_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/openplatform"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
@@ -193,6 +195,46 @@ func TestTheComponentsSecret(t *testing.T) {
 			assert.NotContains(t, err.Error(), secret)
 		}
 		assert.Equal(t, 1, w.sent(wxtest.ComponentPath).Total())
+	})
+}
+
+func TestTheSecretComesFromAFunction(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		w := newWorld(t)
+		var current atomic.Value
+		current.Store("an-old-secret-0123456789abcdef01")
+		p := openplatform.New(compID, "", w.cache, openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(w.Client()),
+			wxtoken.WithSecretFunc(func(context.Context) (string, error) {
+				return current.Load().(string), nil
+			})))
+		require.NoError(t, p.SetTicket(t.Context(), w.IssueTicket(compID)))
+		for range 4 {
+			_, err := p.Source().Token(t.Context())
+			var denied *wxtoken.APIError
+			require.ErrorAs(t, err, &denied)
+			require.Equal(t, 40125, denied.Code)
+			time.Sleep(10 * time.Second)
+		}
+		assert.Equal(t, 1, w.sent(wxtest.ComponentPath).Total())
+		current.Store(secret)
+		time.Sleep(3 * time.Second)
+		assert.NotEmpty(t, token(t, p.Source()), "a changed secret ends the cooldown about the old one")
+
+		for bad, want := range map[string]string{"away": "vault is sealed", "": "empty", "a b": "space"} {
+			w.cache = wxtoken.NewMemoryCache()
+			p := openplatform.New(compID, "", w.cache, openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(w.Client()),
+				wxtoken.WithSecretFunc(func(context.Context) (string, error) {
+					if bad == "away" {
+						return "", errors.New("vault is sealed")
+					}
+					return bad, nil
+				})))
+			require.NoError(t, p.SetTicket(t.Context(), w.IssueTicket(compID)))
+			_, err := p.Source().Token(t.Context())
+			assert.ErrorContains(t, err, want)
+		}
+		assert.Equal(t, 2, w.sent(wxtest.ComponentPath).Total())
+		assert.Empty(t, w.sent(wxtest.StartPushPath))
 	})
 }
 

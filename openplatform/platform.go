@@ -123,8 +123,7 @@ func New(appID, secret string, c wxtoken.Cache, opts ...Option) *Platform {
 		}
 	}
 	if len(p.http.Hosts) == 0 {
-		p.http.Hosts = []string{"https://api.weixin.qq.com", "https://api2.weixin.qq.com",
-			"https://sh.api.weixin.qq.com", "https://sz.api.weixin.qq.com", "https://hk.api.weixin.qq.com"}
+		p.http.Hosts = endpoint.WeChatHosts()
 	}
 	p.secret = p.http.Secret
 	if p.fault = p.http.Fault; p.fault == nil && p.secret != nil {
@@ -177,7 +176,7 @@ func (p *Platform) authorizer(appID string) *authorizer {
 	return a
 }
 
-// checkAppID refuses what is no appID.
+// checkAppID returns an error for what is no appID.
 func checkAppID(name, appID string) error {
 	return endpoint.CheckCredential(name, appID, "-")
 }

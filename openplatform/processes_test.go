@@ -1,18 +1,11 @@
 package openplatform_test
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,9 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/internal/servers"
-	"github.com/wxtoken/wxtoken/openplatform"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
@@ -43,195 +34,6 @@ func TestMain(m *testing.M) {
 		return
 	}
 	goleak.VerifyTestMain(m)
-}
-
-// A job is what a process is told to do.
-type job struct {
-	Redis     string   // address
-	Sentinels []string // in place of Redis
-	Platform  string   // URL
-	Prefix    string
-	Rows      string // directory of the application's own store; "": none
-	KillAt    int64  // the process kills itself at this step; 0: never
-	Callers   int
-	Fetch     time.Duration // WithFetchTimeout; a death holds others up for three times as long at most
-}
-
-// A step is anything that leaves the process: an operation of the cache, of the
-// application's store, or a request. Each counts twice, before and after.
-type steps struct {
-	n, killAt atomic.Int64
-}
-
-func (s *steps) step() {
-	if s.n.Add(1) == s.killAt.Load() {
-		self, _ := os.FindProcess(os.Getpid())
-		_ = self.Kill()
-		select {} // until the signal arrives
-	}
-}
-
-type steppedCache struct {
-	wxtoken.Cache
-	*steps
-}
-
-func (c steppedCache) Get(ctx context.Context, key string) ([]byte, error) {
-	c.step()
-	defer c.step()
-	return c.Cache.Get(ctx, key)
-}
-
-func (c steppedCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
-	c.step()
-	defer c.step()
-	return c.Cache.CompareAndSwap(ctx, key, old, new, ttl)
-}
-
-type steppedTransport struct{ *steps }
-
-func (t steppedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	t.step()
-	defer t.step()
-	return http.DefaultTransport.RoundTrip(req)
-}
-
-// rows is an application's own store: a directory with a file for each account.
-type rows struct {
-	dir string
-	*steps
-}
-
-func (r rows) Load(_ context.Context, appID string) (string, error) {
-	r.step()
-	text, err := os.ReadFile(filepath.Join(r.dir, appID))
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	return string(text), err
-}
-
-func (r rows) Save(_ context.Context, appID, refreshToken string) error {
-	r.step()
-	defer r.step()
-	f, err := os.CreateTemp(r.dir, "new")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(refreshToken)
-	return errors.Join(err, f.Close(), os.Rename(f.Name(), filepath.Join(r.dir, appID)))
-}
-
-// platform makes the Platform of a process, and what closes its connections.
-func (j job) platform(s *steps) (*openplatform.Platform, func() error) {
-	var client redis.UniversalClient
-	if j.Sentinels != nil {
-		client = redis.NewFailoverClient(&redis.FailoverOptions{
-			MasterName: "wxtoken-master", SentinelAddrs: j.Sentinels, ContextTimeoutEnabled: true})
-	} else {
-		client = redis.NewClient(&redis.Options{Addr: j.Redis, ContextTimeoutEnabled: true})
-	}
-	opts := []openplatform.Option{
-		openplatform.WithCallback(msgToken, aesKey),
-		openplatform.WithFetcherOptions(wxtoken.WithBaseURL(j.Platform), wxtoken.WithHTTPClient(&http.Client{Transport: steppedTransport{s}})),
-		openplatform.WithSourceOptions(wxtoken.WithKeyPrefix(j.Prefix), wxtoken.WithFetchTimeout(j.Fetch)),
-	}
-	if j.Rows != "" {
-		opts = append(opts, openplatform.WithRefreshTokens(rows{j.Rows, s}))
-	}
-	return openplatform.New(compID, secret, steppedCache{wxtoken.NewRedisCache(client), s}, opts...), client.Close
-}
-
-// An outcome is what the callers of one process got: for each account, and for the
-// component under "", the tokens and errors with their number.
-type outcome map[string]map[string]int
-
-// ask has many callers ask for all tokens at once.
-func (j job) ask(p *openplatform.Platform) outcome {
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	out := outcome{}
-	for _, account := range append([]string{""}, accounts...) {
-		src := p.Source()
-		if out[account] = map[string]int{}; account != "" {
-			src = p.Authorizer(account)
-		}
-		for range j.Callers {
-			all.Go(func() {
-				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-				defer cancel()
-				tok, err := src.Token(ctx)
-				mu.Lock()
-				defer mu.Unlock()
-				if err != nil {
-					tok.Value = "error: " + err.Error()
-				}
-				out[account][tok.Value]++
-			})
-		}
-	}
-	all.Wait()
-	return out
-}
-
-// work is what a started process does in place of the tests: for each line on its
-// standard input, which is a prefix, it starts anew and asks.
-func work(text string) {
-	var j job
-	if err := json.Unmarshal([]byte(text), &j); err != nil {
-		panic(err)
-	}
-	s := &steps{}
-	s.killAt.Store(j.KillAt)
-	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		j.Prefix = lines.Text()
-		p, done := j.platform(s)
-		answer, _ := json.Marshal(j.ask(p))
-		fmt.Println(string(answer))
-		_ = done()
-	}
-}
-
-// A worker is a started process.
-type worker struct {
-	t   *testing.T
-	cmd *exec.Cmd
-	in  interface {
-		Write([]byte) (int, error)
-		Close() error
-	}
-	out *bufio.Reader
-}
-
-func (j job) start(t *testing.T) *worker {
-	t.Helper()
-	text, err := json.Marshal(j)
-	require.NoError(t, err)
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), workerEnv+"="+string(text))
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	require.NoError(t, err)
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	return &worker{t, cmd, in, bufio.NewReader(out)}
-}
-
-// ask returns what a process with a fresh Platform got, or nil if it died.
-func (w *worker) ask(prefix string) (out outcome) {
-	_, _ = fmt.Fprintln(w.in, prefix)
-	line, err := w.out.ReadBytes('\n')
-	if err != nil {
-		return nil
-	}
-	assert.NoError(w.t, json.Unmarshal(line, &out))
-	return out
-}
-
-func (w *worker) stop() error {
-	_ = w.in.Close()
-	return w.cmd.Wait()
 }
 
 // A fleet is the fake platform on a socket, with five accounts that authorized.

@@ -54,9 +54,9 @@ func (p *Platform) send(ctx context.Context, r request) (wxtoken.Token, error) {
 		e.Query = "component_access_token=" + url.QueryEscape(r.access)
 	}
 	value, expiresAt, err := e.Fetch(ctx, r.access)
-	var refused *endpoint.Refusal
-	if errors.As(err, &refused) {
-		return wxtoken.Token{}, &wxtoken.APIError{Code: refused.Code, Message: refused.Message}
+	var denied *endpoint.Refusal
+	if errors.As(err, &denied) {
+		return wxtoken.Token{}, &wxtoken.APIError{Code: denied.Code, Message: denied.Message}
 	}
 	return wxtoken.Token{Value: value, ExpiresAt: expiresAt}, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,7 +37,7 @@ func (d *dice) n(n int) int { return int(d.float() * float64(n)) }
 // can lose everything, or what was written since a snapshot.
 type roughCache struct {
 	*dice
-	faults bool
+	faults atomic.Bool
 	mu     sync.Mutex
 	now    *wxtoken.MemoryCache
 }
@@ -44,7 +45,7 @@ type roughCache struct {
 var errRough = errors.New("connection reset")
 
 func (c *roughCache) rough(ctx context.Context) error {
-	if !c.faults {
+	if !c.faults.Load() {
 		return nil
 	}
 	switch x := c.float(); {
@@ -102,10 +103,12 @@ func simulate(t *testing.T, seed uint64, days int, faults bool, opts ...wxtest.O
 	w.to(processes[0])
 	require.NoError(t, w.PushTicket(compID, hook))
 	w.authorize(accounts...)
-	if cache.faults = faults; faults {
-		w.Inject(wxtest.LostReply().On(wxtest.TokenCalls).Rate(0.02))
-		w.Inject(wxtest.LateRequest(30 * time.Second).On(wxtest.TokenCalls).Rate(0.02))
-		w.Inject(wxtest.Busy().Rate(0.02))
+	if cache.faults.Store(faults); faults {
+		for _, f := range []wxtest.Fault{
+			wxtest.LostReply().On(wxtest.TokenCalls), wxtest.LateRequest(30 * time.Second).On(wxtest.TokenCalls), wxtest.Busy(),
+		} {
+			defer w.Inject(f.Rate(0.02))()
+		}
 	}
 	var sum tally
 	for minute := range days * 24 * 60 {
@@ -127,7 +130,7 @@ func simulate(t *testing.T, seed uint64, days int, faults bool, opts ...wxtest.O
 		}
 		time.Sleep(time.Minute)
 	}
-	cache.faults = false
+	cache.faults.Store(false)
 	return sum, w
 }
 
@@ -154,7 +157,7 @@ func (s *tally) call(w *world, src *wxtoken.Source) {
 }
 
 func TestSimulation(t *testing.T) {
-	const days = 6
+	const days = 3
 	for _, test := range []struct {
 		name       string
 		faults     bool

@@ -24,8 +24,8 @@ const (
 // how it does. What copes with the zero value and with each field copes with
 // either reading.
 type ThirdParty struct {
-	RotateRefreshTokens bool // api_authorizer_token gives a new refresh token each time, and accepts the one before for 5 minutes; else it repeats it while the authorization lasts
-	EmptyRefreshTokens  bool // api_authorizer_token gives an empty refresh token
+	RotateRefreshTokens bool // api_authorizer_token returns a new refresh token each time, and accepts the one before for 5 minutes; else it repeats it while the authorization lasts
+	EmptyRefreshTokens  bool // api_authorizer_token returns an empty refresh token
 	RepeatTickets       bool // pushes carry the same ticket until it has expired
 	LatestTicketOnly    bool // a ticket is accepted until the next; else for 12 hours
 	KeepOnReauthorize   bool // a new authorization leaves the live access token alone; else it ends it

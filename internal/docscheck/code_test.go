@@ -25,7 +25,7 @@ const (
 	imports = `
 		bytes context errors fmt io log/slog net/http os strings testing testing/synctest time
 		github.com/wxtoken/wxtoken github.com/wxtoken/wxtoken/wxtest github.com/wxtoken/wxtoken/cachetest
-		github.com/wxtoken/wxtoken/adapter github.com/wxtoken/wxtoken/jssdk github.com/wxtoken/wxtoken/openplatform
+		github.com/wxtoken/wxtoken/adapter github.com/wxtoken/wxtoken/cmd/wxtoken/client github.com/wxtoken/wxtoken/jssdk github.com/wxtoken/wxtoken/openplatform
 		github.com/redis/go-redis/v9 github.com/bradfitz/gomemcache/memcache`
 	variables = `
 		ctx              context.Context
@@ -59,8 +59,8 @@ func program(b block) ([]byte, error) {
 		}
 		text = "package snippet\n\n"
 		for path := range strings.FieldsSeq(imports) {
-			if strings.Contains(body, nameOf(path)+".") {
-				text += fmt.Sprintf("import %s %q\n", nameOf(path), path)
+			if name := nameOf(path); strings.Contains(body, name+".") && !strings.Contains(body, name+" := ") {
+				text += fmt.Sprintf("import %s %q\n", name, path)
 			}
 		}
 		text += body

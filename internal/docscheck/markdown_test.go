@@ -5,6 +5,7 @@
 package docscheck
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -81,7 +82,7 @@ func read(t *testing.T, path string) string {
 
 func parse(t *testing.T, path, text string) page {
 	p := page{path: path}
-	seen := map[string]bool{}
+	seen := map[string]int{}
 	inTable := false
 	var open *block
 	for i, line := range strings.Split(text, "\n") {
@@ -100,8 +101,10 @@ func parse(t *testing.T, path, text string) page {
 		}
 		if level := len(line) - len(strings.TrimLeft(line, "#")); level > 0 {
 			h := heading{level, anchor(strings.TrimSpace(line[level:]))}
-			assert.False(t, seen[h.anchor], "%s:%d: two headings with the anchor #%s", path, i+1, h.anchor)
-			seen[h.anchor] = true
+			seen[h.anchor]++
+			if n := seen[h.anchor]; n > 1 {
+				h.anchor = fmt.Sprintf("%s-%d", h.anchor, n-1)
+			}
 			p.headings = append(p.headings, h)
 		}
 		row := strings.HasPrefix(line, "|")
@@ -144,11 +147,8 @@ func (p page) target(to string) (path, anchor string) {
 	return filepath.ToSlash(filepath.Join(filepath.Dir(p.path), path)), anchor
 }
 
-// coming are files that links may name before they are there.
-var coming = map[string]bool{
-	"cmd/wxtoken/README.md": true, "cmd/wxtoken/README.zh-CN.md": true, "docs/doctor.md": true,
-	"internal/protocol/testdata/README.md": true,
-}
+// coming are files and targets that pages may name before they are there.
+var coming = map[string]bool{"make release-check": true}
 
 func exists(path string) bool {
 	_, err := os.Stat(filepath.Join(root, path))
@@ -180,7 +180,8 @@ func TestMakeTargets(t *testing.T) {
 	for path := range pages(t) {
 		for _, m := range command.FindAllStringSubmatch(read(t, path), -1) {
 			for target := range strings.FieldsSeq(m[1]) {
-				assert.Contains(t, makefile, "\n"+target+":", "%s: make %s", path, target)
+				there := strings.Contains(makefile, "\n"+target+":")
+				assert.True(t, there || coming["make "+target], "%s: no target for make %s", path, target)
 			}
 		}
 	}

@@ -26,6 +26,13 @@ func CheckValue(name, value string) error {
 	return nil
 }
 
+// WeChatHosts are the hosts of WeChat's APIs, as base URLs, in the order in which
+// they are to be tried.
+func WeChatHosts() []string {
+	return []string{"https://api.weixin.qq.com", "https://api2.weixin.qq.com",
+		"https://sh.api.weixin.qq.com", "https://sz.api.weixin.qq.com", "https://hk.api.weixin.qq.com"}
+}
+
 // CheckHosts refuses what is no URL to put a path behind. The error does not
 // show it, as it may hold a password.
 func CheckHosts(urls []string) error {

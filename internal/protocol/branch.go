@@ -8,25 +8,37 @@ type relation int
 const (
 	follows  relation = iota // it is at least as new, or there is no copy to defend
 	behind                   // the store went back, or lost the record: the copy is newer
-	forgets                  // the same token, but a rejection or a doubt about it was lost
+	forgets                  // a rejection of its token or a doubt about it was lost
 	diverges                 // the store had two masters: nobody knows which token is newer
-	inferior                 // the copy was fetched without the cache, and lasts longer
+	inferior                 // the copy was fetched without the cache, and is better
 )
 
 // relate compares r with the copy.
 func (p *Process) relate(r Record, now time.Time) relation {
 	c := p.view.copy
 	switch {
+	case c.Token == "" && c.Owed > 0: // nobody knows what came of the first request
+		switch {
+		case r.Token == "" && (r.Epoch == "" || r.Epoch == c.Epoch && r.Seq < c.Seq):
+			return behind
+		case r.Owed < c.Owed && (r.Epoch != c.Epoch || r.Seq-c.Seq < int64(c.Owed-r.Owed)):
+			return diverges
+		}
+		return follows
 	case c.Token == "" || c.expired(now):
 		return follows
-	case r.Token == c.Token:
+	case r.Token == c.Token && (r.IssuedAt == c.IssuedAt || c.Epoch != "" || p.FullLife):
 		if r.IssuedAt == c.IssuedAt && (c.Rejected && !r.Rejected || c.Owed > r.Owed) {
 			return forgets
 		}
 		return follows
 	case c.Epoch == "":
-		if !c.Rejected && (!r.usable(now) || r.ExpiresAt < c.ExpiresAt) {
+		rejected := c.follows(r.Token) // in this process: see alone
+		switch {
+		case !c.Rejected && (rejected || !r.usable(now) || r.ExpiresAt < c.ExpiresAt):
 			return inferior
+		case c.Rejected && rejected && !r.Rejected:
+			return forgets
 		}
 		return follows
 	case r.Token == "":
@@ -69,11 +81,13 @@ func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) 
 		*next = c
 		next.Epoch, next.Cooldown = r.Epoch, r.Cooldown
 		next.Lease, next.LeaseFor, next.Noted = r.Lease, r.LeaseFor, r.Noted
-		if c.Epoch == "" { // never published: it comes after r's
+		if c.Epoch == "" && c.Token == r.Token {
+			next.Past = r.Past
+		} else if c.Epoch == "" { // never published: it comes after r's
 			next.Past = r.pastAfter()
 		}
 		switch {
-		case c.Epoch == "":
+		case c.Epoch == "", c.Token == "":
 		case r.Epoch == "":
 			st.Event = Lost
 		default:
@@ -83,7 +97,11 @@ func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) 
 			next.Epoch = nonce
 		}
 	}
-	next.Owed = max(r.Owed, c.Owed, p.owe(1))
+	owed := 1
+	if r.Lease != "" && !p.owns(r.Lease) {
+		owed = 2 // another's fetch that is under way does not count
+	}
+	next.Owed = max(r.Owed, c.Owed, p.owe(owed))
 	next.Early = max(r.Early, c.Early)
 	next.Seq = max(r.Seq, c.Seq) + 1
 	st.after.copy = *next

@@ -113,7 +113,7 @@ func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *C
 		if prev != nil && prev.Scope == c.Scope && p.penaltyFor(prev.cause()) == pen {
 			c.Step = prev.Step
 			if !pen.own() || prev.By != p.id {
-				c.Step++
+				c.Step = min(c.Step+1, maxCount-1)
 			}
 		}
 		wait := pen.shared().delay(c.Step)

@@ -17,8 +17,15 @@ const (
 	MaxLifetime = 30 * 24 * time.Hour  // of a token; the platform says at most 2 h
 	maxLease    = 5 * time.Minute
 	maxOwed     = 3
-	maxCount    = 1 << 30 // of what is counted; no life is long enough for it, and it can still be added to
+	maxCount    = 1 << 30   // of what is counted; no life is long enough for it
+	maxSeq      = 1<<53 - 1 // what every language's numbers can hold
 )
+
+// limit keeps r, which follows one that was as large as can be, within the limits:
+// else no process could read it.
+func (r *Record) limit() {
+	r.Seq, r.Early = min(r.Seq, maxSeq), min(r.Early, maxCount-1)
+}
 
 // printable reports whether s is what goes into a query as it is: no spaces, no
 // control bytes, nothing beyond ASCII.

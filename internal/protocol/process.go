@@ -26,6 +26,7 @@ type Process struct {
 	withheld memo     // the token that is not handed out, since it was reported
 	readOnly bool     // the last swap failed
 	ignored  memo     // the token whose rejection was not believed
+	rejects  rejects  // of its own that were believed
 	run      *run     // the flight under way; nil: none
 
 	secretAsked time.Time // when it last looked whether the secret has changed
@@ -47,6 +48,7 @@ type run struct {
 	offline    bool          // the flight goes on without the cache
 	leaveAlone bool          // the record must not be touched, nor a token fetched
 	tried      bool          // a fetch without the cache
+	asked      bool          // whether the secret has changed
 	lost       bool          // a token was dropped since the last step
 }
 
@@ -89,11 +91,14 @@ func (p *Process) Begin(judging bool, now time.Time) {
 	p.run = &run{judging: judging, last: now}
 }
 
+// Seek turns a flight that was only to decide on rejections into one for a token.
+func (p *Process) Seek() { p.run.judging = false }
+
 // End ends the flight, and returns what it decided on rejected tokens. Reports
 // that it did not come to are forgotten.
 func (p *Process) End() map[string]Verdict {
 	verdicts := p.run.verdicts
-	if p.run.failures == 0 && !p.readOnly {
+	if !p.run.offline && !p.readOnly {
 		p.withheld = memo{} // the cache works: another report is decided on
 	}
 	p.run, p.pending = nil, nil
@@ -131,6 +136,7 @@ func (p *Process) next(nonce string, now time.Time) Step {
 			run.pause = st.Pause
 			return st
 		case Swap:
+			st.Next.limit()
 			st.TTL = p.ttl(st.Next, now)
 			if st.take {
 				p.view = st.after // the lease may be there although the swap does not say so
@@ -147,6 +153,9 @@ func (p *Process) next(nonce string, now time.Time) Step {
 // step decides by the record r.
 func (p *Process) step(r Record, nonce string, now time.Time) Step {
 	c := p.view.claim
+	if c == nil && p.owns(r.Lease) { // of a swap that took effect late, or was undone: nobody fetches under it
+		r.Lease, r.LeaseFor, r.Noted = "", 0, false
+	}
 	if c != nil && c.lease == r.Lease {
 		switch {
 		case c.Outcome != Pending:
@@ -160,7 +169,7 @@ func (p *Process) step(r Record, nonce string, now time.Time) Step {
 	} else if c != nil && c.Outcome == Issued && r.Epoch == "" {
 		return p.lost(r, nonce, now) // before the copy, which is older, is written back
 	}
-	if !p.view.unpublished() { // which may be what was rejected
+	if !p.view.unpublished() && p.relate(r, now) != inferior { // else r is yet to get what was rejected
 		if st, ok := p.decideRejections(r, now); ok {
 			return st
 		}
@@ -192,24 +201,30 @@ func (p *Process) nextOffline(now time.Time) Step {
 	if run.leaveAlone || !p.Repeatable {
 		return Step{Do: Fail}
 	}
+	v := &p.view
+	if v.unpublished() && v.claim.Token.usable(now) {
+		v.alone(v.claim.Token, now)
+		v.claim = nil
+	}
 	for len(p.pending) > 0 {
 		verdict := Verdict{Believed: true}
-		if copy := p.view.copy; copy.Token == p.pending[0] && !copy.Rejected {
-			verdict, _ = p.judge(copy, copy.Token, now)
-			if verdict.Believed {
-				p.rejectOffline(now)
+		if v.copy.Token == p.pending[0] && !v.copy.Rejected {
+			if verdict, _ = p.judge(v.copy, v.copy.Token, now); verdict.Believed {
+				verdict = p.rejectOffline(verdict, now)
 			}
 		}
 		p.conclude(verdict)
 	}
-	if run.judging {
+	if _, usable := p.Held(now); run.judging && usable {
 		return Step{Do: Fail}
+	} else if run.judging {
+		return Step{Do: Return} // the next caller need not wait until the cache is tried again
 	}
 	held, _ := p.Held(now)
-	if !p.due(held, &p.view, now) {
+	if !p.due(held, v, now) {
 		return Step{Do: Fail}
 	}
-	st, cools := p.cooling(Record{}, &p.view, now)
+	st, cools := p.cooling(Record{}, v, now)
 	switch {
 	case cools:
 		return p.cool(Record{}, st, false, now)
@@ -223,12 +238,16 @@ func (p *Process) nextOffline(now time.Time) Step {
 // rejectOffline takes the copy out of use, to be replaced by a fetch. If the token
 // before it was rejected, too, the reports may be wrong: the copy is handed out
 // until the fetch has ended.
-func (p *Process) rejectOffline(now time.Time) {
+func (p *Process) rejectOffline(verdict Verdict, now time.Time) Verdict {
 	c := &p.view.copy
 	c.Rejected = true
-	if c.Early++; c.Early > 1 {
+	c.Early++
+	verdict.Early = c.Early
+	if c.Early > 1 {
 		p.view.resort = memo{c.Token, now.Add(p.Fetch)}
+		verdict.Believed, verdict.Until = false, p.view.resort.until
 	}
+	return verdict
 }
 
 // DidRead notes the record that was read; the zero Record if there is none, or a
@@ -252,6 +271,9 @@ func (p *Process) DidSwap(stored bool, sentAt, now time.Time) (event string) {
 	run.failures = 0
 	run.record, p.view = st.Next, st.after
 	p.observe(st.Next, sentAt, now)
+	if st.Event == Reject {
+		p.rejects.count(now)
+	}
 	if st.Event == Reject && len(p.pending) > 0 {
 		p.conclude(Verdict{Believed: true, Age: st.Age, Early: st.Next.Early})
 	}
@@ -267,10 +289,7 @@ func (p *Process) DidFetch(result Result, now time.Time) {
 			return
 		}
 		v.own = nil
-		if v.copy.Rejected {
-			result.Token.Early = v.copy.Early
-		}
-		v.copy, v.copyRead, v.copySeen, v.born, v.settled = result.Token, now, now, "", true
+		v.alone(result.Token, now)
 		return
 	}
 	c := *v.claim

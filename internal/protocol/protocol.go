@@ -21,9 +21,12 @@ type Rules struct {
 	Changeable  bool          // Fingerprint may have changed: see Secret
 }
 
-func (ru Rules) Watch() time.Duration      { return ru.Local / 22 }                      // 2 s: M while something is going on
-func (ru Rules) Patience() time.Duration   { return max(ru.Fetch/10, time.Millisecond) } // 1 s: how long a flight takes until callers get an old copy; the age of a token whose rejection is believed
-func (ru Rules) CacheCall() time.Duration  { return ru.Fetch / 5 }                       // 2 s: one call of the cache
+// The exported ones are called without a lock, and must not read Fingerprint: so
+// they take no copy of all.
+
+func (ru *Rules) Watch() time.Duration     { return max(ru.Local/22, time.Millisecond) } // 2 s: M while something is going on
+func (ru *Rules) Patience() time.Duration  { return max(ru.Fetch/10, time.Millisecond) } // 1 s: how long a flight takes until callers get an old copy; the age of a token whose rejection is believed
+func (ru *Rules) CacheCall() time.Duration { return ru.Fetch / 5 }                       // 2 s: one call of the cache
 func (ru Rules) fresh() time.Duration      { return ru.Local * 2 / 3 }                   // 30 s: copies older are read again
 func (ru Rules) lease() time.Duration      { return min(ru.Fetch*3/2, maxLease) }        // 15 s: a lease watched for longer is abandoned
 func (ru Rules) verify() time.Duration     { return 2*ru.Local + ru.Fetch }              // 100 s: when an unknown request has landed
@@ -52,9 +55,22 @@ func (p *Process) due(r Record, v *View, now time.Time) bool {
 		return true
 	case r.Owed > 0 && r.left(now) > p.ample():
 		// A doubt that comes of a lost record can come again at any time.
-		return now.Sub(v.seqSeen) >= p.verify() && (v.born == r.Epoch || now.Sub(v.copySeen) >= p.respite())
+		wait := p.verify()
+		if v.own != nil { // its last fetch failed: the others settle this first
+			wait *= 2
+		}
+		return now.Sub(v.seqSeen) >= wait && (v.born == r.Epoch || now.Sub(v.copySeen) >= p.respite())
 	}
-	return !now.Before(p.refreshAt(r))
+	return !now.Before(p.refreshAt(r)) || p.outlived(r, v, now)
+}
+
+// outlived reports whether this process has seen r's token for almost as long as
+// it lives, although it is not to expire yet: the issuer's clock was ahead. If the
+// issuer lives, it is first given the time to replace the token.
+func (p *Process) outlived(r Record, v *View, now time.Time) bool {
+	issued := time.UnixMilli(r.IssuedAt)
+	life := max(time.UnixMilli(r.ExpiresAt).Sub(issued)-p.ample(), p.refreshAt(r).Sub(issued))
+	return r.Token == v.copy.Token && r.IssuedAt == v.copy.IssuedAt && now.Sub(v.copySeen) >= life
 }
 
 // refreshAt is when r's token is to be replaced, if nothing is the matter. One
@@ -127,7 +143,7 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	_, usable := p.Held(now)
 	watched := now.Sub(v.leaseSeen)
 	left := p.abandoned(r, now) - watched
-	taken := r.Lease != "" && !p.owns(r.Lease) && left > 0
+	taken := r.Lease != "" && left > 0
 	switch {
 	case taken && usable:
 		return Step{Do: Return}
@@ -160,8 +176,8 @@ func pace(waited time.Duration) time.Duration {
 // cool is what to do while the platform must not be asked. A rejected token is
 // the last resort where that takes long: the rejection may have been a mistake.
 func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
-	if st.secret && p.Changeable && now.Sub(p.secretAsked) >= p.Watch() {
-		p.secretAsked = now
+	if st.secret && p.Changeable && !p.run.asked && now.Sub(p.secretAsked) >= p.Watch() {
+		p.secretAsked, p.run.asked = now, true
 		return Step{Do: Secret}
 	}
 	c := p.view.copy
@@ -175,8 +191,7 @@ func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
 	return st
 }
 
-// owns reports whether lease is one of this process's. Without a matching claim
-// it is the trace of a swap that took effect late: nobody fetches under it.
+// owns reports whether lease is one of this process's.
 func (p *Process) owns(lease string) bool {
 	return p.id != "" && strings.HasPrefix(lease, p.id+".")
 }
@@ -192,7 +207,7 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	}
 	length := p.lease()
 	if p.Repeatable && r.Cooldown == nil {
-		length = p.Patience()
+		length = min(p.Patience(), maxLease)
 	}
 	if v.longest > 0 {
 		length = max(length, min(v.longest*3/2, maxLease))
@@ -201,7 +216,7 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	next.Lease, next.LeaseFor, next.Noted = p.id+"."+nonce, length.Milliseconds(), !r.usable(now)
 	st := Step{Do: Swap, take: true}
 	c := claim{lease: next.Lease, asked: now, ends: now.Add(length), base: r.Token, settles: -1}
-	if r.Lease != "" && !p.owns(r.Lease) {
+	if r.Lease != "" {
 		next.Owed = max(r.Owed, p.owe(2))
 		next.Seq++
 		st.Event = Takeover
@@ -210,7 +225,9 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	}
 	if next.Epoch == "" {
 		next.Epoch = nonce
-		v.losses++
+		if p.Repeatable {
+			v.losses++
+		}
 	}
 	v.claim = &c
 	st.Next, st.after = next, v
@@ -234,12 +251,18 @@ func (p *Process) publish(r Record, now time.Time) Step {
 	next.Lease, next.LeaseFor, next.Noted, v.claim = "", 0, false, nil
 	switch c.Outcome {
 	case Issued:
+		v.own = nil
+		if c.isIn(r) {
+			break // the store lost it, and another process wrote it back
+		}
 		next = p.withToken(next, c)
+		if v.copy.Token == "" {
+			v.copy = Record{} // it says only what was owed
+		}
 		next.Owed = max(r.Owed-1, 0)
 		if c.settles == r.Seq {
 			next.Owed = 0
 		}
-		v.own = nil
 	case Unknown:
 		next.Owed = max(r.Owed, p.owe(2))
 		next.Seq++
@@ -289,7 +312,7 @@ func (p *Process) lost(r Record, nonce string, now time.Time) Step {
 	switch c.Outcome {
 	case Issued:
 		st.after.own = nil
-		if r.Token == c.Token.Token && r.IssuedAt == c.Token.IssuedAt {
+		if c.isIn(r) {
 			st.Do = drop // published; only the reply was lost
 			return st
 		}

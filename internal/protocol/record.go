@@ -136,7 +136,7 @@ func CanHold(token string) bool { return token != "" && printable(token, maxToke
 func (r Record) sane() bool {
 	c := r.Cooldown
 	return r.Version == recordVersion &&
-		r.Epoch != "" && isName(r.Epoch) && 0 <= r.Seq && r.Seq < 1<<53 &&
+		r.Epoch != "" && isName(r.Epoch) && 0 <= r.Seq && r.Seq <= maxSeq &&
 		printable(r.Token, maxToken) && 0 <= r.IssuedAt && r.IssuedAt <= r.ExpiresAt && r.ExpiresAt-r.IssuedAt <= MaxLifetime.Milliseconds() &&
 		isName(r.Lease) && 0 <= r.LeaseFor && r.LeaseFor < maxCount &&
 		len(r.Past) < pastTokens*(idLength+1) && isName(r.Past) &&

@@ -7,21 +7,21 @@ import (
 
 // A Verdict is what came of a reported rejection.
 type Verdict struct {
-	Believed bool          // the token is out of use
+	Believed bool          // the token is out of use; else, if Young is 0, it is handed out as a last resort until Until
 	Age      time.Duration // of the token when it was reported
 	Young    time.Duration // if not Believed: the age from which a rejection is believed
 	Until    time.Time     // if not Believed: when it is worth reporting again
 	Early    int           // tokens in a row that were rejected before their time
 }
 
-// Reject notes that an API rejected token. It returns false if a flight has to
+// Reject notes that an API rejected token, which is not empty. It returns false if a flight has to
 // decide on that, and then the token is withheld until one has; at most for the
 // watch age, since the platform now and then rejects a good one and the cache may
 // be down, and only once until the cache answers again.
 func (p *Process) Reject(token string, now time.Time) (Verdict, bool) {
 	held, usable := p.view.held(now)
 	switch {
-	case held.Token != token && usable:
+	case held.Token != token && usable && !(p.view.unpublished() && p.view.claim.Token.Token == token):
 		p.rejectCopy(token) // it must not come back when the held one is dropped
 		return Verdict{Believed: true}, true
 	case held.Token == token && held.Rejected:
@@ -61,7 +61,7 @@ func (p *Process) conclude(verdict Verdict) {
 		p.run.verdicts = map[string]Verdict{}
 	}
 	p.run.verdicts[token] = verdict
-	if !verdict.Believed {
+	if verdict.Young > 0 {
 		p.ignored = memo{token, verdict.Until}
 	}
 	if p.withheld.token == token {
@@ -88,13 +88,39 @@ func (p *Process) judge(r Record, token string, now time.Time) (verdict Verdict,
 		age = max(age, now.Sub(p.view.copySeen))
 	}
 	verdict = Verdict{Age: max(age, 0), Early: r.Early}
-	if age < young {
-		verdict.Young = young
-		verdict.Until = now.Add(min(young-age, p.Watch()))
+	if rest := p.rejects.rest(p.Fetch, now); age < young || rest > 0 {
+		verdict.Young = max(young, age+rest)
+		verdict.Until = now.Add(min(verdict.Young-age, p.Watch()))
+		if rest > 0 {
+			verdict.Early = max(r.Early, p.rejects.row)
+		}
 		return verdict, false
 	}
 	verdict.Believed = true
 	return verdict, true
+}
+
+// rejects are the rejections of one process that were believed. The next has to
+// wait for as long after the last as its token would have to be old, whatever the
+// record says: by clocks that are wrong every token can be old, or have lived its
+// life, and what one process reports must not spend the quota of all.
+type rejects struct {
+	at  time.Time // of the last
+	row int       // how many came within an hour of the one before
+}
+
+func (r *rejects) count(now time.Time) {
+	if now.Sub(r.at) > time.Hour {
+		r.row = 0
+	}
+	r.row, r.at = r.row+1, now
+}
+
+func (r *rejects) rest(fetch time.Duration, now time.Time) time.Duration {
+	if r.row == 0 {
+		return 0
+	}
+	return max(fetch<<min(r.row, 5)-now.Sub(r.at), 0)
 }
 
 // decideRejections decides on the pending reports by the record r, and returns

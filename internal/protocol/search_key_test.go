@@ -36,7 +36,10 @@ func (w *world) key(past bool) key {
 	if past {
 		k.record(&w.prev)
 	}
-	k.token(&w.latest)
+	k.name(w.latest.Token)
+	if w.repeatable { // else its life bears on nothing
+		k.token(&w.latest)
+	}
 	k.put(w.leases, int(w.excuse), bit(w.back), bit(w.split), len(w.requests), len(w.casts))
 	for _, r := range w.requests {
 		if r.by < 0 {
@@ -187,32 +190,45 @@ func (k *keyer) request(r request) {
 	k.put(int(r.age/tick), int(r.excuse), bit(r.orphan))
 }
 
-// view writes down v. Of what the store has left behind, nothing can come back
-// unless the store goes back: a lease that is gone, what had a lower seq. live are
-// the records that count. Left out, too, is what decides nothing here: copyRead,
-// settled and, since there is one clock, when a cooldown was first seen.
+// view writes down v, but for what bears on nothing here: copyRead, settled and,
+// since there is one clock, when a cooldown was first seen; and for what the store
+// has left behind. live are the records that it holds or can come to hold.
 func (k *keyer) view(v *View, live []*Record) {
-	matters := func(of func(r *Record) bool) bool { return k.past || slices.ContainsFunc(live, of) }
+	any := func(of func(r *Record) bool) bool { return slices.ContainsFunc(live, of) }
 	if v.copy.Token == "" {
-		k.put(leftOut)
+		k.put(leftOut, v.copy.Owed)
+		if v.copy.Owed > 0 {
+			k.seq(v.copy.Epoch, v.copy.Seq)
+		}
 	} else {
 		k.seq(v.copy.Epoch, v.copy.Seq)
 		k.token(&v.copy)
 		k.put(v.copy.Owed, v.copy.Early, bit(v.copy.Rejected))
 		k.pasts = append(k.pasts, v.copy.Past)
-		k.since(v.copySeen, minutes)
 		for _, r := range live {
 			k.put(bit(v.born == r.Epoch))
 		}
+		if k.rejects {
+			k.since(v.copySeen, minutes)
+		} else if k.past || any(func(r *Record) bool {
+			return r.Epoch == "" || r.Owed > 0 && v.born != r.Epoch || r.Lease != "" && !r.usable(noon)
+		}) {
+			k.put(bit(noon.Sub(v.copySeen) >= minutes))
+		}
 	}
-	if v.lease != "" && matters(func(r *Record) bool { return v.lease == r.Lease }) {
+	if v.lease != "" && any(func(r *Record) bool { return v.lease == r.Lease }) {
 		k.name(v.lease)
 		k.since(v.leaseSeen, watched)
 	} else {
 		k.put(leftOut)
 	}
-	k.put(int(v.longest / time.Second))
-	if matters(func(r *Record) bool { return v.epoch == r.Epoch && v.seq+int64(bit(r.Owed > 0)) > r.Seq }) {
+	if k.past || any(func(r *Record) bool { return r.Lease != "" || r.Epoch == "" }) {
+		k.put(int(v.longest / time.Second))
+	}
+	if v.losses > 0 {
+		k.put(min(v.losses, 6), bit(noon.Sub(v.lostAt) > time.Hour))
+	}
+	if any(func(r *Record) bool { return v.epoch == r.Epoch && v.seq+int64(bit(r.Owed > 0)) > r.Seq }) {
 		k.seq(v.epoch, v.seq)
 		k.since(v.seqSeen, watched)
 	} else {
@@ -234,10 +250,18 @@ func (k *keyer) claim(c *claim, live []*Record) {
 		return
 	}
 	k.name(c.lease)
-	k.put(int(c.Outcome), bit(c.kept), int(c.ends.Sub(c.asked)/time.Second))
+	k.put(int(c.Outcome))
+	if c.Outcome != Pending && c.Outcome != Issued {
+		return
+	}
+	k.put(bit(c.kept), int(c.ends.Sub(c.asked)/time.Second))
 	k.since(c.asked, watched)
 	for _, r := range live {
-		k.put(int(max(-4, min(c.settles-r.Seq, 4))), bit(c.base == r.Token))
+		if r.Lease == c.lease {
+			k.put(bit(c.settles == r.Seq))
+		} else {
+			k.put(bit(c.base == r.Token))
+		}
 	}
 	k.token(&c.Token)
 }
@@ -273,6 +297,10 @@ func (k *keyer) proc(w *world, i int) {
 	}
 	for _, token := range p.pending {
 		k.name(token)
+	}
+	if p.rejects.row > 0 {
+		k.put(min(p.rejects.row, 6))
+		k.since(p.rejects.at, minutes)
 	}
 	k.memo(p.withheld)
 	k.memo(p.ignored)

@@ -167,10 +167,10 @@ func (p *proc) purpose() string {
 		return "takes the lease"
 	case next.Token != at.Token:
 		return "publishes its token"
-	case next.Noted != at.Noted:
-		return "prolongs the record"
 	case next.Lease != at.Lease:
 		return "gives the lease back"
+	case next.Noted != at.Noted:
+		return "prolongs the record"
 	}
 	return "adds to what is owed"
 }

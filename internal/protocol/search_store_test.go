@@ -30,15 +30,15 @@ func (m *mover) breakStore() {
 	if m.w.stores[0].Epoch != "" {
 		w, _ := m.w.with(0)
 		w.write(0, master{})
-		w.forget()
+		w.forget(m.w.stores[0].Record)
 		fault(w, "flush", "the store loses the record")
 	}
 	if !same(m.w.prev, m.w.stores[0].Record) {
 		w, _ := m.w.with(0)
 		w.write(0, master{Record: m.w.prev})
 		w.prev = w.stores[0].Record
-		w.forget()
-		w.goBack()
+		w.forget(m.w.stores[0].Record)
+		w.goBack(m.w.stores[0].Record)
 		fault(w, "fall-back", "the store goes back")
 	}
 	if !m.w.splits {
@@ -66,18 +66,25 @@ func (m *mover) join(kept int) {
 	w.stores = [2]master{was[kept]}
 	w.prev = was[kept].Record
 	if !same(was[0].Record, was[1].Record) {
-		w.forget()
-		w.goBack()
+		w.forget(was[1-kept].Record)
+		w.goBack(was[1-kept].Record)
 	}
 	m.out = append(m.out, move{deed: deed{what: []string{"the first master wins", "the other master wins"}[kept]}, world: w})
 }
 
-// goBack notes that the store has lost what it held, which is admitted where
-// no process knows.
-func (w *world) goBack() {
-	if w.back = w.knows(); w.back {
+// goBack notes that the store has lost a token, or what was known about it, which
+// is admitted where no process knows.
+func (w *world) goBack(was Record) {
+	is := w.stores[0]
+	if was.Token == is.Token && was.Owed <= is.Owed && (is.Rejected || !was.Rejected) {
 		return
 	}
+	if w.back = w.knows(); !w.back {
+		w.regress()
+	}
+}
+
+func (w *world) regress() {
 	w.excuse |= wentBack
 	for i := range w.requests {
 		w.requests[i].excuse |= wentBack
@@ -86,7 +93,7 @@ func (w *world) goBack() {
 
 // forget notes that the store has lost a lease. A process with a claim can still
 // make up for it; where it has died, nobody can.
-func (w *world) forget() {
+func (w *world) forget(was Record) {
 	for i, r := range w.requests {
 		if r.orphan {
 			w.requests[i].excuse |= unwatched
@@ -98,6 +105,9 @@ func (w *world) forget() {
 			c.debt |= unwatched
 			w.procs[i] = c
 		}
+	}
+	if was.Lease != "" && !slices.ContainsFunc(w.each(), func(p *proc) bool { return p.owns(was.Lease) }) {
+		w.excuse |= unwatched
 	}
 }
 

@@ -168,16 +168,16 @@ func (s *search) expand(v visit, faults int) {
 
 // checkMove looks for broken promises in what m changes.
 func (s *search) checkMove(w *world, m move, faults int, well bool) {
-	switch lives := w.latest.left(noon) > aging; {
+	switch {
 	case m.world.wrong != "":
-	case faults == 0 && lives && m.world.latest.Token != w.latest.Token:
+	case faults == 0 && w.latest.left(noon) > aging && m.world.latest.Token != w.latest.Token:
 		m.world.wrong = "I4: a fetch for a token with life left"
-	case well && lives && m.fault == "" && m.world.claimed():
+	case well && w.stores[0].left(noon) > aging && m.fault == "" && m.world.claimed():
 		m.world.wrong = "I4: a fetch although nothing is the matter"
 	}
 	for i, p := range w.each() {
 		was, is := &p.view.copy, &m.world.procs[i].view.copy
-		if was.Rejected && !is.Rejected && was.Token == is.Token && was.IssuedAt == is.IssuedAt {
+		if was.Rejected && !is.Rejected && was.Token == is.Token && was.IssuedAt == is.IssuedAt && !is.expired(noon) {
 			m.world.wrong = "a rejection is forgotten"
 		}
 	}
@@ -328,10 +328,10 @@ func (s *search) log(t *testing.T) {
 func TestSearchKnowsEveryField(t *testing.T) {
 	assert.Equal(t, 14, reflect.TypeFor[Record]().NumField())
 	assert.Equal(t, 6, reflect.TypeFor[Cooldown]().NumField())
-	assert.Equal(t, 9, reflect.TypeFor[Process]().NumField())
+	assert.Equal(t, 11, reflect.TypeFor[Process]().NumField())
 	assert.Equal(t, 15, reflect.TypeFor[run]().NumField())
 	assert.Equal(t, 13, reflect.TypeFor[Step]().NumField())
-	assert.Equal(t, 16, reflect.TypeFor[View]().NumField())
+	assert.Equal(t, 18, reflect.TypeFor[View]().NumField())
 	assert.Equal(t, 7, reflect.TypeFor[claim]().NumField())
 	assert.Equal(t, 5, reflect.TypeFor[Result]().NumField())
 	assert.Equal(t, 6, reflect.TypeFor[failure]().NumField())

@@ -14,12 +14,12 @@ import (
 // process makes as many calls as it likes.
 
 // modelRules keep the order of the default durations, with fewer ticks between.
-var modelRules = Rules{Fetch: 10 * time.Second, Local: 27 * time.Second, Ahead: 5 * time.Minute}
+var modelRules = Rules{Fetch: 10 * time.Second, Local: 12 * time.Second, Ahead: 5 * time.Minute}
 
 const (
 	tick    = 16 * time.Second // a little longer than a lease
-	watched = 4 * tick         // verify; 3 is past lease + announce
-	minutes = 12 * tick        // past respite
+	watched = 3 * tick         // verify; 2 is past lease + announce
+	minutes = 6 * tick         // past respite
 	hours   = 2 * time.Hour
 )
 
@@ -27,7 +27,7 @@ const (
 const (
 	fresh = 2 * time.Hour
 	aging = 290 * time.Second // less than ahead
-	dying = 60 * time.Second  // less than ample
+	dying = 50 * time.Second  // less than ample
 )
 
 var noon = time.Unix(1_700_000_000, 0)
@@ -80,14 +80,15 @@ func (w *world) expire(side int, d time.Duration) {
 	case m.Lease == "" || !m.expired(noon):
 		return
 	}
+	was := m.Record
 	*m = master{}
 	w.prev, w.casts = Record{}, nil
-	w.forget()
+	w.forget(was)
 }
 
 func (p *proc) after(d time.Duration) *proc {
 	c := p.clone()
-	c.began = aged(c.began, d)
+	c.began, c.rejects.at = agedBy(c.began, d), agedBy(c.rejects.at, d)
 	c.view.age(d)
 	c.withheld.until, c.ignored.until = sooner(c.withheld.until, d), sooner(c.ignored.until, d)
 	c.sent.Until = sooner(c.sent.Until, d.Truncate(tick))
@@ -104,13 +105,16 @@ func (p *proc) after(d time.Duration) *proc {
 
 func (v *View) age(d time.Duration) {
 	v.copy = older(v.copy, d)
-	v.copySeen, v.leaseSeen = aged(v.copySeen, d), aged(v.leaseSeen, d)
-	v.seqSeen, v.cooledSeen = aged(v.seqSeen, d), aged(v.cooledSeen, d)
+	v.copySeen, v.leaseSeen = agedBy(v.copySeen, d), agedBy(v.leaseSeen, d)
+	v.seqSeen, v.cooledSeen = agedBy(v.seqSeen, d), agedBy(v.cooledSeen, d)
 	v.resort.until = sooner(v.resort.until, d)
+	if d > time.Hour {
+		v.lostAt = time.Time{}
+	}
 	if v.claim != nil {
 		c := *v.claim
 		c.Token = older(c.Token, d)
-		c.asked = aged(c.asked, d)
+		c.asked = agedBy(c.asked, d)
 		c.ends = c.asked.Add(v.claim.ends.Sub(v.claim.asked))
 		v.claim = &c
 	}
@@ -125,8 +129,8 @@ func (v *View) age(d time.Duration) {
 	}
 }
 
-// aged is when something was seen that has become older by d.
-func aged(seen time.Time, d time.Duration) time.Time {
+// agedBy is when something was seen that has become older by d.
+func agedBy(seen time.Time, d time.Duration) time.Time {
 	if seen.IsZero() {
 		return seen
 	}

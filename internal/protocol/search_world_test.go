@@ -164,8 +164,8 @@ func (w *world) moves(faults bool) []move {
 func (w *world) absolve(crashed bool) {
 	if w.back && !w.knows() {
 		w.back = false
-		if crashed {
-			w.goBack()
+		if crashed || w.unrelated() {
+			w.regress()
 		}
 	}
 	if !w.split && w.stores[0].Token == w.latest.Token && len(w.requests) == 0 && len(w.casts) == 0 && !w.claimed() {
@@ -181,6 +181,15 @@ func (w *world) claimed() bool {
 // knows reports whether a process would correct the store.
 func (w *world) knows() bool {
 	return slices.ContainsFunc(w.each(), func(p *proc) bool { return p.relate(w.stores[p.side].Record, noon) != follows })
+}
+
+// unrelated reports whether the store holds a token of another epoch, in whose
+// past the latest is not, nor the other way round: nothing tells which is newer.
+func (w *world) unrelated() bool {
+	return slices.ContainsFunc(w.each(), func(p *proc) bool {
+		c, r := p.view.copy, w.stores[p.side]
+		return c.Token == w.latest.Token && c.Epoch != r.Epoch && !c.follows(r.Token) && !r.follows(c.Token)
+	})
 }
 
 // quiet reports whether all processes have leisure, so that time can pass.

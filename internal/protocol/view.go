@@ -7,7 +7,7 @@ import "time"
 // are this process's own, taken after the read that showed what they date. The
 // zero View knows nothing.
 type View struct {
-	copy     Record    // the newest record with a token that this process has read or published
+	copy     Record    // the newest record with a token, or a fetch owed, that this process has read or published
 	copyRead time.Time // before the last read that confirmed copy
 	copySeen time.Time // when this issue of copy's token was first seen
 	born     string    // the epoch in which it was first seen
@@ -49,6 +49,11 @@ type claim struct {
 	settles int64     // a fetch under this lease pays all that is owed at this seq; -1: none
 	kept    bool      // the cache failed when the token was to be published
 	Result
+}
+
+// isIn reports whether r has the token that was fetched under c.
+func (c *claim) isIn(r Record) bool {
+	return r.Token == c.Token.Token && r.IssuedAt == c.Token.IssuedAt
 }
 
 // A Result is what came of a fetch.
@@ -98,8 +103,12 @@ func (p *Process) observe(r Record, readAt, now time.Time) (event string) {
 	}
 	v.settled = r.Token != "" && r.Lease == "" && r.Owed == 0 && !r.Rejected
 	v.copyRead = readAt
-	if r.Token == "" || p.relate(r, now) != follows {
+	if r.Token == "" && (r.Owed == 0 || v.copy.Token != "") || p.relate(r, now) != follows {
 		return "" // the copy is better, or there is nothing better for now
+	}
+	if r.Token == "" {
+		v.copy = r
+		return ""
 	}
 	if r.Token != v.copy.Token || r.IssuedAt != v.copy.IssuedAt {
 		v.copySeen, v.born, v.longest = now, r.Epoch, 0
@@ -119,12 +128,29 @@ func (p *Process) Held(now time.Time) (Record, bool) {
 	return r, usable && !p.withheld.holds(r.Token, now)
 }
 
+// Withholds reports whether this process has a usable token, and withholds it.
+func (p *Process) Withholds(now time.Time) bool {
+	r, usable := p.view.held(now)
+	return usable && p.withheld.holds(r.Token, now)
+}
+
 // held is Held where nothing is withheld.
 func (v *View) held(now time.Time) (Record, bool) {
 	if c := v.claim; v.unpublished() && c.Token.usable(now) && (c.kept || !Passed(now, c.ends)) {
 		return c.Token, true
 	}
 	return v.copy, v.copy.usable(now) || !v.copy.expired(now) && v.resort.holds(v.copy.Token, now)
+}
+
+// alone makes token, fetched just now, the copy of a process without a cache.
+func (v *View) alone(token Record, now time.Time) {
+	if v.copy.Rejected && v.copy.Token != token.Token { // it must not come back
+		token.Past = v.copy.pastAfter()
+	}
+	if v.copy.Rejected {
+		token.Early = v.copy.Early // it goes on, as in a record
+	}
+	v.copy, v.copyRead, v.copySeen, v.born, v.settled = token, now, now, "", true
 }
 
 // unpublished reports whether this process has fetched a token and does not know

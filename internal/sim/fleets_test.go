@@ -292,6 +292,9 @@ func smallValues() []Config {
 	}, c *Config) string {
 		c.Grace, c.Small, c.Length = []Grace{Lenient, Stable}[i/3%2], v.a, 8*time.Hour
 		c.Members = []Member{{N: v.b, Every: sec(1), Fixed: i%2 == 0}}
+		if v.b > 1 { // which poll while they have no token
+			c.Members[0].Every, c.Retry = 2*time.Minute, 0
+		}
 		return fmt.Sprintf("%s, %s, %d processes", [...]string{"", "error", "false", "true", "true and gone"}[v.a], c.Grace, v.b)
 	})
 }

@@ -82,6 +82,9 @@ func later(a, b time.Time) time.Time {
 // fared worst.
 func (w *world) finishGaps() {
 	for _, g := range w.groups {
+		if g.active == 0 {
+			g.born() // what nobody asked for was not missing
+		}
 		for _, x := range []*gap{&g.token, &g.used} {
 			if !x.since.IsZero() {
 				g.gets(x, x.since)

@@ -54,7 +54,7 @@ type Ailment struct {
 	Err    error // in place of the answer
 }
 
-const works = 100 * time.Millisecond // what a process that lives for one call does with its token
+const works = 100 * time.Millisecond // from a short-lived process's last call to its end, at least
 
 // startMember starts the processes of m.
 func (w *world) startMember(callers *sync.WaitGroup, index int, m Member) {
@@ -105,14 +105,13 @@ func (n *node) live(d time.Duration) {
 		n.call()
 		if n.m.Every == 0 {
 			n.w.locked(n.rest)
-			time.Sleep(works)
 			break
 		}
 		if time.Sleep(n.period()); !time.Now().Before(ends) {
 			break
 		}
 	}
-	time.Sleep(time.Until(ends))
+	time.Sleep(max(works, time.Until(ends)))
 	if s, ok := n.proc.source.(interface{ Wait(context.Context) error }); ok && n.m.Lives.Exit == Waits {
 		ctx, cancel := context.WithTimeout(n.proc.ctx, 30*time.Second)
 		defer cancel()

@@ -1,0 +1,164 @@
+package protocol
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// How long a process that failed waits, and the others, at first and after many
+// failures in a row, of several processes. 0: the others do not wait.
+func TestPenalties(t *testing.T) {
+	const s, m = time.Second, time.Minute
+	type waits struct{ own, ownLast, others, othersLast time.Duration }
+	type failed struct {
+		name   string
+		result Result
+		want   waits
+	}
+	denied := func(want waits, codes ...int) (list []failed) {
+		for _, code := range codes {
+			list = append(list, failed{fmt.Sprint("errcode ", code), Result{Outcome: Denied, Code: code}, want})
+		}
+		return list
+	}
+	tests := []failed{
+		{"unknown outcome", Result{Outcome: Unknown}, waits{5 * s / 4, 25 * m / 2, s, 10 * m}},
+		{"not sent", Result{Outcome: Unsent}, waits{s, 30 * s, 0, 0}},
+	}
+	tests = append(tests, denied(waits{m, 25 * m / 2, s, 10 * m}, 40001, 40125)...) // the others with the same secret
+	tests = append(tests, denied(waits{m, 5 * m, 0, 0}, 40164, 61004, 89501, 89503)...)
+	tests = append(tests, denied(waits{10 * m, 10 * m, 0, 0}, 89506, 89507)...)
+	tests = append(tests, denied(waits{15 * m, 30 * m, 15 * m, 30 * m}, 45009)...)
+	tests = append(tests, denied(waits{m, m, m, m}, 45011)...)
+	tests = append(tests, denied(waits{s, 30 * s, s, 30 * s}, -1, -1000)...)
+	tests = append(tests, denied(waits{10 * m, 25 * m / 2, s, 10 * m}, 40002, 40013, 40243, 41002, 41004, 43002, 50004, 50007, 61024)...)
+	tests = append(tests, denied(waits{5 * s, 25 * m / 2, s, 10 * m}, 1, -2, 99999)...)
+	for _, test := range tests {
+		p := &Process{Rules: usual, id: "me"}
+		p.Fingerprint = "5a5a"
+		now, cool := clock, (*Cooldown)(nil)
+		var got waits
+		for n := range 15 {
+			cool = p.fail(&p.view, cool, test.result, now)
+			got.ownLast, got.othersLast = p.view.own.wait, 0
+			if cool != nil {
+				got.othersLast = time.UnixMilli(cool.Until).Sub(now)
+				require.Equal(t, "me", cool.By, test.name)
+				cool.By = "you" // as if another one had failed in between
+			}
+			if n == 0 {
+				got.own, got.others = got.ownLast, got.othersLast
+			}
+			now = now.Add(p.view.own.wait)
+		}
+		assert.Equal(t, test.want, got, test.name)
+	}
+}
+
+// A process's own steps begin anew after a success, or an hour without failures.
+func TestOwnStepsBeginAnew(t *testing.T) {
+	waitAfter := func(between func(d *drive)) time.Duration {
+		d := newDrive(t, usual, Record{})
+		for range 8 {
+			d.fail(&d.view, nil, Result{Outcome: Unknown}, d.now)
+			d.after(d.view.own.wait)
+		}
+		between(d)
+		d.fail(&d.view, nil, Result{Outcome: Unknown}, d.now)
+		return d.view.own.wait
+	}
+	assert.Equal(t, 256*time.Second, waitAfter(func(*drive) {}))
+	assert.Equal(t, 256*time.Second, waitAfter(func(d *drive) { d.after(time.Hour - 1) }))
+	assert.Equal(t, 1250*time.Millisecond, waitAfter(func(d *drive) { d.after(time.Hour) }))
+	assert.Equal(t, 1250*time.Millisecond, waitAfter(func(d *drive) {
+		d.Begin(false, d.now)
+		d.read()
+		d.swap()
+		d.expect(Fetch)
+		d.issue("t")
+		d.swap()
+		d.End()
+	}))
+}
+
+// The cooldown that others share begins anew with a failure of another kind, of
+// another secret, or after a success.
+func TestSharedStepsBeginAnew(t *testing.T) {
+	step := func(prev Cooldown, result Result) int {
+		p := &Process{Rules: usual, id: "me"}
+		p.Fingerprint = "5a5a"
+		return p.fail(&p.view, &prev, result, clock).Step
+	}
+	prev := Cooldown{Code: 45009, Step: 4, By: "me"}
+	assert.Equal(t, 5, step(prev, Result{Outcome: Denied, Code: 45009}), "of all: whoever failed before")
+	assert.Equal(t, 0, step(prev, Result{Outcome: Denied, Code: -1}))
+	assert.Equal(t, 0, step(prev, Result{Outcome: Unknown}))
+	assert.Equal(t, 5, step(Cooldown{Code: 41002, Step: 4, By: "you"}, Result{Outcome: Denied, Code: 40013}), "of one kind")
+	assert.Equal(t, 4, step(Cooldown{Code: 41002, Step: 4, By: "me"}, Result{Outcome: Denied, Code: 40013}))
+	assert.Equal(t, 5, step(Cooldown{Step: 4}, Result{Outcome: Unknown}), "of version 0.1, which does not say whose")
+	assert.Equal(t, 5, step(Cooldown{Code: 40125, Step: 4, Scope: "5a5a"}, Result{Outcome: Denied, Code: 40125}))
+	assert.Equal(t, 0, step(Cooldown{Code: 40125, Step: 4, Scope: "old"}, Result{Outcome: Denied, Code: 40125}))
+}
+
+// A failure that concerns one process leaves the cooldown of others as it is.
+func TestFailureOfOneProcessLeavesTheCooldown(t *testing.T) {
+	p := &Process{Rules: usual, id: "me"}
+	prev := &Cooldown{Code: 45009, Step: 4, By: "you"}
+	for _, result := range []Result{{Outcome: Unsent}, {Outcome: Denied, Code: 40164}, {Outcome: Denied, Code: 40125}} {
+		assert.Same(t, prev, p.fail(&p.view, prev, result, clock))
+	}
+}
+
+func TestOwnFailureNearExpiry(t *testing.T) {
+	for left, want := range map[time.Duration]time.Duration{4 * time.Minute: 75 * time.Second, 6 * time.Minute: 10 * time.Minute, 0: 10 * time.Minute} {
+		p := &Process{Rules: usual}
+		p.fail(&p.view, nil, Result{Outcome: Denied, Code: 89507}, clock)
+		st, cools := p.cooling(aged("t", 2*time.Hour-left), &p.view, clock)
+		assert.True(t, cools)
+		assert.Equal(t, want, st.Until.Sub(clock), "with %s left", left)
+	}
+}
+
+// Whatever another process wrote, and whenever, nobody waits for longer than was meant.
+func TestCooldownsOfOtherClocks(t *testing.T) {
+	for _, until := range []int64{math.MaxInt64, math.MinInt64, 0, clock.UnixMilli(), clock.Add(10 * time.Second).UnixMilli(), clock.Add(time.Hour).UnixMilli()} {
+		for _, code := range []int{0, -1, 45009, 45011, 41002, 7} {
+			p := &Process{Rules: usual}
+			c := &Cooldown{Until: until, Code: code, Step: maxCount - 1}
+			p.view.cooldown, p.view.cooledSeen = c, clock
+			st, cools := p.cooling(Record{Cooldown: c}, &p.view, clock)
+			if until <= clock.UnixMilli() {
+				assert.False(t, cools)
+				continue
+			}
+			require.True(t, cools)
+			wait := st.Until.Sub(clock)
+			assert.Positive(t, wait)
+			assert.LessOrEqual(t, wait, map[int]time.Duration{0: 10 * time.Minute, -1: 30 * time.Second, 45009: 30 * time.Minute, 45011: time.Minute, 41002: 10 * time.Minute, 7: 10 * time.Minute}[code])
+			assert.LessOrEqual(t, wait, time.UnixMilli(until).Sub(clock))
+		}
+	}
+}
+
+// Who met the failure says what it was, and not only what the record has of it.
+func TestCauseOfACooldown(t *testing.T) {
+	p := &Process{Rules: usual, id: "me"}
+	c := p.fail(&p.view, nil, Result{Outcome: Unknown, Err: errOwn}, clock)
+	r := Record{Cooldown: c}
+	st, _ := p.cooling(r, &p.view, clock)
+	assert.ErrorIs(t, st.Cause.Err, errOwn)
+	p.view.own.wait = 0 // only the shared one is left
+	p.view.cooledSeen = clock
+	st, _ = p.cooling(r, &p.view, clock)
+	assert.ErrorIs(t, st.Cause.Err, errOwn)
+	other := &Process{Rules: usual}
+	st, _ = other.cooling(r, &View{cooledSeen: clock}, clock)
+	assert.ErrorContains(t, st.Cause.Err, "no answer that could be understood; see the log of the process that made it")
+	st, _ = other.cooling(Record{Cooldown: &Cooldown{Until: math.MaxInt64, Code: 45009, Message: "quota"}}, &View{cooledSeen: clock}, clock)
+	assert.Equal(t, Result{Outcome: Denied, Code: 45009, Message: "quota"}, st.Cause)
+}

@@ -1,0 +1,293 @@
+package protocol
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// holding is a process that has read r and handed its token out.
+func holding(t *testing.T, ru Rules, r Record) *drive {
+	d := newDrive(t, ru, r)
+	d.Begin(false, d.now)
+	d.read()
+	d.expect(Return)
+	d.End()
+	return d
+}
+
+func TestAgeFromWhichARejectionIsBelieved(t *testing.T) {
+	want := []time.Duration{time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 320 * time.Second, 320 * time.Second, 320 * time.Second}
+	for early, from := range want {
+		for _, age := range []time.Duration{from - time.Millisecond, from} {
+			r := aged("t", age) // by the clock of the process that fetched it
+			r.Early = early
+			p := &Process{Rules: usual}
+			p.view.copy, p.view.copySeen = r, clock.Add(-age)
+			verdict, believed := p.judge(r, "t", clock)
+			assert.Equal(t, age == from, believed, "%d before it, age %s", early, age)
+			assert.Equal(t, age, verdict.Age)
+			p.view.copy = Record{} // has just started
+			_, believed = p.judge(r, "t", clock)
+			assert.Equal(t, age == from && early == 0, believed)
+			_, believed = p.judge(r, "t", clock.Add(2*time.Minute))
+			assert.Equal(t, early == 0 || age == from, believed, "the issuer's clock may be two minutes off")
+		}
+	}
+}
+
+// A clock of an issuer that is far off cannot make a rejection wait for ever.
+func TestRejectionOfATokenFromTheFuture(t *testing.T) {
+	r := aged("t", -3*time.Hour)
+	d := holding(t, usual, r)
+	report := func() Verdict {
+		verdict, decided := d.Reject("t", d.now)
+		if decided {
+			return verdict
+		}
+		d.Begin(true, d.now)
+		d.read()
+		if d.Next("n", d.now).Do == Swap {
+			d.DidSwap(true, d.now, d.now)
+		}
+		return d.End()["t"]
+	}
+	d.after(900 * time.Millisecond)
+	assert.False(t, report().Believed)
+	d.after(2200 * time.Millisecond)
+	assert.True(t, report().Believed)
+}
+
+func TestReject(t *testing.T) {
+	d := holding(t, usual, aged("t", time.Hour))
+	verdict, decided := d.Reject("another", d.now)
+	assert.True(t, decided)
+	assert.True(t, verdict.Believed, "an old token is no longer handed out")
+	assert.Equal(t, "t", d.held())
+
+	_, decided = d.Reject("t", d.now)
+	assert.False(t, decided)
+	assert.Empty(t, d.held(), "withheld until it is decided on")
+	assert.True(t, d.Withholds(d.now))
+	_, decided = d.Reject("t", d.now)
+	assert.False(t, decided)
+	d.Begin(true, d.now)
+	d.read()
+	st := d.expect(Swap)
+	assert.Equal(t, Reject, st.Event)
+	assert.Equal(t, time.Hour, st.Age)
+	assert.Equal(t, Reject, d.DidSwap(true, d.now, d.now))
+	d.expect(Return)
+	assert.Equal(t, map[string]Verdict{"t": {Believed: true, Age: time.Hour, Early: 1}}, d.End())
+	assert.Empty(t, d.held())
+	assert.False(t, d.Withholds(d.now))
+	verdict, decided = d.Reject("t", d.now)
+	assert.True(t, decided)
+	assert.True(t, verdict.Believed)
+}
+
+// A verdict of "not yet" is remembered until it can change, for at most the watch age.
+func TestAVerdictIsRemembered(t *testing.T) {
+	r := aged("t", 0)
+	r.Early = 2
+	d := holding(t, usual, r)
+	looks := 0
+	for range 100 { // over 50 s
+		verdict, decided := d.Reject("t", d.now)
+		if !decided {
+			looks++
+			d.Begin(true, d.now)
+			d.read()
+			if st := d.Next("n", d.now); st.Do == Swap {
+				break
+			}
+			verdict = d.End()["t"]
+		}
+		require.False(t, verdict.Believed)
+		require.Equal(t, 40*time.Second, verdict.Young)
+		require.Equal(t, d.now.Sub(clock), verdict.Age)
+		require.LessOrEqual(t, verdict.Until.Sub(d.now), usual.Watch())
+		assert.Equal(t, "t", d.held())
+		d.after(500 * time.Millisecond)
+	}
+	assert.InDelta(t, 18, looks, 2)
+	assert.Equal(t, 40*time.Second, d.now.Sub(clock))
+}
+
+func TestWithheldOnceInAnOutage(t *testing.T) {
+	d := holding(t, usual, aged("t", time.Hour))
+	flight := func(works bool) {
+		d.Begin(true, d.now)
+		if works {
+			d.read()
+			d.Next("n", d.now)
+			d.End()
+			return
+		}
+		d.expect(Read)
+		d.CacheFailed(false)
+		d.expect(Read)
+		d.CacheFailed(false)
+		d.expect(Fail)
+		d.End()
+	}
+	withheld := func() bool { _, usable := d.Held(d.now); return !usable }
+	d.Reject("t", d.now)
+	flight(false)
+	assert.True(t, withheld())
+	d.after(usual.Watch() - 1)
+	d.Reject("t", d.now)
+	flight(false)
+	assert.True(t, withheld())
+	d.after(1)
+	assert.False(t, withheld(), "for the watch age, from the first report on")
+	for range 10 {
+		d.Reject("t", d.now)
+		d.Reject("another", d.now)
+		flight(false)
+		assert.False(t, withheld(), "once in an outage")
+		d.after(usual.Watch())
+	}
+	flight(true)
+	d.Reject("t", d.now)
+	assert.True(t, withheld())
+}
+
+// A store that can be read and not written to is down for this purpose.
+func TestWithheldWhileTheStoreIsReadOnly(t *testing.T) {
+	d := holding(t, usual, aged("t", time.Hour))
+	d.Reject("t", d.now)
+	d.Begin(true, d.now)
+	for range 2 {
+		d.read()
+		d.expect(Swap)
+		d.CacheFailed(false)
+	}
+	d.expect(Fail)
+	assert.Empty(t, d.End(), "nothing was decided")
+	assert.True(t, d.Withholds(d.now))
+	d.after(time.Second).Begin(false, d.now)
+	d.read()
+	d.expect(Return)
+	d.End()
+	assert.True(t, d.Withholds(d.now))
+	assert.Empty(t, d.held())
+	assert.Equal(t, "t", d.after(usual.Watch()).held())
+}
+
+// The token that is rejected is older than the one in hand: it must not come back
+// when that is dropped, also if a swap is under way.
+func TestRejectionWhileANewerTokenIsInHand(t *testing.T) {
+	for _, swapping := range []bool{false, true} {
+		d := newDrive(t, usual, aged("old", 116*time.Minute))
+		d.Begin(false, d.now)
+		d.read()
+		d.swap()
+		d.expect(Fetch)
+		d.issue("new")
+		if swapping {
+			d.expect(Swap)
+		}
+		verdict, decided := d.Reject("old", d.now)
+		assert.True(t, decided)
+		assert.True(t, verdict.Believed)
+		if !swapping {
+			d.expect(Swap)
+		}
+		d.store = change(aged("old", 116*time.Minute), func(r *Record) { r.Lease, r.Seq = "you.1", 4 })
+		d.DidSwap(false, d.now, d.now)
+		d.after(16 * time.Second)
+		d.read()
+		assert.True(t, d.expect(Swap).Next.Rejected, "the record learns of it")
+		d.DidSwap(true, d.now, d.now)
+		assert.Empty(t, d.held())
+	}
+}
+
+// A token that is not published yet is decided on when the record has it.
+func TestRejectionOfAnUnpublishedToken(t *testing.T) {
+	d := newDrive(t, usual, aged("old", 116*time.Minute))
+	d.Begin(false, d.now)
+	d.read()
+	d.swap()
+	d.expect(Fetch)
+	d.issue("new")
+	d.after(16 * time.Second) // its lease has ended, and the copy is handed out
+	require.Equal(t, "old", d.held())
+	_, decided := d.Reject("new", d.now)
+	assert.False(t, decided)
+	d.expect(Swap)
+	d.swap()
+	assert.Equal(t, "new", d.store.Token)
+	d.swap()
+	assert.True(t, d.store.Rejected)
+	d.expect(Swap) // the next lease
+	d.CacheFailed(false)
+	assert.True(t, d.End()["new"].Believed)
+}
+
+func TestRejectionsWithoutTheCache(t *testing.T) {
+	ru := usual
+	ru.Repeatable = true
+	d := holding(t, ru, aged("t1", time.Hour))
+	offline := func(want Action) {
+		d.Begin(want == Return, d.now)
+		for range 2 {
+			d.expect(Read)
+			d.CacheFailed(false)
+		}
+		d.expect(want)
+	}
+	d.Reject("t1", d.now)
+	offline(Fetch)
+	d.issue("t2")
+	assert.Equal(t, map[string]Verdict{"t1": {Believed: true, Age: time.Hour, Early: 1}}, d.End())
+	assert.Equal(t, "t2", d.held())
+	assert.Equal(t, "t1", aged("t1", time.Hour).Token)
+
+	d.after(19 * time.Second)
+	d.Reject("t2", d.now)
+	offline(Fail)
+	verdict := d.End()["t2"]
+	assert.Equal(t, Verdict{Age: 19 * time.Second, Young: 20 * time.Second, Early: 1, Until: d.now.Add(time.Second)}, verdict)
+	assert.Equal(t, "t2", d.held())
+
+	d.after(time.Second)
+	d.Reject("t2", d.now)
+	offline(Fetch)
+	d.DidFetch(Result{Outcome: Unknown, Err: errOwn}, d.now)
+	verdict = d.End()["t2"]
+	assert.Equal(t, Verdict{Age: 20 * time.Second, Early: 2, Until: d.now.Add(usual.Fetch)}, verdict)
+	assert.Equal(t, "t2", d.held(), "two in a row: the reports may be wrong, and the fetch goes on")
+	d.after(usual.Fetch)
+	assert.Empty(t, d.held())
+	d.Reject("never seen", d.now)
+	offline(Return)
+	assert.True(t, d.End()["never seen"].Believed)
+
+	d.Begin(false, d.now) // the cache is back, and the record still has t1
+	assert.Empty(t, d.read(), "which this process rejected")
+	d.swap()
+	assert.True(t, d.store.Rejected)
+	assert.Equal(t, "t1", d.store.Token)
+	assert.Equal(t, 2, d.store.Early)
+	assert.Empty(t, d.held())
+}
+
+// Reports that a flight did not come to are forgotten: their callers ask again.
+func TestReportsThatAFlightDidNotComeTo(t *testing.T) {
+	d := holding(t, usual, aged("t", time.Hour))
+	d.Reject("t", d.now)
+	d.Begin(true, d.now)
+	d.expect(Read)
+	d.CacheFailed(true)
+	d.expect(Fail)
+	assert.Empty(t, d.End())
+	d.after(time.Hour).Begin(false, d.now)
+	d.store = aged("t", time.Minute)
+	d.store.IssuedAt = clock.UnixMilli()
+	d.read()
+	assert.NotEqual(t, Reject, d.Next("n", d.now).Event)
+}

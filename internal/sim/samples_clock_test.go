@@ -1,0 +1,84 @@
+package sim
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/wxtoken/wxtoken"
+)
+
+// skewed is the cache as a process sees it whose clock is ahead by off.
+type skewed struct {
+	wxtoken.Cache
+	off time.Duration
+}
+
+func (s skewed) Get(ctx context.Context, key string) ([]byte, error) {
+	raw, err := s.Cache.Get(ctx, key)
+	return shift(raw, -s.off), err
+}
+
+func (s skewed) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+	return s.Cache.CompareAndSwap(ctx, key, shift(old, s.off), shift(new, s.off), ttl)
+}
+
+// fleetWith is three good members beside one with a clock that is off, which asks
+// every period as long as it lives.
+func fleetWith(t *testing.T, off, lives, period, length time.Duration, sick func(m *mortal), good func(token string)) (fetched int) {
+	p, c := newPlatform(), wxtoken.NewMemoryCache()
+	m := startMortal(plain(p), skewed{c, off})
+	need(t, m)
+	var srcs []*wxtoken.Source
+	for range 3 {
+		srcs = append(srcs, wxtoken.New(plain(p), c))
+	}
+	for begin := time.Now(); time.Since(begin) < length; time.Sleep(period) {
+		if time.Since(begin) < lives {
+			sick(m)
+		} else {
+			m.die()
+		}
+		for _, src := range srcs {
+			if token := need(t, src); !p.Honoured(token) {
+				good(token)
+			}
+		}
+	}
+	return fetches(p)
+}
+
+// A token whose issuer's clock was ahead is replaced in time all the same, by
+// those who have seen it for as long as it lives: nobody has to run into an error.
+func TestAClockThatIsAheadGivesNoLongerLife(t *testing.T) {
+	for _, off := range []time.Duration{3 * time.Hour, time.Hour, 17 * time.Minute, -3 * time.Hour} {
+		for _, lives := range []time.Duration{time.Minute, 12 * time.Hour} {
+			bubble(t, off.String()+", lives "+lives.String(), func(t *testing.T) {
+				expired := 0
+				n := fleetWith(t, off, lives, 5*time.Second, 12*time.Hour,
+					func(m *mortal) { need(t, m) }, func(string) { expired++ })
+				assert.Zero(t, expired, "calls with a token that has expired")
+				assert.LessOrEqual(t, n, 9)
+			})
+		}
+	}
+}
+
+// By a clock that is off, every token is old enough for a rejection, or has lived
+// its life: the quota is safe from a member that reports each one.
+func TestAClockThatIsOffAndReportsEveryToken(t *testing.T) {
+	for _, off := range []time.Duration{0, 3 * time.Hour, -3 * time.Hour, -10 * time.Hour, time.Hour} {
+		bubble(t, off.String(), func(t *testing.T) {
+			n := fleetWith(t, off, 6*time.Hour, time.Second, 6*time.Hour, func(m *mortal) {
+				ctx, cancel := context.WithTimeout(t.Context(), tolerated)
+				defer cancel()
+				if tok, err := m.Token(ctx); err == nil {
+					_ = m.Invalidate(ctx, tok.Value)
+				}
+			}, func(string) {})
+			assert.LessOrEqual(t, n, 150, "fetches in 6 h")
+		})
+	}
+}

@@ -1,0 +1,455 @@
+package wxtoken_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken"
+)
+
+func TestInvalidate(t *testing.T) {
+	newSource := func() (*wxtoken.Source, *stub, *log) {
+		f, l := &stub{latency: 50 * time.Millisecond}, &log{}
+		return wxtoken.New(f, nil, l.option()), f, l
+	}
+	bubble(t, "an old value has no effect", func(t *testing.T) {
+		src, f, _ := newSource()
+		token(t, src)
+		time.Sleep(time.Minute)
+		require.NoError(t, src.Invalidate(t.Context(), "another"))
+		require.NoError(t, src.Invalidate(t.Context(), ""))
+		assert.Equal(t, "token-1", token(t, src))
+		assert.EqualValues(t, 1, f.fetches.Load())
+	})
+	bubble(t, "a thousand reports cause one fetch", func(t *testing.T) {
+		src, f, l := newSource()
+		token(t, src)
+		time.Sleep(time.Minute)
+		together(1000, func(int) {
+			assert.NoError(t, src.Invalidate(t.Context(), "token-1"))
+			assert.Equal(t, "token-2", token(t, src))
+		})
+		assert.EqualValues(t, 2, f.fetches.Load())
+		assert.Equal(t, 1, l.count(wxtoken.EventReject))
+	})
+	bubble(t, "a report is no fetch", func(t *testing.T) {
+		src, f, _ := newSource()
+		token(t, src)
+		time.Sleep(time.Minute)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		assert.EqualValues(t, 1, f.fetches.Load())
+	})
+	bubble(t, "a young token is not believed bad", func(t *testing.T) {
+		src, f, _ := newSource()
+		token(t, src)
+		time.Sleep(900 * time.Millisecond)
+		assert.ErrorContains(t, src.Invalidate(t.Context(), "token-1"), "not believed before it is 1s old")
+		assert.Equal(t, "token-1", token(t, src))
+		assert.EqualValues(t, 1, f.fetches.Load())
+		time.Sleep(200 * time.Millisecond)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"), "a token revoked right after its issue")
+		assert.Equal(t, "token-2", token(t, src))
+		time.Sleep(19 * time.Second)
+		assert.ErrorContains(t, src.Invalidate(t.Context(), "token-2"), "not believed before it is 20s old", "two in a row")
+	})
+	bubble(t, "a process that has just started is believed", func(t *testing.T) {
+		f, cache := &stub{}, wxtoken.NewMemoryCache()
+		token(t, wxtoken.New(f, cache))
+		time.Sleep(time.Minute)
+		src := wxtoken.New(f, cache)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		assert.Equal(t, "token-2", token(t, src))
+	})
+	bubble(t, "no mix of rejections spends the daily quota", func(t *testing.T) {
+		src, f, l := newSource()
+		start := time.Now()
+		var err error
+		for time.Since(start) < 24*time.Hour {
+			if e := src.Invalidate(t.Context(), token(t, src)); e != nil {
+				err = e
+			}
+			time.Sleep(time.Second)
+		}
+		assert.LessOrEqual(t, f.fetches.Load(), int64(400))
+		assert.Positive(t, l.count(wxtoken.EventConflict))
+		assert.ErrorContains(t, err, "another system probably fetches")
+		t.Logf("%d fetches a day", f.fetches.Load())
+	})
+	bubble(t, "another process's newer token is adopted", func(t *testing.T) {
+		f, cache := &stub{}, wxtoken.NewMemoryCache()
+		a, b := wxtoken.New(f, cache), wxtoken.New(f, cache)
+		token(t, a)
+		token(t, b)
+		time.Sleep(11 * time.Second)
+		require.NoError(t, a.Invalidate(t.Context(), "token-1"))
+		assert.Equal(t, "token-2", token(t, a))
+		assert.Equal(t, "token-1", token(t, b))
+		require.NoError(t, b.Invalidate(t.Context(), "token-1"))
+		assert.Equal(t, "token-2", token(t, b))
+		assert.EqualValues(t, 2, f.fetches.Load())
+	})
+	bubble(t, "the caller's ctx is respected", func(t *testing.T) {
+		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+		src := wxtoken.New(&stub{}, cache)
+		token(t, src)
+		cache.get = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		assert.ErrorIs(t, src.Invalidate(ctx, "token-1"), context.DeadlineExceeded)
+	})
+	bubble(t, "a report of an old token does not prolong that", func(t *testing.T) {
+		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+		src := wxtoken.New(&stub{}, cache)
+		token(t, src)
+		age(t)
+		cache.get = func(context.Context) error { return errDown }
+		assert.Error(t, src.Invalidate(t.Context(), "token-1"))
+		for range 5 {
+			time.Sleep(time.Second)
+			assert.NoError(t, src.Invalidate(t.Context(), "an old one"))
+			assert.NoError(t, src.Invalidate(t.Context(), ""))
+		}
+		assert.Equal(t, "token-1", token(t, src))
+	})
+	bubble(t, "while the cache is down, a rejected token is withheld for a moment, once", func(t *testing.T) {
+		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+		src := wxtoken.New(&stub{}, cache)
+		token(t, src)
+		age(t)
+		cache.get = func(context.Context) error { return errDown }
+		withheld := time.Duration(0)
+		for range 300 { // somebody reports it again and again: it may be good
+			assert.ErrorIs(t, src.Invalidate(t.Context(), "token-1"), wxtoken.ErrCacheUnavailable)
+			for range 10 {
+				if _, err := src.Token(t.Context()); err != nil {
+					assert.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
+					withheld += 100 * time.Millisecond
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		assert.InDelta(t, 2*time.Second, withheld, float64(time.Second))
+		cache.get = nil
+		time.Sleep(3 * time.Second)
+		assert.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		assert.Equal(t, "token-2", token(t, src))
+	})
+}
+
+func TestRejectionsOfATokenThatIsIssuedAgain(t *testing.T) {
+	bubble(t, "spend no quota", func(t *testing.T) {
+		f := &constant{value: "same", expires: time.Now().Add(48 * time.Hour)}
+		src := wxtoken.New(f, nil)
+		for start := time.Now(); time.Since(start) < 24*time.Hour; time.Sleep(5 * time.Second) {
+			_ = src.Invalidate(t.Context(), token(t, src))
+		}
+		assert.LessOrEqual(t, f.fetches.Load(), int64(400))
+	})
+}
+
+func TestInvalidateOfSeveralTokensAtOnce(t *testing.T) {
+	bubble(t, "each is decided on", func(t *testing.T) {
+		f, cache := &stub{}, wxtoken.NewMemoryCache()
+		token(t, wxtoken.New(f, cache))
+		age(t)
+		slow := &faultyCache{Cache: cache, get: func(context.Context) error { time.Sleep(50 * time.Millisecond); return nil }}
+		src := wxtoken.New(f, slow) // holds no token yet
+		together(3, func(i int) {
+			time.Sleep(time.Duration(i) * time.Millisecond)
+			assert.NoError(t, src.Invalidate(t.Context(), fmt.Sprint("token-", i)))
+		})
+		assert.Equal(t, "token-2", token(t, src))
+	})
+}
+
+func TestInvalidateOfAnUnpublishedToken(t *testing.T) {
+	bubble(t, "takes it out of use", func(t *testing.T) {
+		cache, down := breakable(wxtoken.NewMemoryCache())
+		src := wxtoken.New(&stub{answer: func(n int64) error { down.Store(n == 1); return nil }}, cache)
+		require.Equal(t, "token-1", token(t, src))
+		age(t)
+		down.Store(false)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		assert.Equal(t, "token-2", token(t, src))
+	})
+}
+
+// From this age on, the rejection of a token is believed, by how many were
+// rejected in a row before it.
+func TestAgeFromWhichARejectionIsBelieved(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		l := &log{}
+		src := wxtoken.New(&stub{}, nil, l.option(), wxtoken.WithFetchTimeout(6*time.Second))
+		for n, from := range []time.Duration{600 * time.Millisecond, 12 * time.Second, 24 * time.Second, 48 * time.Second, 96 * time.Second, 192 * time.Second, 192 * time.Second} {
+			current := token(t, src)
+			time.Sleep(from - 10*time.Millisecond)
+			require.ErrorContains(t, src.Invalidate(t.Context(), current), fmt.Sprintf("not believed before it is %s old", from), "token %d", n+1)
+			time.Sleep(20 * time.Millisecond)
+			require.NoError(t, src.Invalidate(t.Context(), current), "token %d", n+1)
+		}
+		rejected := 0
+		for _, e := range l.all() {
+			if e.Kind == wxtoken.EventReject {
+				assert.InDelta(t, []float64{0.61, 12, 24, 48, 96, 192, 192}[rejected], e.Age.Seconds(), 0.05)
+				rejected++
+			}
+		}
+		assert.Equal(t, 7, rejected)
+	})
+	bubble(t, "a token that lived its life begins anew", func(t *testing.T) {
+		f := &stub{lifetime: 10 * time.Minute}
+		src := wxtoken.New(f, nil)
+		token(t, src)
+		time.Sleep(2 * time.Second)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		for f.fetches.Load() < 3 { // token-2 lives its life
+			token(t, src)
+			time.Sleep(time.Second)
+		}
+		require.Equal(t, "token-3", token(t, src))
+		assert.NoError(t, src.Invalidate(t.Context(), "token-3"))
+	})
+	for early, want := range map[int]bool{0: true, 1: false} {
+		bubble(t, fmt.Sprintf("a process that has just started goes by issued_at, %d rejected before", early), func(t *testing.T) {
+			cache, now := wxtoken.NewMemoryCache(), time.Now()
+			put(t, cache, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":4,"token":"x","issued_at":%d,"expires_at":%d,"early":%d}`,
+				now.Add(-135*time.Second).UnixMilli(), now.Add(time.Hour).UnixMilli(), early))
+			src := wxtoken.New(&stub{}, cache)
+			assert.Equal(t, want, src.Invalidate(t.Context(), "x") == nil, "two minutes may be its issuer's clock")
+			time.Sleep(5 * time.Second)
+			assert.NoError(t, src.Invalidate(t.Context(), "x"))
+		})
+	}
+}
+
+func TestReportsThatAreNotBelievedCostLittle(t *testing.T) {
+	for _, test := range []struct {
+		callers int
+		pause   time.Duration
+		early   int
+	}{{50, 70 * time.Millisecond, 3}, {1, time.Second, 5}, {60, 230 * time.Millisecond, 4}} {
+		bubble(t, fmt.Sprintf("%d callers, each every %s", test.callers, test.pause), func(t *testing.T) {
+			store, l, now := wxtoken.NewMemoryCache(), &log{}, time.Now()
+			put(t, store, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":4,"token":"x","issued_at":%d,"expires_at":%d,"early":%d}`,
+				now.UnixMilli(), now.Add(time.Hour).UnixMilli(), test.early))
+			cache := slow(store, 2*time.Millisecond)
+			src := wxtoken.New(&stub{}, cache, l.option())
+			token(t, src)
+			require.Equal(t, 1, l.count(wxtoken.EventAdopt))
+			cache.gets.Store(0)
+			together(test.callers, func(i int) {
+				time.Sleep(time.Duration(i) * time.Millisecond)
+				for time.Since(now) < 65*time.Second { // in less than the 80 s from which it is believed
+					assert.ErrorContains(t, src.Invalidate(t.Context(), "x"), "another system probably fetches")
+					time.Sleep(test.pause)
+				}
+			})
+			reads, events := cache.gets.Load(), len(l.all())-1
+			assert.LessOrEqual(t, reads, int64(65))
+			assert.LessOrEqual(t, events, 4, "two kinds, each at 0 and 60 s")
+			assert.Zero(t, cache.swaps.Load())
+			t.Logf("%d reads and %d events in 65 s", reads, events)
+		})
+	}
+}
+
+func TestInvalidateWhileTheCacheIsDown(t *testing.T) {
+	bubble(t, "a repeatable fetcher decides by its own copy, and no mix of rejections spends the quota", func(t *testing.T) {
+		f, l := &stub{repeatable: true}, &log{}
+		cache, _ := broken(wxtoken.NewMemoryCache())
+		src := wxtoken.New(f, cache, l.option())
+		require.Equal(t, "token-1", token(t, src))
+		time.Sleep(1500 * time.Millisecond)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		require.Equal(t, "token-2", token(t, src))
+		time.Sleep(7 * time.Second)
+		require.ErrorContains(t, src.Invalidate(t.Context(), "token-2"), "not believed before it is 20s old")
+		for start := time.Now(); time.Since(start) < 24*time.Hour; time.Sleep(3 * time.Second) {
+			_ = src.Invalidate(t.Context(), token(t, src))
+		}
+		assert.LessOrEqual(t, f.fetches.Load(), int64(320))
+		assert.Positive(t, l.count(wxtoken.EventConflict))
+		t.Logf("%d fetches a day", f.fetches.Load())
+	})
+	bubble(t, "a token that a repeatable fetcher could not publish is replaced at once, and once at its end", func(t *testing.T) {
+		f := &stub{repeatable: true}
+		cache, down := breakable(wxtoken.NewMemoryCache())
+		f.answer = func(int64) error { down.Store(true); return nil }
+		src := wxtoken.New(f, cache)
+		require.Equal(t, "token-1", token(t, src))
+		time.Sleep(40 * time.Second)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		for start := time.Now(); time.Since(start) < 119*time.Minute; time.Sleep(time.Second) {
+			require.NotEqual(t, "token-1", token(t, src))
+		}
+		assert.Equal(t, "token-3", token(t, src))
+		down.Store(false)
+		time.Sleep(time.Minute)
+		for range 3 {
+			assert.Equal(t, "token-3", token(t, src))
+			time.Sleep(time.Second)
+		}
+		assert.Equal(t, "token-3", recordOf(t, cache.Cache)["token"])
+		assert.NotContains(t, recordOf(t, cache.Cache), "lease")
+		assert.EqualValues(t, 3, f.fetches.Load())
+	})
+	bubble(t, "a store that can only be read is no reason to read it without pause", func(t *testing.T) {
+		cache := slow(wxtoken.NewMemoryCache(), time.Millisecond)
+		src := wxtoken.New(&stub{}, cache)
+		token(t, src)
+		age(t)
+		cache.swap = func(context.Context) error { return errDown }
+		cache.gets.Store(0)
+		start, failed := time.Now(), 0
+		assert.ErrorIs(t, src.Invalidate(t.Context(), "token-1"), wxtoken.ErrCacheUnavailable)
+		for time.Since(start) < 20*time.Second {
+			if _, err := src.Token(t.Context()); err != nil {
+				assert.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
+				failed++
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		assert.InDelta(t, 100, failed, 100, "withheld for 2 s, the second in which Invalidate retries among them")
+		assert.Less(t, cache.gets.Load(), int64(60))
+		assert.Equal(t, "token-1", token(t, src))
+	})
+	bubble(t, "a read that fails once withholds nothing", func(t *testing.T) {
+		cache := slow(wxtoken.NewMemoryCache(), time.Millisecond)
+		src := wxtoken.New(&stub{}, cache)
+		token(t, src)
+		time.Sleep(500 * time.Millisecond)
+		fails := cache.gets.Load() + 1
+		cache.get = func(context.Context) error {
+			time.Sleep(time.Millisecond)
+			if cache.gets.Load() == fails {
+				return errDown
+			}
+			return nil
+		}
+		assert.ErrorContains(t, src.Invalidate(t.Context(), "token-1"), "not believed")
+		assert.Equal(t, "token-1", token(t, src))
+	})
+}
+
+// While the cache was down, this process fetched token-2 and told a caller that
+// token-1 is out of use. Another process then takes its lease over, and token-2
+// is dropped.
+func TestRejectedTokenDoesNotComeBackWhenItsSuccessorIsDropped(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		store, f := wxtoken.NewMemoryCache(), &stub{}
+		cache, down := breakable(store)
+		f.answer = func(n int64) error { down.Store(n == 2); return nil }
+		src := wxtoken.New(f, cache)
+		for f.fetches.Load() < 2 {
+			token(t, src)
+			time.Sleep(time.Second)
+		}
+		require.Equal(t, "token-2", token(t, src))
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		r := recordOf(t, store)
+		require.Equal(t, "token-1", r["token"])
+		r["lease"], r["owed"], r["seq"] = "another.1", 2, r["seq"].(float64)+1 // it took the lease over
+		raw, err := json.Marshal(r)
+		require.NoError(t, err)
+		time.Sleep(62 * time.Second)
+		put(t, store, raw)
+		down.Store(false)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		for start := time.Now(); time.Since(start) < 5*time.Second; time.Sleep(50 * time.Millisecond) {
+			tok, _ := src.Token(ctx)
+			require.NotEqual(t, "token-1", tok.Value)
+		}
+		assert.Equal(t, true, recordOf(t, store)["rejected"])
+		assert.Equal(t, "another.1", recordOf(t, store)["lease"], "its fetch goes on")
+		assert.EqualValues(t, 2, f.fetches.Load())
+	})
+}
+
+// Many goroutines of two processes, over a cache that fails and loses replies,
+// over a store that is sometimes emptied: a token of which Invalidate said that it
+// is out of use is never handed out again by that process.
+func TestInvalidateNilMeansThatTheTokenIsOutOfUse(t *testing.T) {
+	for seed := range uint64(16) {
+		bubble(t, fmt.Sprint("seed ", seed), func(t *testing.T) {
+			f := &stub{latency: 30 * time.Millisecond, repeatable: seed%2 == 1}
+			store := &swappable{cache: wxtoken.NewMemoryCache()}
+			for p := range uint64(2) {
+				random := rand.New(rand.NewPCG(seed, p))
+				fail := func(context.Context) error {
+					time.Sleep(time.Millisecond)
+					if random.IntN(4) == 0 {
+						return errDown
+					}
+					return nil
+				}
+				cache := &faultyCache{Cache: store, get: fail, swap: fail}
+				cache.after = func(stored bool, err error) (bool, error) {
+					if random.IntN(5) == 0 {
+						return false, errDown
+					}
+					return stored, err
+				}
+				src := wxtoken.New(f, cache)
+				var mu sync.Mutex
+				out := map[string]bool{}
+				for g := range uint64(6) {
+					random := rand.New(rand.NewPCG(seed, 10+10*p+g))
+					go func() {
+						for range 400 {
+							mu.Lock()
+							before := maps.Clone(out)
+							mu.Unlock()
+							ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+random.IntN(3000))*time.Millisecond)
+							tok, err := src.Token(ctx)
+							if err == nil && before[tok.Value] {
+								t.Errorf("%s was handed out again", tok.Value)
+							}
+							if err == nil && random.IntN(3) == 0 && src.Invalidate(ctx, tok.Value) == nil {
+								mu.Lock()
+								out[tok.Value] = true
+								mu.Unlock()
+							}
+							cancel()
+							if random.IntN(300) == 0 {
+								store.cache = wxtoken.NewMemoryCache()
+							}
+							time.Sleep(time.Duration(random.IntN(8000)) * time.Millisecond)
+						}
+					}()
+				}
+			}
+			time.Sleep(time.Hour)
+			assert.Greater(t, f.fetches.Load(), int64(5))
+		})
+	}
+}
+
+func TestReportsDoNotKeepTokenFromItsTurn(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		src := wxtoken.New(&stub{}, slow(wxtoken.NewMemoryCache(), 10*time.Millisecond))
+		start := time.Now()
+		var served atomic.Bool
+		for i := range 2000 { // of a process that holds no token yet, so that each report needs a look
+			go func() {
+				for !served.Load() {
+					_ = src.Invalidate(t.Context(), fmt.Sprint("old-", i))
+				}
+			}()
+		}
+		time.Sleep(15 * time.Millisecond)
+		token(t, src)
+		served.Store(true)
+		assert.LessOrEqual(t, time.Since(start), 60*time.Millisecond, "two looks, and two writes")
+	})
+}
