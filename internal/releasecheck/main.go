@@ -8,13 +8,17 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -25,7 +29,7 @@ const root = "github.com/wxtoken/wxtoken"
 // No release may make them more.
 var allowed = []string{
 	"github.com/bradfitz/gomemcache", "github.com/cespare/xxhash/v2", "github.com/dgryski/go-rendezvous", "github.com/gofrs/flock",
-	"github.com/redis/go-redis/v9", "golang.org/x/sys", root,
+	"github.com/redis/go-redis/v9", root, "golang.org/x/sys",
 }
 
 func main() {
@@ -52,7 +56,8 @@ func run() error {
 		{"no replace directive keeps the program from being installed", c.noReplace},
 		{"a proxy of the working tree: " + version, c.publish},
 		{"go install " + root + "/cmd/wxtoken@latest, with an empty GOPATH", c.install},
-		{"the program says its version, serves and checks", c.useProgram},
+		{"the program says its version and checks a configuration", c.useProgram},
+		{"wxtoken serve -demo hands out a token", c.useDemo},
 		{"a program that uses the library", c.useLibrary},
 		{"a program that uses the server's client", c.useClient},
 		{"a program that uses the metrics", c.useMetrics},
@@ -148,6 +153,43 @@ func (c *checker) useProgram() error {
 	said, err = c.sh(c.dir, c.program(), "serve", "-check", "-config", example)
 	c.note("%s", strings.TrimSpace(said))
 	return err
+}
+
+// useDemo asks the demo for a token by the line that it prints.
+func (c *checker) useDemo() error {
+	cmd := exec.Command(c.program(), "serve", "-demo", "-listen", "127.0.0.1:0")
+	cmd.Env = c.env()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	line := regexp.MustCompile(`curl -H '(Authorization): ([^']*)' '([^']*)'`)
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		m := line.FindStringSubmatch(lines.Text())
+		if m == nil {
+			continue
+		}
+		req, err := http.NewRequest(http.MethodGet, m[3], nil)
+		if err != nil {
+			return err
+		}
+		req.Header.Set(m[1], m[2])
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil || !bytes.Contains(text, []byte(`"expires_in":7`)) {
+			return fmt.Errorf("it answers %s %.200s", resp.Status, text)
+		}
+		return nil
+	}
+	return errors.New("it prints no line to try")
 }
 
 // use builds and runs a program in a module of its own, and gives the modules

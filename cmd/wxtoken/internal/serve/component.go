@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"strings"
 	"sync"
 
 	"github.com/wxtoken/wxtoken"
@@ -114,13 +113,12 @@ func (c *component) visitors() (all []*app) {
 
 // serveCallback is the authorization event URL (授权事件接收URL) of a component:
 // /callback/APPID. What comes there is signed by the platform.
-func (s *Server) serveCallback(w http.ResponseWriter, r *http.Request) {
-	id := strings.TrimPrefix(r.URL.Path, "/callback/")
+func (s *Server) serveCallback(w http.ResponseWriter, r *http.Request, id string) {
 	c := s.catalog.Load().components[id]
 	if c == nil {
 		refuse(w, &problem{status: http.StatusNotFound, code: 40066, message: "invalid url: this server has no such component"})
 		return
 	}
-	note(w, func(n *noted) { n.appID = id })
+	noting(w).appID = id
 	c.platform.ServeHTTP(w, r)
 }

@@ -6,28 +6,41 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
-// conns bounds the connections of clients, so that descriptors are left for the
-// store and the platform. When there are too many, one that has no request under
-// way is closed, the one that has had none for longest; if all have, the new one
-// is. So neither idle connections nor half a request lock anybody out.
+// conns bounds the connections of clients, in number and in time.
+//
+// So that descriptors are left for the store and the platform: when there are
+// too many, one that has no request under way is closed, the one that has had
+// none for longest; if all have, the new one is. So neither idle connections nor
+// half a request lock anybody out.
+//
+// It stands in place of the timeouts of an http.Server, which set a deadline
+// anew several times in each request: that costs more than the request.
 type conns struct {
 	most int
 
 	mu    sync.Mutex
-	all   map[net.Conn]*connection
-	idle  *list.List // of the net.Conn without a request, the longest idle first
+	now   int64 // in seconds since the start
+	all   map[net.Conn]*list.Element
+	order *list.List // of *connection: those without a request stand in the order in which they became so
 	ended uint64
 }
 
 type connection struct {
-	requests int           // under way; HTTP/2 can have several
-	place    *list.Element // in idle; nil while there are requests
+	net.Conn
+	requests int   // under way; HTTP/2 can have several
+	lasting  int   // of them that may take as long as they like
+	since    int64 // when the first of them began or, without, when the last one ended
 }
 
+// Seconds after which a connection is closed: one without a request, and one
+// with a request that is not answered, or whose answer is not read.
+const idleFor, busyFor = 120, int64(patience/time.Second) + 10
+
 func newConns(most int) *conns {
-	return &conns{most: most, all: map[net.Conn]*connection{}, idle: list.New()}
+	return &conns{most: most, all: map[net.Conn]*list.Element{}, order: list.New()}
 }
 
 // connOf is the key of a request's connection in its context.
@@ -36,70 +49,125 @@ type connOf struct{}
 // attach makes a server tell of its connections.
 func (c *conns) attach(srv *http.Server) {
 	srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		return context.WithValue(ctx, connOf{}, conn)
+		return context.WithValue(ctx, connOf{}, c.add(conn))
 	}
 	srv.ConnState = func(conn net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			if victim := c.add(conn); victim != nil {
-				_ = victim.Close() // the goroutine that serves it notices
-			}
-		case http.StateClosed, http.StateHijacked:
+		if state == http.StateClosed || state == http.StateHijacked {
 			c.remove(conn)
 		}
 	}
 	next := srv.Handler
 	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, _ := r.Context().Value(connOf{}).(net.Conn)
-		c.work(conn, +1)
-		defer c.work(conn, -1)
+		place, _ := r.Context().Value(connOf{}).(*list.Element)
+		c.work(place, +1)
+		defer c.work(place, -1)
 		next.ServeHTTP(w, r)
 	})
 }
 
-// add takes a connection in and gives the one to close, if there are too many.
-func (c *conns) add(conn net.Conn) (victim net.Conn) {
+// add takes a connection in, and closes one if there are too many.
+func (c *conns) add(conn net.Conn) *list.Element {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.all) >= c.most {
 		c.ended++
-		first := c.idle.Front()
-		if first == nil {
-			return conn
+		victim := c.order.Front()
+		for victim != nil && victim.Value.(*connection).requests > 0 {
+			victim = victim.Next()
 		}
-		victim = first.Value.(net.Conn)
-		c.idle.Remove(first)
-		delete(c.all, victim)
+		if victim == nil {
+			_ = conn.Close() // the goroutine that is to serve it notices
+			return nil
+		}
+		idle := victim.Value.(*connection).Conn
+		_ = idle.Close()
+		c.order.Remove(victim)
+		delete(c.all, idle)
 	}
-	c.all[conn] = &connection{place: c.idle.PushBack(conn)}
-	return victim
+	place := c.order.PushBack(&connection{Conn: conn, since: c.now})
+	c.all[conn] = place
+	return place
 }
 
 func (c *conns) remove(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if one := c.all[conn]; one != nil && one.place != nil {
-		c.idle.Remove(one.place)
+	if place := c.all[conn]; place != nil {
+		c.order.Remove(place)
+		delete(c.all, conn)
 	}
-	delete(c.all, conn)
 }
 
-// work notes that a request of conn began, or ended.
-func (c *conns) work(conn net.Conn, change int) {
+// work notes that a request of a connection began, or ended. nil is one that is
+// being closed.
+func (c *conns) work(place *list.Element, change int) {
+	if place == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	one := c.all[conn]
-	if one == nil {
-		return // it is being closed
-	}
+	one := place.Value.(*connection)
 	one.requests += change
-	switch {
-	case one.requests > 0 && one.place != nil:
-		c.idle.Remove(one.place)
-		one.place = nil
-	case one.requests == 0 && one.place == nil:
-		one.place = c.idle.PushBack(conn)
+	if one.requests == 0 {
+		c.order.MoveToBack(place) // which does nothing if it has been removed
 	}
+	if one.requests == 0 || one.requests == 1 && change > 0 {
+		one.since = c.now
+	}
+}
+
+// lasts lets the request of ctx take as long as it likes, until done is called.
+func (c *conns) lasts(ctx context.Context) (done func()) {
+	place, _ := ctx.Value(connOf{}).(*list.Element)
+	if place == nil {
+		return func() {}
+	}
+	change := func(by int) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		one := place.Value.(*connection)
+		one.lasting += by
+		one.since = c.now
+	}
+	change(+1)
+	return func() { change(-1) }
+}
+
+// run closes what has taken too long, until ctx ends.
+func (c *conns) run(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			for _, late := range c.late() {
+				_ = late.Close() // the goroutine that serves it notices
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// late lets a second pass, and gives the connections that have taken too long.
+func (c *conns) late() (all []net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now++
+	if c.now%5 > 0 { // to look at all of them takes a while
+		return nil
+	}
+	for place := c.order.Front(); place != nil; place = place.Next() {
+		one := place.Value.(*connection)
+		most := int64(idleFor)
+		if one.requests > 0 {
+			most = busyFor
+		}
+		if one.lasting == 0 && c.now-one.since > most {
+			all = append(all, one.Conn)
+		}
+	}
+	return all
 }
 
 func (c *conns) count() float64 {

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -66,4 +67,38 @@ func TestBusyConnectionsStay(t *testing.T) {
 		assert.Equal(t, http.StatusOK, (<-got).Status)
 	}
 	assert.Equal(t, http.StatusOK, srv.do("GET", "/healthz", "", "").Status)
+}
+
+// Connections take no longer than they may, in place of an http.Server's timeouts.
+func TestConnectionsEnd(t *testing.T) {
+	c := newConns(10)
+	pass := func(seconds int64) (closed []net.Conn) {
+		for range seconds {
+			closed = append(closed, c.late()...)
+		}
+		return closed
+	}
+	ctxOf := func(place any) context.Context { return context.WithValue(t.Context(), connOf{}, place) }
+	idle, busy, proxied := &net.TCPConn{}, &net.UnixConn{}, &net.UDPConn{}
+	c.add(idle)
+	one := c.add(busy)
+	two := c.add(proxied)
+	c.work(one, +1)
+	c.work(two, +1)
+	done := c.lasts(ctxOf(two))
+	assert.Empty(t, pass(busyFor))
+	assert.Equal(t, []net.Conn{busy}, pass(5), "a request that is not answered")
+	c.remove(busy)
+	assert.Empty(t, pass(60))
+	assert.Equal(t, []net.Conn{idle}, pass(idleFor-busyFor-60), "no request for two minutes")
+	c.remove(idle)
+	assert.Empty(t, pass(3600), "what passes through the proxy has limits of its own")
+	done()
+	c.work(two, -1)
+	assert.Empty(t, pass(100))
+	c.work(two, +1) // another request in time
+	c.work(two, -1)
+	assert.Empty(t, pass(100))
+	assert.Equal(t, []net.Conn{proxied}, pass(25))
+	c.lasts(t.Context())() // of a request that came by no connection
 }

@@ -10,9 +10,11 @@ import (
 	"unicode"
 )
 
-// A noted response remembers what the log says of its request.
+// A noted response remembers what the log says of its request. They are used
+// again, together with the text of a short answer.
 type noted struct {
 	http.ResponseWriter
+	text                  [512]byte
 	status                int
 	code                  int // errcode; 0: none
 	client, appID, remote string
@@ -30,10 +32,17 @@ func (n *noted) WriteHeader(status int) {
 // Unwrap is for http.ResponseController.
 func (n *noted) Unwrap() http.ResponseWriter { return n.ResponseWriter }
 
-// note tells the log something about the request that w answers.
-func note(w http.ResponseWriter, tell func(n *noted)) {
-	if n, ok := w.(*noted); ok {
-		tell(n)
+// noting is where to put what the log is to say of the request that w answers.
+func noting(w http.ResponseWriter) *noted {
+	for {
+		switch one := w.(type) {
+		case *noted:
+			return one
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = one.Unwrap()
+		default:
+			return new(noted) // of a page, whose requests are not logged
+		}
 	}
 }
 
@@ -62,9 +71,11 @@ func route(path string) string {
 
 // logged logs and counts each request. The probes are counted only.
 func (s *Server) logged(next http.Handler) http.Handler {
+	pool := sync.Pool{New: func() any { return new(noted) }}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		n := &noted{ResponseWriter: w, status: http.StatusOK}
+		n := pool.Get().(*noted)
+		n.ResponseWriter, n.status = w, http.StatusOK
 		next.ServeHTTP(n, r)
 		e := entry{method: method(r.Method), route: route(r.URL.Path), status: n.status, code: n.code, client: n.client, app: n.appID, remote: n.remote}
 		if n.err != nil { // no error of wxtoken holds a secret or a token
@@ -72,6 +83,8 @@ func (s *Server) logged(next http.Handler) http.Handler {
 		}
 		now := time.Now()
 		s.journal.add(e, now.Sub(start), now, !probes[e.route])
+		*n = noted{} // a panic leaves it to the garbage collector
+		pool.Put(n)
 	})
 }
 

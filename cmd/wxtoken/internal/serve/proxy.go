@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/wxtoken/wxtoken"
@@ -36,9 +37,6 @@ var never = []string{
 	"/cgi-bin/token", "/cgi-bin/stable_token", "/cgi-bin/gettoken", "/cgi-bin/component", "/cgi-bin/service", "/api/gettoken", "/sns",
 }
 
-// cutProxy takes /proxy off a path.
-func cutProxy(path string) (rest string, ok bool) { return strings.CutPrefix(path, "/proxy/") }
-
 // serveProxy is /proxy/APPID/cgi-bin/…: it passes the request on to the platform
 // with the app's token added, and the answer back as it is.
 func (s *Server) serveProxy(w http.ResponseWriter, r *http.Request, rest string) {
@@ -54,6 +52,7 @@ func (s *Server) serveProxy(w http.ResponseWriter, r *http.Request, rest string)
 			message: "api unauthorized: this path is not among those that this client may call through the proxy"})
 		return
 	}
+	defer s.conns.lasts(r.Context())()
 	steadily(a.proxy, w, r.WithContext(context.WithValue(r.Context(), calledPath{}, api)))
 }
 
@@ -106,11 +105,24 @@ func (s *Server) newProxy(a *app) http.Handler {
 			p.Out.Header.Del("Accept-Encoding")
 			keepBody(p.Out)
 		},
-		FlushInterval: -1,
-		ErrorHandler:  s.proxyFailed,
-		ErrorLog:      newGrumble(s.log),
+		BufferPool:   &buffers{},
+		ErrorHandler: s.proxyFailed,
+		ErrorLog:     newGrumble(s.log),
 	}
 }
+
+// buffers are what answers are copied through. One of an unknown length is
+// flushed after each write, as ReverseProxy has it.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) Get() []byte {
+	if one, ok := b.pool.Get().(*[32 << 10]byte); ok {
+		return one[:]
+	}
+	return make([]byte, 32<<10)
+}
+
+func (b *buffers) Put(one []byte) { b.pool.Put((*[32 << 10]byte)(one)) }
 
 // newAPIs is the transport to the APIs behind the proxy.
 func newAPIs() *http.Transport {
@@ -180,11 +192,13 @@ func steadily(next http.Handler, w http.ResponseWriter, r *http.Request) {
 		cancel(fmt.Errorf("wxtoken: nothing has moved for %v", stalled))
 	})}
 	defer s.timer.Stop()
+	defer func() { // the next request of the connection must not inherit them
+		_ = s.control.SetReadDeadline(time.Time{})
+		_ = s.control.SetWriteDeadline(time.Time{})
+	}()
 	_ = s.control.EnableFullDuplex() // else an answer waits for the end of its request
 	r = r.WithContext(ctx)
-	if r.Body == nil || r.Body == http.NoBody {
-		_ = s.control.SetReadDeadline(time.Time{}) // else the server takes the client for gone
-	} else {
+	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = &steadyBody{r.Body, s}
 	}
 	next.ServeHTTP(s, r)

@@ -99,6 +99,7 @@ func (s *Server) use(next *catalog) (added, removed int) {
 			one.stop()
 		}
 	}
+	tune(len(next.all()))
 	s.configured.Store(time.Now().UnixNano())
 	s.keeper.keep(s.life, fresh)
 	return added, removed

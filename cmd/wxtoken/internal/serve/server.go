@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,11 +115,26 @@ func (s *Server) open(c *config.Config) (err error) {
 			return fmt.Errorf(`%w; set admin to another address, or to "off"`, err)
 		}
 	}
-	s.http = s.newHTTP(s.logged(s.handler()))
+	s.http = &http.Server{Handler: s.logged(s.handler()), MaxHeaderBytes: 16 << 10, ErrorLog: newGrumble(s.log)}
 	s.conns.attach(s.http)
-	s.admin = s.newHTTP(s.adminHandler())
+	s.admin = &http.Server{
+		Handler: s.adminHandler(), MaxHeaderBytes: 16 << 10, ErrorLog: newGrumble(s.log),
+		ReadTimeout: patience, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+	}
 	s.catalog.Store(first)
+	tune(len(first.all()))
 	return nil
+}
+
+// tune sets the garbage collector for so many tokens, unless the environment
+// does: a small heap would be collected many times a second under load, and a
+// large one would be left to double before it is.
+func tune(tokens int) {
+	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(64<<20 + int64(tokens)*8<<10)
 }
 
 // Close closes what Open opened, for a Server that will not Serve.
@@ -130,50 +147,46 @@ func (s *Server) Close() {
 	_ = s.store.Close()
 }
 
-func (s *Server) newHTTP(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       patience + 5*time.Second, // less would end what waits for a token
-		WriteTimeout:      patience + 5*time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          newGrumble(s.log),
-	}
-}
-
 // handler is what clients reach.
 func (s *Server) handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/token", s.serveToken)
-	mux.HandleFunc("/ticket", s.serveToken)
-	mux.HandleFunc("/token/reject", s.serveReject)
-	mux.HandleFunc("/ticket/reject", s.serveReject)
-	mux.HandleFunc("/callback/", s.serveCallback)
-	mux.HandleFunc("/cgi-bin/token", s.servePlain)
-	mux.HandleFunc("/cgi-bin/stable_token", s.serveStable)
-	mux.HandleFunc("/cgi-bin/gettoken", s.serveWeCom)
-	mux.HandleFunc("/cgi-bin/ticket/getticket", s.serveTicket)
-	mux.HandleFunc("/cgi-bin/get_jsapi_ticket", s.serveTicket)
-	mux.HandleFunc("/cgi-bin/ticket/get", s.serveTicket)
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
-	mux.HandleFunc("/readyz", s.serveReady)
-	mux.HandleFunc("/metrics", s.serveMetrics)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		note(w, func(n *noted) { n.remote = s.strangers.name(r.RemoteAddr, time.Now()) })
-		refuse(w, &problem{status: http.StatusNotFound, code: 40066, message: "invalid url: there are " +
-			"/token, /token/reject, /ticket, /ticket/reject, /proxy/APPID/…, the platform's own /cgi-bin/token, stable_token, gettoken and " +
-			"ticket/getticket, and /healthz, /readyz, /metrics"})
-	})
+	// Not an http.ServeMux, which redirects what is no clean path: the proxy must
+	// see paths as they are.
+	exact := map[string]http.HandlerFunc{
+		"/token":                    s.serveToken,
+		"/ticket":                   s.serveToken,
+		"/token/reject":             s.serveReject,
+		"/ticket/reject":            s.serveReject,
+		"/cgi-bin/token":            s.servePlain,
+		"/cgi-bin/stable_token":     s.serveStable,
+		"/cgi-bin/gettoken":         s.serveWeCom,
+		"/cgi-bin/ticket/getticket": s.serveTicket,
+		"/cgi-bin/get_jsapi_ticket": s.serveTicket,
+		"/cgi-bin/ticket/get":       s.serveTicket,
+		"/healthz":                  serveHealth,
+		"/readyz":                   s.serveReady,
+		"/metrics":                  s.serveMetrics,
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Before the ServeMux, which redirects what is no clean path: the proxy
-		// must see paths as they are.
-		if path, ok := cutProxy(r.URL.Path); ok {
-			s.serveProxy(w, r, path)
-			return
+		path := r.URL.Path
+		if serve := exact[path]; serve != nil {
+			serve(w, r)
+		} else if rest, ok := strings.CutPrefix(path, "/proxy/"); ok {
+			s.serveProxy(w, r, rest)
+		} else if id, ok := strings.CutPrefix(path, "/callback/"); ok {
+			s.serveCallback(w, r, id)
+		} else {
+			s.serveNothing(w, r)
 		}
-		mux.ServeHTTP(w, r)
 	})
+}
+
+func serveHealth(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }
+
+func (s *Server) serveNothing(w http.ResponseWriter, r *http.Request) {
+	noting(w).remote = s.strangers.name(r.RemoteAddr, time.Now())
+	refuse(w, &problem{status: http.StatusNotFound, code: 40066, message: "invalid url: there are " +
+		"/token, /token/reject, /ticket, /ticket/reject, /proxy/APPID/…, the platform's own /cgi-bin/token, stable_token, gettoken and " +
+		"ticket/getticket, and /healthz, /readyz, /metrics"})
 }
 
 // serveReady says whether this server is of use: some app has a token. One app
@@ -203,6 +216,7 @@ func (s *Server) Serve(ctx, now context.Context) error {
 	s.life, s.end = context.WithCancel(context.Background())
 	s.keeper = newKeeper()
 	s.keeper.running.Go(func() { s.journal.run(s.life) })
+	s.keeper.running.Go(func() { s.conns.run(s.life) })
 	c := s.catalog.Swap(nil)
 	s.use(c)
 	s.reloading.Unlock()

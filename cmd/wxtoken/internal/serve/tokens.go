@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,18 +46,34 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 		refuse(w, &problem{status: http.StatusMethodNotAllowed, code: 43001, message: "require GET method"})
 		return
 	}
-	query := r.URL.Query()
-	_, a, p := s.admit(w, r, query.Get("appid"))
+	_, a, p := s.admit(w, r, param(r, "appid"))
 	if p != nil {
 		refuse(w, p)
 		return
 	}
-	one, p := a.pick(r.URL.Path == "/ticket", query.Get("type"))
+	one, p := a.pick(r.URL.Path == "/ticket", param(r, "type"))
 	if p != nil {
 		refuse(w, p)
 		return
 	}
 	answer(w, r, one)
+}
+
+// param is a parameter of the query, as url.Values.Get has it, without a map of
+// all.
+func param(r *http.Request, name string) string {
+	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		key, value, _ := strings.Cut(pair, "=")
+		if strings.Contains(pair, ";") {
+			continue
+		}
+		key, errKey := url.QueryUnescape(key)
+		value, errValue := url.QueryUnescape(value)
+		if key == name && errKey == nil && errValue == nil {
+			return value
+		}
+	}
+	return ""
 }
 
 // pick gives the app's access token, or a ticket of a kind.
@@ -176,7 +193,7 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request, cl *client, one 
 		close(done)
 	}()
 	if err := one.source.Invalidate(ctx, rejected); err != nil {
-		note(w, func(n *noted) { n.err = err })
+		noting(w).err = err
 	}
 	return nil
 }
@@ -191,12 +208,12 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, appID string) (*c
 		s.slow(w, r)
 		return nil, nil, unknownSecret
 	}
-	note(w, func(n *noted) { n.client = cl.Name })
+	noting(w).client = cl.Name
 	if appID == "" {
 		return nil, nil, noApp
 	}
 	a := all.app(cl, appID)
-	note(w, func(n *noted) { n.appID = cut(appID, a != nil) })
+	noting(w).appID = cut(appID, a != nil)
 	if a == nil || cl.Tokens != nil && !*cl.Tokens && !strings.HasPrefix(r.URL.Path, "/proxy/") {
 		return nil, nil, notAllowed
 	}
@@ -206,7 +223,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, appID string) (*c
 // slow delays the answer to a wrong secret.
 func (s *Server) slow(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
-	note(w, func(n *noted) { n.remote = s.strangers.name(r.RemoteAddr, now) })
+	noting(w).remote = s.strangers.name(r.RemoteAddr, now)
 	if !s.strangers.wait(r.Context(), r.RemoteAddr, now) {
 		w.Header().Set("Connection", "close")
 	}
@@ -229,9 +246,13 @@ type handedOut struct {
 
 // take gives the current token, or why there is none.
 func take(ctx context.Context, one *kept) (handedOut, *problem) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	token, err := one.source.Token(ctx)
+	token, ok := one.source.Peek() // mostly
+	var err error
+	if !ok {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		token, err = one.source.Token(ctx)
+	}
 	left := int64(time.Until(token.ExpiresAt) / time.Second)
 	if err == nil && left > 0 { // many stores take 0 for "never expires"
 		return handedOut{token.Value, left}, nil
@@ -270,17 +291,11 @@ func answer(w http.ResponseWriter, r *http.Request, one *kept) {
 		refuse(w, p)
 		return
 	}
+	field := "access_token"
 	if strings.HasPrefix(r.URL.Path, "/ticket") {
-		send(w, http.StatusOK, struct {
-			Ticket    string `json:"ticket"`
-			ExpiresIn int64  `json:"expires_in"`
-		}{token.value, token.left})
-		return
+		field = "ticket"
 	}
-	send(w, http.StatusOK, struct {
-		AccessToken string `json:"access_token"`
-		ExpiresIn   int64  `json:"expires_in"`
-	}{token.value, token.left})
+	sendToken(w, field, token, "")
 }
 
 // refuse answers in the shape of the platform's errors.
@@ -288,7 +303,8 @@ func refuse(w http.ResponseWriter, p *problem) {
 	if p.wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int((p.wait+time.Second-1)/time.Second)))
 	}
-	note(w, func(n *noted) { n.err, n.code = p.err, p.code })
+	n := noting(w)
+	n.err, n.code = p.err, p.code
 	send(w, p.status, platformError{p.code, p.message})
 }
 
@@ -302,6 +318,29 @@ func send(w http.ResponseWriter, status int, body any) {
 	if err != nil { // of strings and numbers: cannot be
 		status, text = http.StatusInternalServerError, []byte("{}")
 	}
+	write(w, status, text)
+}
+
+// sendToken sends a token under a name, after what comes before. It does without
+// package json, for it is what most requests are about.
+func sendToken(w http.ResponseWriter, field string, token handedOut, before string) {
+	text := append(noting(w).text[:0], '{')
+	text = append(text, before...)
+	text = append(text, '"')
+	text = append(text, field...)
+	text = append(text, `":`...)
+	if strings.ContainsAny(token.value, `"\<>&`) { // no token of the platform has such
+		value, _ := json.Marshal(token.value) // of a string: cannot fail
+		text = append(text, value...)
+	} else {
+		text = append(append(append(text, '"'), token.value...), '"')
+	}
+	text = append(text, `,"expires_in":`...)
+	text = strconv.AppendInt(text, token.left, 10)
+	write(w, http.StatusOK, append(text, '}'))
+}
+
+func write(w http.ResponseWriter, status int, text []byte) {
 	h := w.Header()
 	h["Content-Type"] = jsonType
 	h["Cache-Control"] = noStore

@@ -82,7 +82,8 @@ func (s *Server) allowed(w http.ResponseWriter, r *http.Request, all *catalog, c
 		return nil
 	}
 	a := all.app(cl, appID)
-	note(w, func(n *noted) { n.client, n.appID = cl.Name, cut(appID, a != nil) })
+	n := noting(w)
+	n.client, n.appID = cl.Name, cut(appID, a != nil)
 	if a == nil || cl.Tokens != nil && !*cl.Tokens {
 		sayError(w, notAllowed.code, notAllowed.message)
 		return nil
@@ -94,24 +95,20 @@ func (s *Server) allowed(w http.ResponseWriter, r *http.Request, all *catalog, c
 func (s *Server) say(w http.ResponseWriter, r *http.Request, a *app) {
 	token, p := take(r.Context(), a.kept)
 	if p != nil {
-		note(w, func(n *noted) { n.err = p.err })
+		noting(w).err = p.err
 		sayError(w, p.code, p.message)
 		return
 	}
 	s.issued.add(token, a.id)
+	before := ""
 	if r.URL.Path == "/cgi-bin/gettoken" {
-		send(w, http.StatusOK, struct {
-			platformError
-			AccessToken string `json:"access_token"`
-			ExpiresIn   int64  `json:"expires_in"`
-		}{platformError{0, "ok"}, token.value, token.left})
-		return
+		before = success
 	}
-	send(w, http.StatusOK, struct {
-		AccessToken string `json:"access_token"`
-		ExpiresIn   int64  `json:"expires_in"`
-	}{token.value, token.left})
+	sendToken(w, "access_token", token, before)
 }
+
+// success is what WeCom, and tickets, have before the token.
+const success = `"errcode":0,"errmsg":"ok",`
 
 // serveWeCom is GET /cgi-bin/gettoken. corpid is the corporation's, if the
 // client may ask for one of its agents only, or the id of an agent.
@@ -136,7 +133,8 @@ func (s *Server) serveWeCom(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		if len(agents) > 1 {
-			note(w, func(n *noted) { n.client, n.appID = cl.Name, cut(corp, true) })
+			n := noting(w)
+			n.client, n.appID = cl.Name, cut(corp, true)
 			sayError(w, 40013, "invalid corpid: this secret may ask for several of its agents; send the id of one, as the token server's configuration has it")
 			return
 		}
@@ -170,7 +168,7 @@ func (s *Server) serveTicket(w http.ResponseWriter, r *http.Request) {
 		sayError(w, 40001, "invalid credential, access_token is invalid or not latest")
 		return
 	}
-	note(w, func(n *noted) { n.appID = a.id })
+	noting(w).appID = a.id
 	if r.URL.Path == "/cgi-bin/get_jsapi_ticket" {
 		kind = "jsapi"
 	}
@@ -181,19 +179,15 @@ func (s *Server) serveTicket(w http.ResponseWriter, r *http.Request) {
 	}
 	ticket, p := take(r.Context(), one)
 	if p != nil {
-		note(w, func(n *noted) { n.err = p.err })
+		noting(w).err = p.err
 		sayError(w, p.code, p.message)
 		return
 	}
-	send(w, http.StatusOK, struct {
-		platformError
-		Ticket    string `json:"ticket"`
-		ExpiresIn int64  `json:"expires_in"`
-	}{platformError{0, "ok"}, ticket.value, ticket.left})
+	sendToken(w, "ticket", ticket, success)
 }
 
 func sayError(w http.ResponseWriter, code int, message string) {
-	note(w, func(n *noted) { n.code = code })
+	noting(w).code = code
 	send(w, http.StatusOK, platformError{code, message})
 }
 
