@@ -29,7 +29,7 @@ type key [16]byte
 // key tells worlds apart. past says that the store can still go back.
 func (w *world) key(past bool) key {
 	k := keyer{past: past, rejects: w.rejects}
-	for i := range w.stores {
+	for i := range 1 + bit(w.split) {
 		k.record(&w.stores[i].Record)
 		k.put(int(w.stores[i].ttl / time.Second))
 	}
@@ -78,7 +78,8 @@ func (k *keyer) procs(w *world) []byte {
 			continue
 		}
 		one := *k
-		one.buf, one.names, one.seqs = slices.Clone(k.buf), slices.Clone(k.names), slices.Clone(k.seqs)
+		one.buf = append(make([]byte, 0, len(k.buf)+512), k.buf...)
+		one.names, one.seqs = slices.Clone(k.names), slices.Clone(k.seqs)
 		one.tokens, one.pasts = slices.Clone(k.tokens), slices.Clone(k.pasts)
 		for _, i := range order {
 			one.proc(w, i)
@@ -193,8 +194,9 @@ func (k *keyer) request(r request) {
 // view writes down v, but for what bears on nothing here: copyRead, settled and,
 // since there is one clock, when a cooldown was first seen; and for what the store
 // has left behind. live are the records that it holds or can come to hold.
-func (k *keyer) view(v *View, live []*Record) {
+func (k *keyer) view(p *proc, v *View, live []*Record) {
 	any := func(of func(r *Record) bool) bool { return slices.ContainsFunc(live, of) }
+	canGo := func(r *Record) bool { return r.Epoch == "" || r.Lease != "" && !r.usable(noon) }
 	if v.copy.Token == "" {
 		k.put(leftOut, v.copy.Owed)
 		if v.copy.Owed > 0 {
@@ -210,19 +212,17 @@ func (k *keyer) view(v *View, live []*Record) {
 		}
 		if k.rejects {
 			k.since(v.copySeen, minutes)
-		} else if k.past || any(func(r *Record) bool {
-			return r.Epoch == "" || r.Owed > 0 && v.born != r.Epoch || r.Lease != "" && !r.usable(noon)
-		}) {
+		} else if !v.copy.expired(noon) && (k.past || any(func(r *Record) bool { return canGo(r) || r.Owed > 0 && v.born != r.Epoch })) {
 			k.put(bit(noon.Sub(v.copySeen) >= minutes))
 		}
 	}
-	if v.lease != "" && any(func(r *Record) bool { return v.lease == r.Lease }) {
+	if i := slices.IndexFunc(live, func(r *Record) bool { return v.lease != "" && v.lease == r.Lease && !p.owns(v.lease) }); i >= 0 {
 		k.name(v.lease)
-		k.since(v.leaseSeen, watched)
+		k.since(v.leaseSeen, p.leaseOf(*live[i])+p.announce()+tick)
 	} else {
 		k.put(leftOut)
 	}
-	if k.past || any(func(r *Record) bool { return r.Lease != "" || r.Epoch == "" }) {
+	if k.past || any(func(r *Record) bool { return canGo(r) || r.Lease != "" && p.leaseOf(*r) < v.longest }) {
 		k.put(int(v.longest / time.Second))
 	}
 	if v.losses > 0 {
@@ -234,7 +234,7 @@ func (k *keyer) view(v *View, live []*Record) {
 	} else {
 		k.put(leftOut)
 	}
-	k.claim(v.claim, live)
+	k.claim(p, v.claim, live)
 	if f := v.own; f == nil {
 		k.put(leftOut)
 	} else {
@@ -244,7 +244,7 @@ func (k *keyer) view(v *View, live []*Record) {
 	k.memo(v.resort)
 }
 
-func (k *keyer) claim(c *claim, live []*Record) {
+func (k *keyer) claim(p *proc, c *claim, live []*Record) {
 	if c == nil {
 		k.put(leftOut)
 		return
@@ -254,7 +254,7 @@ func (k *keyer) claim(c *claim, live []*Record) {
 	if c.Outcome != Pending && c.Outcome != Issued {
 		return
 	}
-	k.put(bit(c.kept), int(c.ends.Sub(c.asked)/time.Second))
+	k.put(bit(c.kept && p.Repeatable), int(c.ends.Sub(c.asked)/time.Second))
 	k.since(c.asked, watched)
 	for _, r := range live {
 		if r.Lease == c.lease {
@@ -278,7 +278,10 @@ func (k *keyer) memo(m memo) {
 func (k *keyer) proc(w *world, i int) {
 	p := w.procs[i]
 	k.put(int(p.phase), bit(p.paused), p.side, int(p.debt), bit(p.began.IsZero()), bit(noon.Sub(p.began) < modelRules.lease()))
-	live := []*Record{&w.stores[0].Record, &w.stores[1].Record}
+	live := []*Record{&w.stores[0].Record}
+	if w.split {
+		live = append(live, &w.stores[1].Record)
+	}
 	if k.past {
 		live = append(live, &w.prev)
 	}
@@ -291,7 +294,7 @@ func (k *keyer) proc(w *world, i int) {
 			live = append(live, &p.run.swap.Next)
 		}
 	}
-	k.view(&p.view, live)
+	k.view(p, &p.view, live)
 	for _, r := range live {
 		k.put(bit(p.owns(r.Lease)), bit(r.Cooldown != nil && r.Cooldown.By == p.id))
 	}
@@ -314,7 +317,7 @@ func (k *keyer) proc(w *world, i int) {
 	if run.swap != nil {
 		k.record(&run.swap.Next)
 		k.put(bit(run.swap.Event == Restore), bit(run.swap.take))
-		k.view(&run.swap.after, live)
+		k.view(p, &run.swap.after, live)
 	}
 	switch p.phase {
 	case sending:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -58,6 +59,7 @@ func (b bound) String() string {
 // whatever the order of the processes' steps and whenever the faults happen, and
 // checks in each of them what docs/protocol.md promises.
 func TestEveryInterleaving(t *testing.T) {
+	debug.SetGCPercent(300) // most of what there is stays
 	bounds := shallow
 	if *searchDeep {
 		bounds = deep
