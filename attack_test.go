@@ -18,17 +18,17 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// deaf says of every write, after 100 µs, that something else was there.
-type deaf struct{ wxtoken.Cache }
+// neverSwaps says of every write, after 100 µs, that something else was there.
+type neverSwaps struct{ wxtoken.Cache }
 
-func (deaf) CompareAndSwap(context.Context, string, []byte, []byte, time.Duration) (bool, error) {
+func (neverSwaps) CompareAndSwap(context.Context, string, []byte, []byte, time.Duration) (bool, error) {
 	time.Sleep(100 * time.Microsecond)
 	return false, nil
 }
 
 func TestStoreThatNeverSwaps(t *testing.T) {
 	bubble(t, "is not asked in a tight loop", func(t *testing.T) {
-		f, cache, l := &stub{}, &faultyCache{Cache: deaf{wxtoken.NewMemoryCache()}}, &log{}
+		f, cache, l := &stub{}, &faultyCache{Cache: neverSwaps{wxtoken.NewMemoryCache()}}, &log{}
 		_, err := wxtoken.New(f, cache, l.option()).Token(t.Context())
 		assert.Error(t, err)
 		assert.Equal(t, 1, l.count(wxtoken.EventCacheError), "the operator is told")
@@ -39,7 +39,7 @@ func TestStoreThatNeverSwaps(t *testing.T) {
 		store := newSwappable()
 		src := wxtoken.New(&stub{}, store)
 		token(t, src)
-		store.use(deaf{store.current()})
+		store.use(neverSwaps{store.current()})
 		for start := time.Now(); time.Since(start) < 2*time.Hour-time.Second; time.Sleep(time.Second) {
 			token(t, src)
 		}
@@ -59,7 +59,7 @@ func TestTokenWithoutEnd(t *testing.T) {
 	}
 }
 
-// A constant has one token, as a platform that repeats it until it ends.
+// A constant has one token, as a platform that repeats it until it expires.
 type constant struct {
 	value   string
 	expires time.Time
@@ -89,7 +89,7 @@ func TestTokenThatNoRecordCanHold(t *testing.T) {
 	}
 }
 
-// A repeater gives one token for as long as that lives, as stable_token does.
+// A repeater returns one token until it expires, as stable_token does.
 type repeater struct {
 	stub
 	end time.Time
@@ -103,7 +103,7 @@ func (r *repeater) Fetch(ctx context.Context) (wxtoken.Token, error) {
 	return tok, err
 }
 
-func TestTokenThatIsRepeatedAfterItsEnd(t *testing.T) {
+func TestTokenThatIsRepeatedAfterItExpired(t *testing.T) {
 	bubble(t, "by the clock of another process, is not fetched in a tight loop", func(t *testing.T) {
 		now, cache := time.Now(), wxtoken.NewMemoryCache()
 		put(t, cache, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":1,"token":"same","issued_at":%d,"expires_at":%d}`,
@@ -245,7 +245,7 @@ func TestTraceOfACallerSeesNothingOfTheFetch(t *testing.T) {
 }
 
 // Whatever stands in the cache, the token is replaced in time, or when it is
-// refused, and the quota is safe.
+// rejected, and the quota is safe.
 func TestRecordsThatTheProtocolDidNotWrite(t *testing.T) {
 	now := func(d time.Duration) int64 { return time.Now().Add(d).UnixMilli() }
 	for name, record := range map[string]func() string{
@@ -300,7 +300,7 @@ func TestRecordsThatTheProtocolDidNotWrite(t *testing.T) {
 
 func TestOddOptions(t *testing.T) {
 	for name, opts := range map[string][]wxtoken.Option{
-		"for ever":            {wxtoken.WithFetchTimeout(math.MaxInt64), wxtoken.WithLocalAge(math.MaxInt64), wxtoken.WithRefreshAhead(math.MaxInt64)},
+		"the longest":         {wxtoken.WithFetchTimeout(math.MaxInt64), wxtoken.WithLocalAge(math.MaxInt64), wxtoken.WithRefreshAhead(math.MaxInt64)},
 		"a local age of 10 h": {wxtoken.WithLocalAge(10 * time.Hour)},
 		"a local age of 1 ms": {wxtoken.WithLocalAge(time.Millisecond)},
 		"1 ns":                {wxtoken.WithLocalAge(1), wxtoken.WithRefreshAhead(1)},

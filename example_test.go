@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"time"
 
 	"github.com/wxtoken/wxtoken"
@@ -94,8 +95,8 @@ func fetchedAnHourAgo(token string) wxtoken.Cache {
 	return cache
 }
 
-// Whoever sends requests without a Transport reports a refused token, asks again
-// and tries once more.
+// A program that sends requests without a Transport reports a rejected token, asks
+// again and tries once more.
 func ExampleSource_Invalidate() {
 	ctx := context.Background()
 	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
@@ -111,8 +112,8 @@ func ExampleSource_Invalidate() {
 		fmt.Println("use another:", platform.Honoured(tok.Value), err)
 	}
 
-	// Others may report the old one later: that kills nothing. And a refusal of
-	// so young a token is not believed, as the platform is known to err.
+	// Others may report the old one later: that has no effect. And the rejection of
+	// so young a token is not believed, as the platform is known to misbehave.
 	fmt.Println("again:", src.Invalidate(ctx, "dead-token"))
 	tok, _ = src.Token(ctx)
 	fmt.Println("young:", src.Invalidate(ctx, tok.Value) != nil, platform.Stats().Fetches().Total(), "fetch")
@@ -147,6 +148,58 @@ func ExampleSource_Run() {
 	// context canceled
 }
 
+// A program that runs for a moment, a cron job say, waits for what it began: one
+// that returns from main in the middle of a fetch leaves the others to find out
+// what came of it. It waits no longer than its own deadline.
+func ExampleSource_Wait() {
+	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
+	fetcher := wxtoken.NewFetcher("wx1", "secret", wxtoken.WithHTTPClient(platform.Client()))
+	cache := wxtoken.NewMemoryCache() // in a cron job, one that all processes share
+
+	job := func() error { // as main would
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		src := wxtoken.New(fetcher, cache)
+		defer src.Wait(ctx)
+
+		tok, err := src.Token(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Println("send the report:", platform.Honoured(tok.Value))
+		return nil
+	}
+	fmt.Println(job(), job(), platform.Stats().Fetches().Total(), "fetch")
+	// Output:
+	// send the report: true
+	// send the report: true
+	// <nil> <nil> 1 fetch
+}
+
+// A readiness handler asks at any rate, waits for nothing, and causes nothing.
+func ExampleSource_Peek() {
+	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
+	fetcher := wxtoken.NewFetcher("wx1", "secret", wxtoken.WithHTTPClient(platform.Client()))
+	src := wxtoken.New(fetcher, nil)
+
+	ready := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if _, ok := src.Peek(); !ok {
+			http.Error(w, "no access_token yet", http.StatusServiceUnavailable)
+		}
+	})
+	ask := func() int {
+		w := httptest.NewRecorder()
+		ready.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/ready", nil))
+		return w.Code
+	}
+	fmt.Println(ask(), platform.Stats().Fetches().Total(), "fetches")
+	_, _ = src.Token(context.Background()) // or src.Run, in the background
+	fmt.Println(ask(), platform.Stats().Fetches().Total(), "fetch")
+	// Output:
+	// 503 0 fetches
+	// 200 1 fetch
+}
+
 func ExampleIsTokenRejected() {
 	for _, errcode := range []int{0, 40001, 40014, 41001, 42001, 42007} {
 		fmt.Println(errcode, wxtoken.IsTokenRejected(errcode))
@@ -160,7 +213,7 @@ func ExampleIsTokenRejected() {
 	// 42007 false
 }
 
-// Once the platform has refused, it is not asked again for a while. Every error
+// Once the platform has denied a request, it is not asked again for a while. Every error
 // says why.
 func ExampleCooldownError() {
 	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
@@ -172,9 +225,9 @@ func ExampleCooldownError() {
 		_, err = src.Token(context.Background())
 	}
 	var cooling *wxtoken.CooldownError
-	var refused *wxtoken.APIError
-	if errors.As(err, &cooling) && errors.As(err, &refused) {
-		fmt.Println("errcode", refused.Code, "and a wait of at most", time.Until(cooling.Until).Round(time.Minute))
+	var denied *wxtoken.APIError
+	if errors.As(err, &cooling) && errors.As(err, &denied) {
+		fmt.Println("errcode", denied.Code, "and a wait of at most", time.Until(cooling.Until).Round(time.Minute))
 	}
 	fmt.Println(platform.Stats().Fetches().Total(), "request")
 	// Output:

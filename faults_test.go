@@ -80,7 +80,7 @@ func TestCacheDown(t *testing.T) {
 		assert.EqualValues(t, 1, f.fetches.Load())
 	})
 	for _, end := range []time.Duration{-time.Hour, 2 * time.Minute} {
-		bubble(t, "what a repeatable fetcher fetched outlives a record that ends in "+end.String(), func(t *testing.T) {
+		bubble(t, "what a repeatable fetcher fetched outlives a record that expires in "+end.String(), func(t *testing.T) {
 			cache, repair := broken(wxtoken.NewMemoryCache())
 			put(t, cache.Cache, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":1,"token":"old","expires_at":%d,"cooldown":{"until":%d,"code":45009}}`,
 				time.Now().Add(end).UnixMilli(), time.Now().Add(time.Hour).UnixMilli()))
@@ -103,8 +103,8 @@ func TestCacheDown(t *testing.T) {
 		for range 600 {
 			_, err := src.Token(t.Context())
 			require.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
-			var refusal *wxtoken.APIError
-			require.ErrorAs(t, err, &refusal)
+			var denial *wxtoken.APIError
+			require.ErrorAs(t, err, &denial)
 			time.Sleep(100 * time.Millisecond)
 		}
 		assert.LessOrEqual(t, f.fetches.Load(), int64(2))
@@ -227,7 +227,7 @@ func TestDeadProcess(t *testing.T) {
 		assert.EqualValues(t, 2, f.fetches.Load(), "one more fetch settles which token is the latest")
 		assert.NotContains(t, recordOf(t, cache), "owed")
 	})
-	bubble(t, "while the token is usable, nobody hurries", func(t *testing.T) {
+	bubble(t, "while the token is usable, it is given more time", func(t *testing.T) {
 		f, l, cache := &stub{}, &log{}, wxtoken.NewMemoryCache()
 		src := wxtoken.New(f, cache, l.option())
 		token(t, src)

@@ -39,8 +39,8 @@ func ExampleWithObserver() {
 	_, _ = src.Token(context.Background())
 
 	e := <-events
-	var refused *wxtoken.APIError
-	fmt.Println(e.Kind, e.Key, errors.As(e.Err, &refused) && refused.Code == 40164)
+	var denial *wxtoken.APIError
+	fmt.Println(e.Kind, e.Key, errors.As(e.Err, &denial) && denial.Code == 40164)
 	// Output: fetch wxtoken:token:wx1 true
 }
 
@@ -172,8 +172,9 @@ func (deadCache) CompareAndSwap(context.Context, string, []byte, []byte, time.Du
 	return false, errors.New("connection refused")
 }
 
-// A process that starts while the cache is down fetches nothing: that could kill
-// the token that all others use. The fetcher of stable_token does, as it harms nobody.
+// A process that starts while the cache is down fetches nothing: that could
+// supersede the token that all others use. The fetcher of stable_token does, as its
+// fetches supersede nothing.
 func Example_cacheDown() {
 	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
 	client := wxtoken.WithHTTPClient(platform.Client())

@@ -56,7 +56,7 @@ func TestWaiterLeavesAtItsDeadline(t *testing.T) {
 	})
 }
 
-func TestCancelledFirstCallerTakesNobodyWithIt(t *testing.T) {
+func TestOthersGoOnWhenTheFirstCallerIsCancelled(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		f := &stub{latency: time.Second}
 		src := wxtoken.New(f, nil)
@@ -74,7 +74,7 @@ func TestCancelledFirstCallerTakesNobodyWithIt(t *testing.T) {
 	})
 }
 
-func TestEndedContextStillGetsWhatIsThere(t *testing.T) {
+func TestEndedContextStillGetsTheCopy(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		f := &stub{}
 		src := wxtoken.New(f, nil)
@@ -82,7 +82,7 @@ func TestEndedContextStillGetsWhatIsThere(t *testing.T) {
 		cancel()
 		_, err := src.Token(ctx)
 		assert.ErrorIs(t, err, context.Canceled)
-		assert.Zero(t, f.fetches.Load(), "a caller that has left must not start a fetch")
+		assert.Zero(t, f.fetches.Load(), "a caller whose ctx has ended starts no fetch")
 
 		token(t, src)
 		tok, err := src.Token(ctx)
@@ -171,7 +171,7 @@ func TestRunKeepsTheTokenFresh(t *testing.T) {
 	})
 }
 
-func TestAFetcherOrCacheThatMisbehavesStrandsNobody(t *testing.T) {
+func TestAFetcherOrCacheThatMisbehavesBlocksNobody(t *testing.T) {
 	for name, misbehave := range map[string]func(){
 		"panic":         func() { panic("secret") },
 		"runtime panic": func() { var list []int; list[len(list)]++ },
@@ -213,7 +213,7 @@ func TestAFetcherOrCacheThatMisbehavesStrandsNobody(t *testing.T) {
 			token(t, src)
 		})
 	}
-	bubble(t, "Fetch blocks for ever", func(t *testing.T) {
+	bubble(t, "Fetch never returns", func(t *testing.T) {
 		f := &stub{block: make(chan struct{})}
 		src := wxtoken.New(f, nil)
 		start := time.Now()
@@ -224,7 +224,7 @@ func TestAFetcherOrCacheThatMisbehavesStrandsNobody(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		token(t, src)
 	})
-	bubble(t, "the cache blocks for ever", func(t *testing.T) {
+	bubble(t, "the cache never answers", func(t *testing.T) {
 		block := make(chan struct{})
 		cache := &faultyCache{Cache: wxtoken.NewMemoryCache(), get: func(context.Context) error { <-block; return nil }}
 		src := wxtoken.New(&stub{}, cache)
@@ -237,6 +237,6 @@ func TestAFetcherOrCacheThatMisbehavesStrandsNobody(t *testing.T) {
 	})
 }
 
-func TestNewRefusesNilFetcher(t *testing.T) {
+func TestNewPanicsWithoutAFetcher(t *testing.T) {
 	assert.PanicsWithValue(t, "wxtoken: New: nil Fetcher; pass NewFetcher(appID, secret)", func() { wxtoken.New(nil, nil) })
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -93,46 +92,5 @@ func TestOptions(t *testing.T) {
 		_, err := wxtoken.New(f, nil, wxtoken.WithKeyPrefix("my app:")).Token(t.Context())
 		assert.ErrorContains(t, err, "has a space or control byte at offset 2; change WithKeyPrefix")
 		assert.Zero(t, f.fetches.Load())
-	})
-}
-
-func TestEventsAndLog(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
-		f, l := &stub{latency: 50 * time.Millisecond}, &log{}
-		var text bytes.Buffer
-		cache := wxtoken.NewMemoryCache()
-		logger := wxtoken.WithLogger(slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug})))
-		token(t, wxtoken.New(f, cache, l.option(), logger))
-		require.Len(t, l.all(), 1)
-		e := l.all()[0]
-		assert.Equal(t, wxtoken.EventFetch, e.Kind)
-		assert.Equal(t, "wxtoken:stub", e.Key)
-		assert.Equal(t, f.latency, e.Duration)
-		assert.InDelta(t, 2*time.Hour, time.Until(e.ExpiresAt), float64(time.Second))
-		assert.NoError(t, e.Err)
-
-		token(t, wxtoken.New(f, cache, l.option(), logger))
-		assert.Equal(t, wxtoken.EventAdopt, l.all()[1].Kind)
-		assert.InDelta(t, 2*time.Hour, time.Until(l.all()[1].ExpiresAt), float64(time.Second))
-
-		f.answer = func(int64) error { return errDown }
-		_, err := wxtoken.New(f, nil, l.option(), logger).Token(t.Context())
-		assert.ErrorIs(t, err, errDown)
-		assert.ErrorIs(t, l.all()[2].Err, errDown)
-		assert.Contains(t, text.String(), `level=INFO msg="wxtoken: fetch" key=wxtoken:stub duration_ms=50 expires_at=`)
-		assert.Contains(t, text.String(), `level=DEBUG msg="wxtoken: adopt" key=wxtoken:stub`)
-		assert.Contains(t, text.String(), `level=ERROR msg="wxtoken: fetch" key=wxtoken:stub duration_ms=50 error="connection refused"`)
-	})
-	bubble(t, "an observer may ask for the token", func(t *testing.T) {
-		var src *wxtoken.Source
-		var seen []string
-		src = wxtoken.New(&stub{}, nil, wxtoken.WithObserver(func(e wxtoken.Event) {
-			tok, err := src.Token(t.Context())
-			assert.NoError(t, err)
-			seen = append(seen, tok.Value)
-		}))
-		token(t, src)
-		synctest.Wait()
-		assert.Equal(t, []string{"token-1"}, seen)
 	})
 }

@@ -1,0 +1,252 @@
+package wxtoken_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken"
+)
+
+// tooYoung is a Source whose token is too young to be believed bad, for a while,
+// as others were rejected before it.
+func tooYoung(t *testing.T, opts ...wxtoken.Option) *wxtoken.Source {
+	cache, now := wxtoken.NewMemoryCache(), time.Now()
+	put(t, cache, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":4,"token":"x","issued_at":%d,"expires_at":%d,"early":5}`,
+		now.UnixMilli(), now.Add(time.Hour).UnixMilli()))
+	src := wxtoken.New(&stub{}, cache, opts...)
+	token(t, src)
+	return src
+}
+
+// However often a rejection is reported that is not believed, an Event of each
+// kind comes at most once a minute, and says for how many it stands.
+func TestIgnoredAndConflictOnceAMinute(t *testing.T) {
+	for _, test := range []struct {
+		callers, perSecond int
+	}{{1, 1}, {5, 500}} {
+		bubble(t, fmt.Sprint(test.perSecond, " calls a second"), func(t *testing.T) {
+			l := &log{}
+			src := tooYoung(t, l.option())
+			start := time.Now()
+			together(test.callers, func(int) {
+				for time.Since(start) < 190*time.Second {
+					assert.Error(t, src.Invalidate(t.Context(), "x"))
+					time.Sleep(time.Second * time.Duration(test.callers) / time.Duration(test.perSecond))
+				}
+			})
+			for _, kind := range []wxtoken.EventKind{wxtoken.EventIgnored, wxtoken.EventConflict} {
+				n, stands := 0, 0
+				for _, e := range l.all() {
+					if e.Kind == kind {
+						n++
+						stands += e.Count
+						assert.Equal(t, slog.LevelWarn+4*slog.Level(boolInt(kind == wxtoken.EventConflict)), e.Level())
+						assert.ErrorContains(t, e.Err, "not believed before it is 5m20s old")
+						assert.GreaterOrEqual(t, e.Count, 1)
+					}
+				}
+				assert.Equal(t, 4, n, "%s at 0, 60, 120 and 180 s", kind)
+				assert.InDelta(t, 180*test.perSecond, stands, float64(2*test.perSecond), kind)
+				t.Logf("%s: %d Events in 190 s, which stand for %d", kind, n, stands)
+			}
+		})
+	}
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func TestCountBeginsAnew(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		l := &log{}
+		src := tooYoung(t, l.option())
+		counts := func(n int, after time.Duration) (counts []int) {
+			for range n {
+				_ = src.Invalidate(t.Context(), "x")
+			}
+			time.Sleep(after)
+			for _, e := range l.all() {
+				if e.Kind == wxtoken.EventIgnored {
+					counts = append(counts, e.Count)
+				}
+			}
+			return counts
+		}
+		assert.Equal(t, []int{1}, counts(7, time.Minute))
+		assert.Equal(t, []int{1, 7}, counts(3, time.Minute))
+		assert.Equal(t, []int{1, 7, 3}, counts(1, 0))
+		for _, e := range l.all() {
+			if e.Kind != wxtoken.EventIgnored && e.Kind != wxtoken.EventConflict {
+				assert.Equal(t, 1, e.Count)
+			}
+		}
+	})
+}
+
+func TestEventLevels(t *testing.T) {
+	for kind, want := range map[wxtoken.EventKind]slog.Level{
+		wxtoken.EventAdopt: slog.LevelDebug, wxtoken.EventFetch: slog.LevelInfo,
+		wxtoken.EventReject: slog.LevelWarn, wxtoken.EventIgnored: slog.LevelWarn, wxtoken.EventTakeover: slog.LevelWarn,
+		wxtoken.EventLeaseLost: slog.LevelWarn, wxtoken.EventRestore: slog.LevelWarn,
+		wxtoken.EventConflict: slog.LevelError, wxtoken.EventCacheError: slog.LevelError,
+	} {
+		assert.Equal(t, want, wxtoken.Event{Kind: kind}.Level(), kind)
+	}
+	assert.Equal(t, slog.LevelError, wxtoken.Event{Kind: wxtoken.EventFetch, Err: errDown}.Level())
+}
+
+// logged is a logger of JSON lines without times, and the lines.
+func logged() (wxtoken.Option, func() []string) {
+	var out bytes.Buffer
+	handler := slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == "time" {
+			return slog.Attr{}
+		}
+		return a
+	}})
+	return wxtoken.WithLogger(slog.New(handler)), func() []string {
+		synctest.Wait()
+		return strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	}
+}
+
+func TestLogLines(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		option, lines := logged()
+		f := &stub{latency: 1234567 * time.Microsecond, lifetime: time.Hour}
+		cache := wxtoken.NewMemoryCache()
+		src := wxtoken.New(f, cache, option)
+		token(t, src)
+		require.NoError(t, src.Wait(t.Context()), "Events come when the token has been handed out")
+		other := wxtoken.New(f, cache, option)
+		token(t, other)
+		require.NoError(t, other.Wait(t.Context()))
+		f.answer = func(int64) error { return errDown }
+		_, err := wxtoken.New(f, nil, option).Token(t.Context())
+		require.ErrorIs(t, err, errDown)
+		assert.Equal(t, []string{
+			`{"level":"INFO","msg":"wxtoken: fetch","key":"wxtoken:stub","duration_ms":1234,"expires_at":"2000-01-01T01:00:00Z"}`,
+			`{"level":"DEBUG","msg":"wxtoken: adopt","key":"wxtoken:stub","expires_at":"2000-01-01T01:00:00Z"}`,
+			`{"level":"ERROR","msg":"wxtoken: fetch","key":"wxtoken:stub","duration_ms":1234,"error":"connection refused"}`,
+		}, lines())
+	})
+	bubble(t, "a rejection says how old the token was", func(t *testing.T) {
+		option, lines := logged()
+		src := wxtoken.New(&stub{}, nil, option)
+		token(t, src)
+		time.Sleep(1500 * time.Millisecond)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		token(t, src)
+		text := strings.Join(lines(), "\n")
+		assert.Contains(t, text, `{"level":"WARN","msg":"wxtoken: reject","key":"wxtoken:stub","age_ms":1500,"error":"wxtoken: rejected 2s after its issue`)
+		assert.NotContains(t, text, `"count"`)
+	})
+	bubble(t, "an Event for many says so", func(t *testing.T) {
+		option, lines := logged()
+		src := tooYoung(t, option)
+		for range 5 {
+			_ = src.Invalidate(t.Context(), "x")
+		}
+		time.Sleep(time.Minute)
+		_ = src.Invalidate(t.Context(), "x")
+		assert.Contains(t, strings.Join(lines(), "\n"), `{"level":"WARN","msg":"wxtoken: ignored","key":"wxtoken:stub","age_ms":60000,"count":5,"error":"wxtoken: an API rejected the token when it was 1m0s old`)
+	})
+}
+
+// An outage of the cache is one line in the log, however long it lasts, and the
+// observer sees each failure.
+func TestAnOutageIsLoggedOnce(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		option, lines := logged()
+		l := &log{}
+		cache, down := breakable(wxtoken.NewMemoryCache())
+		src := wxtoken.New(&stub{}, cache, option, l.option())
+		outages := func(d time.Duration) int {
+			for start := time.Now(); time.Since(start) < d; time.Sleep(time.Second) {
+				_, _ = src.Token(context.Background())
+			}
+			return strings.Count(strings.Join(lines(), "\n"), "wxtoken: cache_error")
+		}
+		assert.Equal(t, 0, outages(time.Minute))
+		down.Store(true)
+		assert.Equal(t, 1, outages(20*time.Minute))
+		assert.Greater(t, l.count(wxtoken.EventCacheError), 100)
+		down.Store(false)
+		assert.Equal(t, 1, outages(time.Minute))
+		down.Store(true)
+		assert.Equal(t, 2, outages(4*time.Hour), "the token expires in it")
+	})
+}
+
+func TestAgesOfEvents(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		l := &log{}
+		src := wxtoken.New(&stub{}, nil, l.option())
+		token(t, src)
+		time.Sleep(700 * time.Millisecond)
+		require.Error(t, src.Invalidate(t.Context(), "token-1"))
+		time.Sleep(59 * time.Second)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		ages := map[wxtoken.EventKind]time.Duration{}
+		for _, e := range l.all() {
+			ages[e.Kind] = e.Age
+		}
+		assert.Equal(t, map[wxtoken.EventKind]time.Duration{
+			wxtoken.EventFetch: 0, wxtoken.EventIgnored: 700 * time.Millisecond, wxtoken.EventReject: 59700 * time.Millisecond,
+		}, ages)
+	})
+}
+
+// A fetch that failed has no expiry, whatever the Fetcher returned with it.
+func TestFetchEvents(t *testing.T) {
+	for name, test := range map[string]struct {
+		tok  wxtoken.Token
+		want time.Duration // until its expiry; 0: none
+	}{
+		"a good token":          {wxtoken.Token{Value: "t", ExpiresAt: time.Unix(946688400, 0)}, time.Hour},
+		"one that cannot be":    {wxtoken.Token{Value: "a b", ExpiresAt: time.Unix(946688400, 0)}, 0},
+		"one that has expired":  {wxtoken.Token{Value: "t", ExpiresAt: time.Unix(946684800, 0)}, 0},
+		"one of the year 36000": {wxtoken.Token{Value: "t", ExpiresAt: time.Unix(1<<40, 0)}, 30 * 24 * time.Hour},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			l := &log{}
+			_, _ = wxtoken.New(&constant{value: test.tok.Value, expires: test.tok.ExpiresAt}, nil, l.option()).Token(t.Context())
+			require.Len(t, l.all(), 1)
+			e := l.all()[0]
+			assert.Equal(t, test.want == 0, e.Err != nil)
+			if test.want == 0 {
+				assert.Zero(t, e.ExpiresAt)
+				return
+			}
+			assert.Equal(t, test.want, time.Until(e.ExpiresAt))
+		})
+	}
+}
+
+func TestObserverMayAskForTheToken(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		var src *wxtoken.Source
+		var seen []string
+		src = wxtoken.New(&stub{}, nil, wxtoken.WithObserver(func(e wxtoken.Event) {
+			tok, err := src.Token(t.Context())
+			assert.NoError(t, err)
+			seen = append(seen, tok.Value)
+		}))
+		token(t, src)
+		synctest.Wait()
+		assert.Equal(t, []string{"token-1"}, seen)
+	})
+}
