@@ -107,16 +107,16 @@ func places(all map[string]page, p page) (places []string) {
 
 // translated are the places to which the links of the Chinese version of p
 // should lead.
-func translated(all map[string]page, p page) (places_ []string) {
+func translated(all map[string]page, p page) (should []string) {
 	for _, place := range places(all, p) {
 		path, rest, local := strings.Cut(place, " ")
 		zh := chinese(path)
-		if _, there := all[zh]; local && (there || coming[zh]) {
+		if _, there := all[zh]; local && there {
 			place = zh + " " + rest
 		}
-		places_ = append(places_, place)
+		should = append(should, place)
 	}
-	return places_
+	return should
 }
 
 // other is the same page in the other language.
