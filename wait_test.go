@@ -61,20 +61,20 @@ func TestWait(t *testing.T) {
 		assert.Equal(t, "token-1", recordOf(t, cache)["token"])
 	})
 	bubble(t, "the Events are delivered, also while another flight is under way", func(t *testing.T) {
-		delivered := 0
+		var delivered atomic.Int64
 		f := &stub{latency: 50 * time.Millisecond}
 		src := wxtoken.New(f, nil, wxtoken.WithObserver(func(wxtoken.Event) {
 			time.Sleep(5 * time.Second)
-			delivered++
+			delivered.Add(1)
 		}))
 		token(t, src)
 		require.NoError(t, src.Wait(t.Context()))
-		assert.Equal(t, 1, delivered)
+		assert.EqualValues(t, 1, delivered.Load())
 		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
 		token(t, src)
 		start := time.Now()
 		require.NoError(t, src.Wait(t.Context()))
-		assert.Equal(t, 3, delivered, "of the rejection and of the fetch")
+		assert.EqualValues(t, 3, delivered.Load(), "of the rejection and of the fetch")
 		assert.Less(t, time.Since(start), 6*time.Second)
 	})
 	bubble(t, "a rejection whose caller has left reaches the record", func(t *testing.T) {
