@@ -27,7 +27,7 @@ test: servers ## vet and run all tests with the race detector, against real serv
 	@# by GOFLAGS, so that what the tests build by themselves comes from the same build cache
 	@set -e; export GOFLAGS="$$GOFLAGS -race"; \
 	for dir in $(filter-out $(HEAVY) $(STORES),$(MODULES)); do echo "== $$dir"; (cd $$dir && go test -vet=all ./...); done
-	go test -run '^Test(Guard|EveryInterleaving)' . ./internal/protocol # what the race detector would only slow down
+	go test -run '^Test(Guard|EveryInterleaving|Fleets)' . ./internal/protocol ./internal/sim # what the race detector would only slow down
 
 .PHONY: test-all
 test-all: test stores alerts ## test, stores, alerts, and the tests of the heavy modules
@@ -54,6 +54,19 @@ alerts: ## play the troubles of examples/metrics/alerts_test.yml with promtool
 .PHONY: fleets
 fleets: ## simulate each fleet of the second table of docs/measurements.md (about an hour); FLAGS adds to it
 	@go test ./internal/sim -run TestFleets -v -timeout 0 -sim.fleets $(FLAGS)
+
+.PHONY: release-check
+release-check: ## show that the working tree can be released: install the program and use the library from a module proxy of files
+	@go run ./internal/releasecheck
+
+.PHONY: clients
+clients: ## run the clients in PHP, Python, Node and Java, and the page of wxtoken serve in Chromium
+	@command -v php >/dev/null || sh .ci/apt-install php-cli php-curl
+	@command -v python3 >/dev/null || sh .ci/apt-install python3
+	@command -v node >/dev/null || sh .ci/apt-install nodejs
+	@command -v javac >/dev/null || sh .ci/apt-install openjdk-17-jdk-headless
+	@command -v chromium >/dev/null || sh .ci/apt-install chromium
+	go test -count=1 ./cmd/wxtoken -clients
 
 .PHONY: bench
 bench: servers ## measure wxtoken and its peers, some ten minutes, and write docs/benchmarks.md

@@ -39,7 +39,7 @@ func TestStoreLosesOrRewindsTheRecord(t *testing.T) {
 			assert.Equal(t, "token-2", token(t, src))
 		}
 	})
-	bubble(t, "flushed while the platform refuses: the copy serves, and the cache sees a trickle", func(t *testing.T) {
+	bubble(t, "flushed while the platform denies: the copy serves, and the cache sees a trickle", func(t *testing.T) {
 		f := &stub{answer: func(n int64) error {
 			if n > 1 {
 				return &wxtoken.APIError{Code: 45009}
@@ -63,7 +63,7 @@ func TestStoreLosesOrRewindsTheRecord(t *testing.T) {
 		assert.Zero(t, waits)
 		assert.LessOrEqual(t, cache.gets.Load(), int64(60), "reads in a minute")
 	})
-	bubble(t, "rewound: a refusal of the newer token takes it out of use", func(t *testing.T) {
+	bubble(t, "rewound: a rejection of the newer token takes it out of use", func(t *testing.T) {
 		cache := wxtoken.NewMemoryCache()
 		src := wxtoken.New(&stub{}, cache)
 		token(t, src)
@@ -125,7 +125,7 @@ func TestStrangeRecords(t *testing.T) {
 		`{"v":1,"epoch":"e","cooldown":{"step":-1}}`, `{"v":1,"sealed":7}`,
 		`{"v":1,"epoch":"e","cooldown":{"step":2147483647}}`, `{"v":1,"epoch":"e","early":2147483647}`,
 	} {
-		bubble(t, "replaced: "+value, func(t *testing.T) {
+		bubble(t, "overwritten: "+value, func(t *testing.T) {
 			cache, l := wxtoken.NewMemoryCache(), &log{}
 			put(t, cache, []byte(value))
 			assert.Equal(t, "token-1", token(t, wxtoken.New(&stub{}, cache, l.option())))

@@ -55,19 +55,13 @@ func (p *Process) due(r Record, v *View, now time.Time) bool {
 		return true
 	case r.Owed > 0 && r.left(now) > p.ample():
 		// A doubt that comes of a lost record can come again at any time.
-		return now.Sub(v.seqSeen) >= p.verify()+p.deference(v) && (v.born == r.Epoch || now.Sub(v.copySeen) >= p.respite())
+		wait := p.verify()
+		if v.own != nil { // its last fetch failed: the others settle this first
+			wait *= 2
+		}
+		return now.Sub(v.seqSeen) >= wait && (v.born == r.Epoch || now.Sub(v.copySeen) >= p.respite())
 	}
 	return !now.Before(p.refreshAt(r)) || p.outlived(r, v, now)
-}
-
-// deference is how much longer a process whose last fetch failed waits to settle
-// a doubt: the failure may be its own fault, a short WithFetchTimeout, say, by
-// which it would also be the first to try again.
-func (p *Process) deference(v *View) time.Duration {
-	if v.own == nil {
-		return 0
-	}
-	return p.announce()
 }
 
 // outlived reports whether this process has seen r's token for almost as long as
