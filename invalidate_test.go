@@ -428,7 +428,7 @@ func TestInvalidateNilMeansThatTheTokenIsOutOfUse(t *testing.T) {
 							}
 							cancel()
 							if random.IntN(300) == 0 {
-								store.cache = wxtoken.NewMemoryCache()
+								store.lose()
 							}
 							time.Sleep(time.Duration(random.IntN(8000)) * time.Millisecond)
 						}

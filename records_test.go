@@ -2,6 +2,7 @@ package wxtoken_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -106,15 +107,30 @@ func TestStoreLosesOrRewindsTheRecord(t *testing.T) {
 	})
 }
 
-// swappable is a store that can be lost.
-type swappable struct{ cache wxtoken.Cache }
+// swappable is a store that can be lost: by lose, if calls may be under way.
+type swappable struct {
+	cache wxtoken.Cache
+	mu    sync.Mutex
+}
+
+func (s *swappable) lose() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cache = wxtoken.NewMemoryCache()
+}
+
+func (s *swappable) now() wxtoken.Cache {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cache
+}
 
 func (s *swappable) Get(ctx context.Context, key string) ([]byte, error) {
-	return s.cache.Get(ctx, key)
+	return s.now().Get(ctx, key)
 }
 
 func (s *swappable) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
-	return s.cache.CompareAndSwap(ctx, key, old, new, ttl)
+	return s.now().CompareAndSwap(ctx, key, old, new, ttl)
 }
 
 func TestStrangeRecords(t *testing.T) {
