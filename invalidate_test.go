@@ -385,17 +385,23 @@ func TestInvalidateNilMeansThatTheTokenIsOutOfUse(t *testing.T) {
 			f := &stub{latency: 30 * time.Millisecond, repeatable: seed%2 == 1}
 			store := newSwappable()
 			for p := range uint64(2) {
+				var one sync.Mutex // a call that was given up may still be under way
 				random := rand.New(rand.NewPCG(seed, p))
+				draw := func(n int) bool {
+					one.Lock()
+					defer one.Unlock()
+					return random.IntN(n) == 0
+				}
 				fail := func(context.Context) error {
 					time.Sleep(time.Millisecond)
-					if random.IntN(4) == 0 {
+					if draw(4) {
 						return errDown
 					}
 					return nil
 				}
 				cache := &faultyCache{Cache: store, get: fail, swap: fail}
 				cache.after = func(stored bool, err error) (bool, error) {
-					if random.IntN(5) == 0 {
+					if draw(5) {
 						return false, errDown
 					}
 					return stored, err
