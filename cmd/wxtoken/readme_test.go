@@ -103,23 +103,6 @@ func TestTheConfigurationOfTheREADMEIsGood(t *testing.T) {
 	require.Fail(t, "README.md shows no configuration")
 }
 
-// Both languages have the same code, and as many headings and rows.
-func TestBothREADMEsSayTheSame(t *testing.T) {
-	shape := func(page string) []int {
-		text, err := os.ReadFile(page)
-		require.NoError(t, err)
-		var counts []int
-		for _, what := range []string{`(?m)^## `, `(?m)^\| `, `(?m)^- `, "(?m)^```", `\]\(`} {
-			counts = append(counts, len(regexp.MustCompile(what).FindAllString(string(text), -1)))
-		}
-		return counts
-	}
-	assert.Equal(t, shape("README.md"), shape("README.zh-CN.md"))
-	for _, language := range []string{"sh", "json", "php", "go"} {
-		assert.Equal(t, blocks(t, "README.md", language), blocks(t, "README.zh-CN.md", language))
-	}
-}
-
 func TestThePHPReaderOfRedis(t *testing.T) {
 	t.Parallel()
 	needs(t, "php")

@@ -77,7 +77,7 @@ func changes(a, b record.Reading, now time.Time) (all []string) {
 		say("the store went back to a token of %s ago", short(now.Sub(b.Issued())))
 	case x.Token != y.Token && y.Token != "":
 		say("a new token, good for %s", short(b.Expires().Sub(now)))
-	case x.ExpiresAt != y.ExpiresAt && x.Token != "":
+	case max(x.ExpiresAt, y.ExpiresAt)-min(x.ExpiresAt, y.ExpiresAt) > 2000 && x.Token != "": // not the milliseconds of a repeat
 		say("the same token, now good for %s", short(b.Expires().Sub(now)))
 	}
 	if x.Lease != "" && y.Lease == "" && x.Token == y.Token {
