@@ -388,7 +388,11 @@ func TestCooldownNearExpiry(t *testing.T) {
 			for start := time.Now(); time.Since(start) < time.Hour; time.Sleep(time.Second) {
 				token(t, src) // three failures are over before it expires
 			}
-			assert.EqualValues(t, 4, f.fetches.Load())
+			want := int64(4)
+			if err.Error() == "EOF" {
+				want++ // it settles which token is the latest
+			}
+			assert.Equal(t, want, f.fetches.Load())
 		})
 	}
 }

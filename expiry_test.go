@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,9 +20,9 @@ import (
 func TestRenewedValue(t *testing.T) {
 	for _, life := range []time.Duration{40 * time.Minute, 3 * time.Minute, 26 * time.Hour} {
 		bubble(t, life.String(), func(t *testing.T) {
-			fetches := 0
+			var fetches atomic.Int64
 			f := wxtoken.FetcherFunc("stub", func(context.Context) (wxtoken.Token, error) {
-				fetches++
+				fetches.Add(1)
 				return wxtoken.Token{Value: "always-the-same", ExpiresAt: time.Now().Add(life)}, nil
 			})
 			cache := wxtoken.NewMemoryCache()
@@ -31,8 +32,8 @@ func TestRenewedValue(t *testing.T) {
 				token(t, b)
 			}
 			ahead := min(5*time.Minute, life/4)
-			assert.LessOrEqual(t, fetches, int(24*time.Hour/(life-ahead))+2)
-			t.Logf("%d fetches a day", fetches)
+			assert.LessOrEqual(t, fetches.Load(), int64(24*time.Hour/(life-ahead))+2)
+			t.Logf("%d fetches a day", fetches.Load())
 		})
 	}
 }

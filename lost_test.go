@@ -164,13 +164,13 @@ func TestStoreGoesBack(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		other := wxtoken.NewMemoryCache()
 		put(t, other, snapshot(t, shared))
-		two.cache = other
+		two.use(other)
 		require.NoError(t, a.Invalidate(t.Context(), "token-1"))
 		require.NoError(t, b.Invalidate(t.Context(), "token-1"))
 		require.Equal(t, "token-2", token(t, a))
 		require.Equal(t, "token-3", token(t, b))
 		time.Sleep(40 * time.Second)
-		two.cache = shared // the older one's master wins
+		two.use(shared) // the older one's master wins
 		for start := time.Now(); time.Since(start) < 4*time.Minute; time.Sleep(time.Second) {
 			token(t, a)
 			token(t, b)

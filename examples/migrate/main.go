@@ -102,7 +102,7 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 	src := wxtoken.New(
 		wxtoken.NewFetcher(appID, "secret", wxtoken.WithHTTPClient(platform.Client())), st.cache,
 		wxtoken.WithObserver(mirror.Observe),
-		wxtoken.WithLocalAge(300*time.Millisecond), // as short as the tokens' lives
+		wxtoken.WithFetchTimeout(time.Second), wxtoken.WithLocalAge(300*time.Millisecond), // as short as the tokens' lives
 	)
 	ctx, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
