@@ -98,8 +98,11 @@ func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) 
 		}
 	}
 	owed := 1
-	if r.Lease != "" && !p.owns(r.Lease) {
+	switch claim := p.view.claim; {
+	case r.Lease != "" && !p.owns(r.Lease):
 		owed = 2 // another's fetch that is under way does not count
+	case claim == nil || claim.lease != r.Lease: // nobody fetches under it any more
+		next.Lease, next.LeaseFor, next.Noted = "", 0, false
 	}
 	next.Owed = max(r.Owed, c.Owed, p.owe(owed))
 	next.Early = max(r.Early, c.Early)

@@ -196,7 +196,7 @@ func (k *keyer) request(r request) {
 // has left behind. live are the records that it holds or can come to hold.
 func (k *keyer) view(p *proc, v *View, live []*Record) {
 	any := func(of func(r *Record) bool) bool { return slices.ContainsFunc(live, of) }
-	canGo := func(r *Record) bool { return r.Epoch == "" || r.Lease != "" && !r.usable(noon) }
+	canGo := func(r *Record) bool { return r.Epoch == "" || r.Lease != "" }
 	if v.copy.Token == "" {
 		k.put(leftOut, v.copy.Owed)
 		if v.copy.Owed > 0 {
