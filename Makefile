@@ -59,6 +59,11 @@ fleets: ## simulate each fleet of the second table of docs/measurements.md (abou
 release-check: ## show that the working tree can be released: install the program and use the library from a module proxy of files
 	@go run ./internal/releasecheck
 
+.PHONY: serve-figures
+serve-figures: ## measure wxtoken serve beside a bare handler and a bare proxy, some ten minutes
+	@command -v wrk >/dev/null || sh .ci/apt-install wrk
+	go test -count=1 -v -timeout 30m ./cmd/wxtoken/internal/serve -run 'TestFigures|TenThousand' -figures
+
 .PHONY: clients
 clients: ## run the clients in PHP, Python, Node and Java, and the page of wxtoken serve in Chromium
 	@command -v php >/dev/null || sh .ci/apt-install php-cli php-curl

@@ -388,11 +388,12 @@ func TestCooldownNearExpiry(t *testing.T) {
 			for start := time.Now(); time.Since(start) < time.Hour; time.Sleep(time.Second) {
 				token(t, src) // three failures are over before it expires
 			}
-			want := int64(4)
+			most := int64(4)
 			if err.Error() == "EOF" {
-				want++ // it settles which token is the latest
+				most++ // it settles which token is the latest, unless the token expires first
 			}
-			assert.Equal(t, want, f.fetches.Load())
+			assert.GreaterOrEqual(t, f.fetches.Load(), int64(4))
+			assert.LessOrEqual(t, f.fetches.Load(), most)
 		})
 	}
 }

@@ -120,7 +120,7 @@ func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *C
 		c.Until = now.Add(wait).UnixMilli()
 		own.wait = max(own.wait, wait)
 		if pen.own() {
-			own.wait = max(own.wait, wait+wait/4)
+			own.wait = max(own.wait, min(wait+wait/4, pen.last))
 		}
 		own.tag = c.Until
 		next = &c
@@ -161,7 +161,11 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 		return Step{}, false // another process's own affair
 	}
 	meant := pen.shared().delay(c.Step)
-	until := v.cooledSeen.Add(min(meant, time.UnixMilli(c.Until).Sub(v.cooledSeen), most))
+	wait := min(meant, time.UnixMilli(c.Until).Sub(v.cooledSeen), most)
+	if pen.own() && v.own != nil {
+		wait = min(wait+wait/4, pen.last, most) // a process whose own last fetch did not fail comes first
+	}
+	until := v.cooledSeen.Add(wait)
 	if Passed(now, until) {
 		return Step{}, false
 	}
