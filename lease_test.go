@@ -151,7 +151,7 @@ func TestLeaseOfAProcessWithALongerTimeout(t *testing.T) {
 			}
 		}
 		assert.Zero(t, l.count(wxtoken.EventTakeover))
-		assert.LessOrEqual(t, f.fetches.Load(), int64(120), "each that times out is followed by two")
+		assert.LessOrEqual(t, f.fetches.Load(), int64(40), "each that times out is followed by two")
 		t.Logf("%d fetches", f.fetches.Load())
 	})
 }
