@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,7 +127,7 @@ type hooked struct {
 	after  func(new []byte) // of a swap that stored
 
 	mu      sync.Mutex
-	reads   int
+	reads   atomic.Int64
 	history [][]byte
 }
 
@@ -142,7 +143,7 @@ func (h *hooked) Get(ctx context.Context, key string) ([]byte, error) {
 		return nil, err
 	}
 	h.mu.Lock()
-	h.reads++
+	h.reads.Add(1)
 	h.mu.Unlock()
 	return h.Cache.Get(ctx, key)
 }

@@ -142,7 +142,7 @@ func TestReportsOfATokenThatIsTooYoung(t *testing.T) {
 			time.Sleep(31 * time.Second)
 			need(t, src)
 			time.Sleep(time.Second)
-			cache.reads = 0
+			cache.reads.Store(0)
 			events.Store(0)
 			const minutes = 2
 			begin := time.Now()
@@ -155,7 +155,7 @@ func TestReportsOfATokenThatIsTooYoung(t *testing.T) {
 				}()
 			}
 			time.Sleep(minutes * time.Minute)
-			assert.LessOrEqual(t, cache.reads, 60*minutes, "reads")
+			assert.LessOrEqual(t, cache.reads.Load(), int64(60*minutes), "reads")
 			assert.LessOrEqual(t, events.Load(), int64(3*minutes), "events")
 			assert.Equal(t, tok, need(t, src))
 		})
