@@ -75,7 +75,7 @@ type remaining struct {
 
 func (r *remaining) Fetch(ctx context.Context) (wxtoken.Token, error) {
 	n := r.fetches.Add(1)
-	if r.end.Sub(time.Now()) < time.Second {
+	if time.Until(r.end) < time.Second {
 		r.end = time.Now().Add(r.life)
 		r.key = fmt.Sprint(n)
 	}

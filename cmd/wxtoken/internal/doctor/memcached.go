@@ -89,7 +89,7 @@ func (d *Doctor) examineMemcached(ctx context.Context, r *Report, credentials []
 			r.add(Finding{Level: Fail, Area: "store", weight: heavy, Text: "it runs with -C: it has no cas ids", Do: "start memcached without -C"})
 		}
 		if at := number("time"); at > 0 {
-			off := time.Unix(at, 0).Sub(time.Now())
+			off := time.Until(time.Unix(at, 0))
 			clock(r, "the store's clock", off.Round(time.Second))
 		}
 	}

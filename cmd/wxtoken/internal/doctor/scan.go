@@ -212,7 +212,8 @@ func (d *Doctor) directory() ([]*space, error) {
 			return nil, err
 		}
 		lines := bufio.NewScanner(f)
-		if lines.Scan() && lines.Scan() {
+		lines.Scan()      // the first line
+		if lines.Scan() { // the second has the key
 			s.add(lines.Text())
 		}
 		_ = f.Close()
