@@ -246,7 +246,7 @@ func TestDeadProcess(t *testing.T) {
 		}
 		assert.InDelta(t, 62*time.Second, time.Since(start), float64(4*time.Second))
 	})
-	bubble(t, "a record with another nonce each time is watched anew", func(t *testing.T) {
+	bubble(t, "a record with another nonce each time is watched again", func(t *testing.T) {
 		f, cache := &stub{}, wxtoken.NewMemoryCache()
 		dies(t, cache)
 		src := wxtoken.New(f, cache)

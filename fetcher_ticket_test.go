@@ -166,7 +166,7 @@ func TestTicketIsNotHeldTooLong(t *testing.T) {
 	})
 }
 
-// The platform says of each ticket that its whole life is left. Whoever gets one
+// The platform says of each ticket that its whole life is left. Anyone who gets one
 // that is not new, or one in the moment before it expires, must not hold it long.
 func TestTicketsOfUnknownAge(t *testing.T) {
 	for name, test := range map[string]struct {

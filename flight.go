@@ -229,9 +229,6 @@ func (f *flight) fetch(ctx context.Context, st protocol.Step) {
 		t, err := s.fetcher.Fetch(ctx)
 		return t, s.sound(err)
 	})
-	if denial, ok := err.(*APIError); ok { // of another package's Fetcher
-		err = advise(platformOf(s.fetcher), denial)
-	}
 	t, err = checked(t, sent, err)
 	result := resultOf(t, sent, err)
 	f.report(Event{Kind: EventFetch, Duration: time.Since(sent), ExpiresAt: t.ExpiresAt, Err: result.Err})
@@ -316,14 +313,17 @@ func resultOf(t Token, sent time.Time, err error) protocol.Result {
 			Token: protocol.Record{Token: t.Value, IssuedAt: min(sent.UnixMilli(), expiresAt), ExpiresAt: expiresAt}}
 	case errors.As(err, &unsent):
 		return protocol.Result{Outcome: protocol.Unsent, Err: err}
-	case errors.As(err, &denial) && denial.Code != 0:
-		message := protocol.CleanMessage(denial.Message)
-		if message != denial.Message {
-			err = &APIError{denial.Code, message}
-		}
-		return protocol.Result{Outcome: protocol.Denied, Code: denial.Code, Message: message, Err: err}
+	case !errors.As(err, &denial):
+		return protocol.Result{Outcome: protocol.Unknown, Err: err}
 	}
-	return protocol.Result{Outcome: protocol.Unknown, Err: err}
+	message := protocol.CleanMessage(denial.Message)
+	if message != denial.Message {
+		err = &APIError{denial.Code, message}
+	}
+	if denial.Code == 0 { // which denies nothing
+		return protocol.Result{Outcome: protocol.Unknown, Err: err}
+	}
+	return protocol.Result{Outcome: protocol.Denied, Code: denial.Code, Message: message, Err: err}
 }
 
 // did tells the Process what came of its step, lets callers see what it knows

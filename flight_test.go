@@ -2,6 +2,8 @@ package wxtoken
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/wxtoken/wxtoken/internal/endpoint"
 	"github.com/wxtoken/wxtoken/internal/protocol"
 )
 
@@ -73,4 +76,23 @@ func TestFastPathEndsBeforeTheToken(t *testing.T) {
 		assert.True(t, fast(20*time.Millisecond))
 		assert.False(t, fast(5*time.Millisecond))
 	})
+}
+
+// An application's APIError may hold anything; none of it floods a log.
+func TestMessagesOfDenialsAreCut(t *testing.T) {
+	for _, code := range []int{0, 40013} {
+		denial := &APIError{code, strings.Repeat("a\n", 1<<20)}
+		for outcome, err := range map[protocol.Outcome]error{
+			protocol.Unsent: &endpoint.Unsent{Err: denial}, protocol.Unknown: denial, protocol.Denied: fmt.Errorf("mine: %w", denial),
+		} {
+			r := resultOf(Token{}, time.Now(), err)
+			if outcome == protocol.Unsent {
+				assert.Equal(t, outcome, r.Outcome)
+				continue
+			}
+			assert.Equal(t, code == 0, r.Outcome == protocol.Unknown)
+			assert.Equal(t, code != 0, r.Outcome == protocol.Denied)
+			assert.Less(t, len(r.Err.Error()), 1000)
+		}
+	}
 }

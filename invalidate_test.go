@@ -206,7 +206,7 @@ func TestAgeFromWhichARejectionIsBelieved(t *testing.T) {
 		}
 		assert.Equal(t, 7, rejected)
 	})
-	bubble(t, "a token that lived its life begins anew", func(t *testing.T) {
+	bubble(t, "a token that lived its life begins again", func(t *testing.T) {
 		f := &stub{lifetime: 10 * time.Minute}
 		src := wxtoken.New(f, nil)
 		token(t, src)

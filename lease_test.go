@@ -124,7 +124,7 @@ func TestOrphanedLeaseAndShortLives(t *testing.T) {
 	}
 }
 
-// The lease says how long it lasts: whoever has a shorter timeout waits for it.
+// The lease says how long it lasts: anyone who has a shorter timeout waits for it.
 func TestLeaseOfAProcessWithALongerTimeout(t *testing.T) {
 	bubble(t, "is respected", func(t *testing.T) {
 		f, cache, l := &stub{latency: 3 * time.Second}, wxtoken.NewMemoryCache(), &log{}

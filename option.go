@@ -98,7 +98,7 @@ func newOptions(opts []Option) options {
 	return o
 }
 
-// positive is d, or usual for zero and less. More than a day is meant for ever,
+// positive is d, or usual for zero and less. More than a day is meant forever,
 // and what is reckoned from it would overflow.
 func positive(d, usual time.Duration) time.Duration {
 	return min(cmp.Or(max(d, 0), usual), 24*time.Hour)

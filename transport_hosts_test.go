@@ -289,7 +289,7 @@ func TestTransportLocations(t *testing.T) {
 		{"https://other.example/?a=%zz+%4D&b=1#c", "https://other.example/?a=%zz+%4D&b=1#c"},
 		{"https://other.example/?secret=" + percent("MarkedSecret"), "https://other.example/"},
 		{"https://other.example/x#%4" + value, "https://other.example/x"}, // cut out plainly, it would be no URL
-		// within Hosts it is taken out as far as needed for the next request to get it anew
+		// within Hosts it is taken out as far as needed for the next request to get it again
 		{"/end?a=1&access_token=" + percent(value), "/end?a=1&access_token="},
 		{"/end?a=1&next=" + value, "/end?a=1&next="},
 		{"/end?a=1&next=" + first, "/end"},

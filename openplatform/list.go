@@ -13,7 +13,7 @@ const (
 	pageSize  = 200              // authorizers in one answer; the platform allows 500, whose tokens make 100 KB
 	listFresh = time.Minute      // how long a list is used for other authorizers
 	listAgain = 5 * time.Second  // the age from which it is read again for one whose token it had wrong
-	listStale = 10 * time.Minute // when a list that was left half read is begun anew
+	listStale = 10 * time.Minute // when a list that was left half read is begun again
 )
 
 // A lister reads the platform's list of authorizers, one caller at a time. What

@@ -90,7 +90,7 @@ type tally struct {
 }
 
 // simulate runs a component with five authorizers in six processes for some days.
-// Processes are replaced, and the owner of an account authorizes anew, now and then.
+// Processes are replaced, and the owner of an account authorizes again, now and then.
 func simulate(t *testing.T, seed uint64, days int, faults bool, opts ...wxtest.Option) (tally, *world) {
 	w := newWorld(t, append(opts, wxtest.WithSeed(seed))...)
 	d := &dice{rng: rand.New(rand.NewPCG(seed, seed))}

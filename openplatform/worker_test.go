@@ -155,7 +155,7 @@ func (j job) ask(p *openplatform.Platform) outcome {
 }
 
 // work is what a started process does in place of the tests: for each line on its
-// standard input, which is a prefix, it starts anew and asks.
+// standard input, which is a prefix, it starts again and asks.
 func work(text string) {
 	var j job
 	if err := json.Unmarshal([]byte(text), &j); err != nil {

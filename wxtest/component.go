@@ -127,7 +127,7 @@ func (p *Platform) issueTicket(c *component) string {
 }
 
 // IssueCode has the owner of an account authorize the component, or authorize it
-// anew, and returns the code that the owner's browser brings back. Nothing is
+// again, and returns the code that the owner's browser brings back. Nothing is
 // pushed. A new authorization replaces the refresh token when its code is
 // exchanged.
 func (p *Platform) IssueCode(componentAppID, authorizerAppID string) string {

@@ -68,7 +68,7 @@ func (s *Sources) Source(appID string) (*wxtoken.Source, error) {
 	return a.source, nil
 }
 
-// Forget drops the app, so that the next call asks fetcher anew: after its
+// Forget drops the app, so that the next call asks fetcher again: after its
 // secret has changed, or when the app is gone. A Source need not be closed.
 func (s *Sources) Forget(appID string) {
 	s.mu.Lock()

@@ -143,7 +143,7 @@ func TestTheMirrorHealsItself(t *testing.T) {
 	})
 }
 
-// To Redis and Memcached, a time of 0 means "for ever".
+// To Redis and Memcached, a time of 0 means "forever".
 func TestATokenThatEndsIsNotMirrored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p plain

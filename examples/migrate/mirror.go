@@ -70,7 +70,7 @@ func (m *Mirror) mirror(running context.Context, src *wxtoken.Source) {
 	token, err := src.Token(ctx)
 	if err == nil {
 		// Old code takes what it finds for good, so it must be gone when the
-		// token is. To both stores 0 means "for ever".
+		// token is. To both stores 0 means "forever".
 		if left := time.Until(token.ExpiresAt).Truncate(time.Second); left > 0 {
 			err = m.put(ctx, token.Value, left)
 		}

@@ -12,10 +12,10 @@ import (
 const (
 	OK      = "ok"
 	Busy    = "busy"    // the platform: it was busy, or the limit per minute was reached
-	Secret  = "secret"  // whoever keeps the secret: it is wrong or frozen
-	IP      = "ip"      // whoever keeps the IP whitelist
-	Quota   = "quota"   // whoever finds what else fetches for this app
-	Refused = "refused" // whoever reads the errcode in the log
+	Secret  = "secret"  // anyone who keeps the secret: it is wrong or frozen
+	IP      = "ip"      // anyone who keeps the IP whitelist
+	Quota   = "quota"   // anyone who finds what else fetches for this app
+	Refused = "refused" // anyone who reads the errcode in the log
 	Failed  = "failed"  // the network: there was no answer, or none to understand
 )
 

@@ -60,7 +60,7 @@ func TestPenalties(t *testing.T) {
 	}
 }
 
-// A process's own steps begin anew after a success, or an hour without failures.
+// A process's own steps begin again after a success, or an hour without failures.
 func TestOwnStepsBeginAnew(t *testing.T) {
 	waitAfter := func(between func(d *drive)) time.Duration {
 		d := newDrive(t, usual, Record{})
@@ -86,7 +86,7 @@ func TestOwnStepsBeginAnew(t *testing.T) {
 	}))
 }
 
-// The cooldown that others share begins anew with a failure of another kind, of
+// The cooldown that others share begins again with a failure of another kind, of
 // another secret, or after a success.
 func TestSharedStepsBeginAnew(t *testing.T) {
 	step := func(prev Cooldown, result Result) int {
@@ -95,7 +95,7 @@ func TestSharedStepsBeginAnew(t *testing.T) {
 		return p.fail(&p.view, &prev, result, clock).Step
 	}
 	prev := Cooldown{Code: 45009, Step: 4, By: "me"}
-	assert.Equal(t, 5, step(prev, Result{Outcome: Denied, Code: 45009}), "of all: whoever failed before")
+	assert.Equal(t, 5, step(prev, Result{Outcome: Denied, Code: 45009}), "of all: anyone who failed before")
 	assert.Equal(t, 0, step(prev, Result{Outcome: Denied, Code: -1}))
 	assert.Equal(t, 0, step(prev, Result{Outcome: Unknown}))
 	assert.Equal(t, 5, step(Cooldown{Code: 41002, Step: 4, By: "you"}, Result{Outcome: Denied, Code: 40013}), "of one kind")

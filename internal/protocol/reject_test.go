@@ -38,7 +38,7 @@ func TestAgeFromWhichARejectionIsBelieved(t *testing.T) {
 	}
 }
 
-// A clock of an issuer that is far off cannot make a rejection wait for ever.
+// A clock of an issuer that is far off cannot make a rejection wait forever.
 func TestRejectionOfATokenFromTheFuture(t *testing.T) {
 	r := aged("t", -3*time.Hour)
 	d := holding(t, usual, r)

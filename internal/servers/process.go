@@ -79,7 +79,7 @@ func (s *Server) Kill() {
 // Stop is Kill: a test's server has nothing to save.
 func (s *Server) Stop() { s.Kill() }
 
-// Restart kills the server if it runs and starts it anew on the same port. Its data is gone, unless its arguments ask
+// Restart kills the server if it runs and starts it again on the same port. Its data is gone, unless its arguments ask
 // for persistence.
 func (s *Server) Restart() {
 	s.tb.Helper()
@@ -186,7 +186,7 @@ func (s *Server) waitReady() error {
 	}
 }
 
-// answers asks whoever listens on the port, and looks for this server's process id: a stranger who took the port must
+// answers asks anyone who listens on the port, and looks for this server's process id: a stranger who took the port must
 // not pass for it.
 func (s *Server) answers() bool {
 	conn, err := net.DialTimeout("tcp", s.Addr(), askTimeout)

@@ -70,7 +70,7 @@ func (s *naive) write(ctx context.Context, old []byte, r naiveRecord) ([]byte, b
 
 func (s *naive) Token(ctx context.Context) (wxtoken.Token, error) { return s.token(ctx, "") }
 
-// Invalidate fetches anew whatever the record holds.
+// Invalidate fetches again whatever the record holds.
 func (s *naive) Invalidate(ctx context.Context, rejected string) error {
 	_, err := s.token(ctx, rejected)
 	return err

@@ -18,7 +18,7 @@ const (
 	Stable                // stable_token: the same token until its last 5 minutes
 	WeCom                 // the same token, with what is left of its life, until its last second
 	WeComEnd              // the same, with 0 s left in its last second
-	Renewed               // the same token for ever, each time with a full life
+	Renewed               // the same token forever, each time with a full life
 )
 
 func (g Grace) String() string {

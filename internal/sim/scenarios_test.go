@@ -156,7 +156,7 @@ func TestOtherFaults(t *testing.T) {
 }
 
 // Two systems that fetch whenever they are refused kill each other's tokens
-// for ever. The Source's part in that must leave most of the quota.
+// forever. The Source's part in that must leave most of the quota.
 func TestPingPongLeavesTheQuota(t *testing.T) {
 	cfg := ofSource(*seedFlag, 6, 2)
 	cfg.Grace, cfg.Faults = Strict, faults(t, "pingpong")

@@ -39,7 +39,7 @@ func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
 
 // CompareAndSwap implements wxtoken.Cache. etcd counts in seconds, of which some
 // two are the least, and ends a lease by the clock of its leader; after an
-// election all leases live anew.
+// election all leases live again.
 func (c *Cache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
 	is := clientv3.Compare(clientv3.Value(key), "=", string(old))
 	if old == nil {

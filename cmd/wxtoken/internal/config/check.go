@@ -247,7 +247,7 @@ func (c *Config) checkClients() error {
 			return fmt.Errorf("clients[%d].secret %w", i, err)
 		}
 		if other := taken[cl.Secret]; other != "" {
-			return fmt.Errorf("clients[%d].secret is the same as %s: whoever may ask for tokens could then fetch them as well; make one with: openssl rand -hex 32", i, other)
+			return fmt.Errorf("clients[%d].secret is the same as %s: anyone who may ask for tokens could then fetch them as well; make one with: openssl rand -hex 32", i, other)
 		}
 		taken[cl.Secret] = fmt.Sprintf("clients[%d].secret", i)
 		if cl.Name == "" || names[cl.Name] {
@@ -296,7 +296,7 @@ func checkAllowed(allowed string) error {
 func checkScheme(base string) error {
 	u, err := url.Parse(base)
 	if err != nil || u.Scheme == "http" && !store.Loopback(u.Host) {
-		return errors.New("base_url is http: whoever is on the way would read the secret; use https, or a proxy on this machine")
+		return errors.New("base_url is http: anyone who is on the way would read the secret; use https, or a proxy on this machine")
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func (d *Doctor) examineRecord(ctx context.Context, r *Report, credential string
 	p.doubts(reading)
 	p.cooldown(reading)
 	if left := d.left(ctx, reading.Key); left < 0 {
-		p.add(Finding{Level: Warn, Area: "record", Text: "the store keeps it for ever", Do: "it was copied by hand: nothing is wrong until the app is given up; wxtoken move sets a time"})
+		p.add(Finding{Level: Warn, Area: "record", Text: "the store keeps it forever", Do: "it was copied by hand: nothing is wrong until the app is given up; wxtoken move sets a time"})
 	}
 	if reading.Usable(time.Now()) {
 		p.askPlatform(ctx, reading)

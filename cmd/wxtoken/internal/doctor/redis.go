@@ -138,7 +138,7 @@ func parseInfo(text string) map[string]string {
 }
 
 // left is how long the store still keeps a record; 0: it is not known, below 0:
-// for ever.
+// forever.
 func (d *Doctor) left(ctx context.Context, key string) time.Duration {
 	if d.Store.Kind == store.Memcached || d.Store.Kind == store.File {
 		return 0

@@ -211,7 +211,7 @@ func inPage(t *testing.T, path string, outputs map[string]string) {
 			page = head + begin + out + "```\n" + tail
 			continue
 		}
-		assert.Equal(t, out, old, "%s: %s; go test ./cmd/wxtoken/internal/doctor -update writes it anew", path, name)
+		assert.Equal(t, out, old, "%s: %s; go test ./cmd/wxtoken/internal/doctor -update writes it again", path, name)
 	}
 	if *update {
 		require.NoError(t, os.WriteFile(path, []byte(page), 0o644))

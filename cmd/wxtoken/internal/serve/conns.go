@@ -17,7 +17,7 @@ import (
 // half a request lock anybody out.
 //
 // It stands in place of the timeouts of an http.Server, which set a deadline
-// anew several times in each request: that costs more than the request.
+// again several times in each request: that costs more than the request.
 type conns struct {
 	most int
 

@@ -14,7 +14,7 @@ import (
 const fetches = 64
 
 // A gate is an http.RoundTripper that lets few requests through at a time. One
-// that waits has asked for a connection and not got one: whoever gives it up
+// that waits has asked for a connection and not got one: anyone who gives it up
 // knows that nothing was sent.
 type gate struct {
 	base  http.RoundTripper

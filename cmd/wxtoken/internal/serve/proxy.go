@@ -183,7 +183,7 @@ type steady struct {
 	timer   *time.Timer
 }
 
-// steadily serves a request by next with limits that begin anew whenever
+// steadily serves a request by next with limits that begin again whenever
 // something moves.
 func steadily(next http.Handler, w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancelCause(r.Context())

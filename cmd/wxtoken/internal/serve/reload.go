@@ -124,7 +124,7 @@ func (s *Server) reload(c *config.Config) error {
 	old := s.catalog.Load()
 	if !reflect.DeepEqual(fixed(*c), fixed(*old.config)) {
 		return errors.New("wxtoken: listen, admin, tls, plain_http, store, key_prefix, encryption, plain_records and max_connections " +
-			"change only when the server is started anew")
+			"change only when the server is started again")
 	}
 	next, err := s.newCatalog(c, old)
 	if err != nil {

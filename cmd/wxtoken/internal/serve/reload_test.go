@@ -49,7 +49,7 @@ func TestAppsAndClientsComeAndGoWithoutARestart(t *testing.T) {
 	srv.Reload(nil, errors.New("wxtoken: the configuration is not JSON"))
 	assert.Equal(t, http.StatusOK, srv.do("GET", "/token?appid=wx3", blogSecret, "").Status)
 	assert.Contains(t, srv.out.String(), "the configuration was refused; the server goes on with the one before")
-	assert.Contains(t, srv.out.String(), "change only when the server is started anew")
+	assert.Contains(t, srv.out.String(), "change only when the server is started again")
 	assert.Contains(t, srv.do("GET", "/metrics", "", "").Errmsg, "tokenserver_configuration_refused_total 5\n")
 }
 

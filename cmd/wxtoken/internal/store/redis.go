@@ -43,11 +43,11 @@ func openRedis(a address) (*Store, error) {
 	}
 	o.ContextTimeoutEnabled = true
 	if o.TLSConfig != nil && o.TLSConfig.InsecureSkipVerify {
-		s.Warnings = append(s.Warnings, "the store's URL has skip_verify: whoever is on the way to Redis can read and replace the tokens; "+
+		s.Warnings = append(s.Warnings, "the store's URL has skip_verify: anyone who is on the way to Redis can read and replace the tokens; "+
 			"install the certificate's issuer on this machine instead")
 	}
 	if !a.tls && o.Password != "" && !Loopback(a.hosts[0]) {
-		s.Warnings = append(s.Warnings, "the store's URL has a password and no TLS: whoever is on the way can read it; use rediss://, or a network that you trust")
+		s.Warnings = append(s.Warnings, "the store's URL has a password and no TLS: anyone who is on the way can read it; use rediss://, or a network that you trust")
 	}
 	all := universal(o, a.hosts)
 	switch a.kind {
