@@ -237,6 +237,9 @@ func (f *flight) fetch(ctx context.Context, st protocol.Step) {
 			s.process.SetFingerprint(p.fingerprint(s.key))
 		}
 		s.process.DidFetch(result, now)
+		if err == nil { // it is published first: a caller who has it may end the process
+			f.bePatient(now)
+		}
 		return ""
 	})
 }
@@ -371,6 +374,12 @@ func (f *flight) wake(now time.Time) {
 // stood still, and the flight with it. src.mu is held.
 func (f *flight) paused(now time.Time) bool {
 	return protocol.Passed(now, f.since.Add(2*f.src.process.Patience()))
+}
+
+// bePatient gives the cache its full time again. src.mu is held.
+func (f *flight) bePatient(now time.Time) {
+	f.overdue, f.since = false, now
+	f.patience.Reset(f.src.process.Patience())
 }
 
 // losePatience is called every Rules.Patience. Unless that is late, the cache

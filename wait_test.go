@@ -30,6 +30,14 @@ func TestWait(t *testing.T) {
 		assert.Equal(t, "token-2", recordOf(t, cache)["token"])
 		assert.NotContains(t, recordOf(t, cache), "lease")
 	})
+	for _, latency := range []time.Duration{0, 1500 * time.Millisecond, 4 * time.Second} {
+		bubble(t, fmt.Sprint("also without Wait, a caller has no token before the others, after ", latency), func(t *testing.T) {
+			cache := wxtoken.NewMemoryCache()
+			src := wxtoken.New(&stub{latency: latency}, slow(cache, 3*time.Millisecond))
+			require.Equal(t, "token-1", token(t, src))
+			assert.Equal(t, "token-1", recordOf(t, cache)["token"])
+		})
+	}
 	bubble(t, "an idle Source returns at once, whatever ctx says, and starts nothing", func(t *testing.T) {
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()

@@ -52,6 +52,7 @@ func TestACronJob(t *testing.T) {
 		{time.Minute, 2 * time.Second, time.Second, 1500 * time.Millisecond},
 		{25 * time.Minute, 20 * time.Second, 50 * time.Millisecond, 4 * time.Second},
 		{10 * time.Second, 9 * time.Second, 0, 3 * time.Second}, // it has the token, and returns at once
+		{13 * time.Second, 9 * time.Second, 0, 1050 * time.Millisecond},
 	} {
 		bubble(t, fmt.Sprint(job), func(t *testing.T) {
 			p, c := newPlatform(), &hooked{Cache: wxtoken.NewMemoryCache()}
