@@ -13,10 +13,10 @@ import (
 	"github.com/wxtoken/wxtoken/internal/protocol"
 )
 
-// A Source hands out the one valid token of a credential, and makes sure that
+// A Source hands out the one valid token of a credential, and ensures that
 // all Sources with the same Fetcher key and cache, in any number of processes,
-// fetch it only once. Make one with New, keep it for the life of the process,
-// and share it: it is safe for concurrent use, holds no goroutine while idle,
+// fetch it only once. Make one with New, keep it for the lifetime of the
+// process, and share it: it is safe for concurrent use, has no goroutine while idle,
 // and need not be closed.
 type Source struct {
 	fetcher Fetcher
@@ -84,12 +84,12 @@ func isRepeatable(f Fetcher) bool {
 // the token nor the keys of WithEncryption.
 func (s *Source) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "wxtoken.Source(%s)", s.key) }
 
-// Token returns a token that can be used now. Mostly that is a copy in memory;
+// Token returns a token that can be used now. Usually that is a copy in memory;
 // when the copy is about to expire, one caller in one process makes the platform
 // replace it, in the background. A caller blocks while there is no usable token,
 // and for a look at the cache, but mostly no longer than a second (a tenth of
 // WithFetchTimeout), when the copy is older than WithLocalAge; never beyond its
-// ctx. The work that it started goes on for the others.
+// ctx. Work that it started continues for other callers.
 //
 // Errors wrap what happened: an *APIError if the platform denied the request,
 // inside a *CooldownError that says when it is asked again; ErrCacheUnavailable
@@ -146,8 +146,8 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	return Token{}, s.flight, nil
 }
 
-// closed returns why the gate is closed, if it is, and forgets failures that have
-// lost their reason. s.mu is held.
+// closed returns why the gate is closed, if it is, and drops failures whose
+// cause may be gone. s.mu is held.
 func (s *Source) closed() error {
 	if s.gate == nil {
 		return nil
@@ -170,9 +170,10 @@ func (s *Source) failing(then time.Time) bool {
 	return s.failure != nil && then.Before(s.retryAt.Add(s.process.Watch()))
 }
 
-// Peek returns the token that Token would return at once, without waiting and
-// without I/O, and false if there is none. It starts nothing: a readiness handler
-// can call it at any rate.
+// Peek returns the token that Token would return at once, without blocking and
+// without I/O, and false if there is none. It starts nothing, so a readiness
+// handler can call it at any rate. It does not keep the token fresh either: a copy
+// counts for WithLocalAge only, so it needs calls of Token, or Source.Run, beside it.
 func (s *Source) Peek() (Token, bool) {
 	if t := s.fresh.Load(); t != nil {
 		return *t, true
@@ -288,7 +289,7 @@ func (s *Source) refresh(now time.Time) {
 	})
 }
 
-// Run keeps the token fresh, calls or no calls, until ctx ends, and returns
+// Run keeps the token fresh, with or without calls, until ctx ends, and returns
 // ctx's error. It is for a central server, whose clients should never wait.
 // Failures are retried, and reported as Events.
 func (s *Source) Run(ctx context.Context) error {
@@ -320,7 +321,7 @@ func (s *Source) Run(ctx context.Context) error {
 // Events included, or until ctx ends, and then returns ctx's error, wrapped. It
 // starts nothing, and returns nil at once when the Source is idle.
 //
-// It is for programs that end soon: one that returns from main in the middle of a
+// It is for programs that are about to exit: one that returns from main in the middle of a
 // fetch leaves the others to find out what came of it. An observer must not call
 // it.
 func (s *Source) Wait(ctx context.Context) error {
