@@ -224,7 +224,7 @@ func TestTheSecretComesFromAFunction(t *testing.T) {
 			w.cache = wxtoken.NewMemoryCache()
 			p := openplatform.New(compID, "", w.cache, openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(w.Client()),
 				wxtoken.WithSecretFunc(func(context.Context) (string, error) {
-					if bad == "away" {
+					if bad == "unavailable" {
 						return "", errors.New("vault is sealed")
 					}
 					return bad, nil
