@@ -250,9 +250,9 @@ func (f *HTTPFetcher) Fetch(ctx context.Context) (Token, error) {
 
 func (f *HTTPFetcher) fetchWith(ctx context.Context, credential string) (Token, error) {
 	value, expiresAt, err := f.endpoint.Fetch(ctx, credential)
-	var refused *endpoint.Refusal
-	if errors.As(err, &refused) {
-		return Token{}, advise(f.platform, &APIError{refused.Code, refused.Message})
+	var denied *endpoint.Denial
+	if errors.As(err, &denied) {
+		return Token{}, advise(f.platform, &APIError{denied.Code, denied.Message})
 	}
 	return Token{value, expiresAt}, err
 }

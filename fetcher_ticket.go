@@ -116,8 +116,8 @@ func (f *HTTPFetcher) fetchTicket(ctx context.Context) (Token, error) {
 			return Token{}, &endpoint.Unsent{Err: fmt.Errorf("wxtoken: %s: no access token to ask with: %w", f.endpoint.Path, err)}
 		}
 		ticket, err := f.fetchWith(ctx, access.Value)
-		var refused *APIError
-		if !errors.As(err, &refused) || !IsTokenRejected(refused.Code) {
+		var denied *APIError
+		if !errors.As(err, &denied) || !IsTokenRejected(denied.Code) {
 			return ticket, err
 		}
 		if !again { // no ticket was issued: src is what needs fixing

@@ -54,7 +54,7 @@ func (p *Platform) send(ctx context.Context, r request) (wxtoken.Token, error) {
 		e.Query = "component_access_token=" + url.QueryEscape(r.access)
 	}
 	value, expiresAt, err := e.Fetch(ctx, r.access)
-	var denied *endpoint.Refusal
+	var denied *endpoint.Denial
 	if errors.As(err, &denied) {
 		return wxtoken.Token{}, &wxtoken.APIError{Code: denied.Code, Message: denied.Message}
 	}
