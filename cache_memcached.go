@@ -52,7 +52,7 @@ func (m *MemcachedCache) CompareAndSwap(ctx context.Context, key string, old, ne
 		err := m.swap(ctx, item, old)
 		switch {
 		case errors.Is(err, memcache.ErrCASConflict):
-			continue // somebody wrote, but perhaps the same bytes: compare again
+			continue // another process wrote, but perhaps the same bytes: compare again
 		case errors.Is(err, memcache.ErrNotStored), errors.Is(err, memcache.ErrCacheMiss):
 			return false, nil
 		}

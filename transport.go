@@ -50,7 +50,7 @@ import (
 // Accept-Encoding is not inspected.
 //
 // Invalid fields make every request an error: a nil in Others, an entry of Hosts that
-// is no host, or nil Hosts if they are not known for the Source.
+// is not a host, or nil Hosts if they are not known for the Source.
 type Transport struct {
 	// Source returns the token; without it, requests to Hosts are errors. If it has a
 	// method Invalidate like Source's, rejected tokens are replaced.

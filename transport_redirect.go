@@ -119,7 +119,7 @@ func shows(text, secret string) bool {
 		}
 		text = plain
 	}
-	return true // nobody encodes so often without something to hide
+	return true // encoded so often only to hide something
 }
 
 // fold maps bytes that stand for the same thing to one: letters in either case, the

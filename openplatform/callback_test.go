@@ -221,10 +221,10 @@ func FuzzSignedPush(f *testing.F) {
 	f.Add("<xml><InfoType>authorized</InfoType><AuthorizerAppid>wx1</AuthorizerAppid><CreateTime>-5</CreateTime></xml>")
 	f.Add("<xml><InfoType>authorized</InfoType><AuthorizerAppid>wx1</AuthorizerAppid><AuthorizationCode>c</AuthorizationCode></xml>")
 	f.Add("<!DOCTYPE x><xml/>")
-	nobody := wxtest.NewPlatform()
+	empty := wxtest.NewPlatform()
 	f.Fuzz(func(t *testing.T, message string) {
 		p := openplatform.New(compID, secret, nil, openplatform.WithCallback(msgToken, aesKey),
-			openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(nobody.Client())))
+			openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(empty.Client())))
 		req := signed(t, message, compID, time.Now())
 		if status, text := serve(p, req); status != 200 && status != 400 && status != 413 {
 			t.Fatalf("status %d: %s", status, text)

@@ -170,7 +170,7 @@ func TestSimulation(t *testing.T) {
 		{"no faults, strict and rotating", false, []wxtest.Option{wxtest.WithStrictGrace(), wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true})}, 0, 13, 0},
 		{"faults, lenient", true, nil, 30, 18, 0.001},
 		{"faults, strict and rotating", true, []wxtest.Option{wxtest.WithStrictGrace(), wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true})}, 30, 18, 0.001},
-		{"faults, no refresh token comes back", true, []wxtest.Option{wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true, EmptyRefreshTokens: true})}, 30, 18, 0.001},
+		{"faults, no refresh token is returned", true, []wxtest.Option{wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true, EmptyRefreshTokens: true})}, 30, 18, 0.001},
 	} {
 		for seed := range uint64(2) {
 			t.Run(fmt.Sprint(test.name, " seed=", seed), func(t *testing.T) {

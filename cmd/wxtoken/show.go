@@ -30,7 +30,7 @@ func showCommand(ctx context.Context, env environment, args []string) (int, erro
 	flags := flag.NewFlagSet("show", flag.ContinueOnError)
 	var t target
 	t.addFlags(flags)
-	token := flags.Bool("token", false, "show the token: make sure that nobody is watching")
+	token := flags.Bool("token", false, "show the token, which is a secret")
 	if err := parse(env, flags, args); err != nil {
 		return exitUsage, err
 	}

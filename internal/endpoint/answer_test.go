@@ -147,9 +147,9 @@ func TestDenials(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			base, requests := fetchtest.Serve(t, fetchtest.Answer(test.status, test.body))
 			_, err := fetch(t.Context(), plain(nil, base, base))
-			var refused *Denial
-			require.ErrorAs(t, err, &refused)
-			assert.Equal(t, test.want, *refused)
+			var denied *Denial
+			require.ErrorAs(t, err, &denied)
+			assert.Equal(t, test.want, *denied)
 			assert.EqualValues(t, 1, requests.Load())
 			fetchtest.NoLeak(t, err)
 		})
@@ -218,15 +218,15 @@ func FuzzDescribedAnswer(f *testing.F) {
 	f.Add([]byte(`{"a":{"":{"b":0}}}`), "a..b", ".", "..", "ok", "")
 	f.Fuzz(func(t *testing.T, body []byte, token, expires, code, ok, message string) {
 		value, lifetime, err := judge(respond(200, ""), body, Answer{token, expires, code, ok, message}, Mask())
-		var refused *Denial
+		var denied *Denial
 		switch {
 		case err == nil:
 			require.True(t, value != "" && Printable(value) && len(value) <= maxToken)
 			require.True(t, 0 < lifetime && lifetime <= maxLifetime)
-		case errors.As(err, &refused):
-			require.NotZero(t, refused.Code)
-			require.LessOrEqual(t, utf8.RuneCountInString(refused.Message), 512)
-			require.False(t, strings.ContainsFunc(refused.Message, invisible))
+		case errors.As(err, &denied):
+			require.NotZero(t, denied.Code)
+			require.LessOrEqual(t, utf8.RuneCountInString(denied.Message), 512)
+			require.False(t, strings.ContainsFunc(denied.Message, invisible))
 			fallthrough
 		default:
 			require.Empty(t, value)
@@ -256,10 +256,10 @@ func FuzzAnswer(f *testing.F) {
 		}
 		require.Empty(t, value)
 		require.NotContains(t, err.Error(), fetchtest.Secret)
-		var refused *Denial
-		if errors.As(err, &refused) {
-			require.NotZero(t, refused.Code)
-			require.LessOrEqual(t, utf8.RuneCountInString(refused.Message), 512)
+		var denied *Denial
+		if errors.As(err, &denied) {
+			require.NotZero(t, denied.Code)
+			require.LessOrEqual(t, utf8.RuneCountInString(denied.Message), 512)
 		} else {
 			require.NotContains(t, err.Error(), fetchtest.Token)
 		}

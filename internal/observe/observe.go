@@ -12,10 +12,10 @@ import (
 const (
 	OK     = "ok"
 	Busy   = "busy"   // the platform: it was busy, or the limit per minute was reached
-	Secret = "secret" // whoever manages the secret: it is wrong or frozen
-	IP     = "ip"     // whoever manages the IP whitelist
-	Quota  = "quota"  // whoever can find what else fetches for this app
-	Denied = "denied" // anyone who can read the errcode in the log
+	Secret = "secret" // the owner of the secret: it is wrong or frozen
+	IP     = "ip"     // the owner of the IP whitelist
+	Quota  = "quota"  // the app's team: something else fetches for the app
+	Denied = "denied" // the app's team: the log has the errcode
 	Failed = "failed" // the network: there was no answer, or no usable one
 )
 

@@ -174,7 +174,7 @@ func TestWhatARecordSays(t *testing.T) {
 	c := at(t, "redis://"+redis.Addr())
 	require.NoError(t, c.Store.Redis.Set(t.Context(), "wxtoken:token:wx9", `{"v":2}`, 0).Err())
 	assert.Contains(t, said(t, c.Examine(t.Context(), []string{"token:wx9"})), "written by a newer wxtoken")
-	require.NoError(t, c.Store.Redis.Set(t.Context(), "wxtoken:token:wx9", `a token of somebody's`, 0).Err())
+	require.NoError(t, c.Store.Redis.Set(t.Context(), "wxtoken:token:wx9", `a foreign token`, 0).Err())
 	assert.Contains(t, said(t, c.Examine(t.Context(), []string{"token:wx9"})), "something else writes to this key")
 	c.put(t, "stable:wx5", nil)
 	assert.Contains(t, said(t, c.Examine(t.Context(), []string{"token:wx5"})), "but there is wxtoken:stable:wx5")

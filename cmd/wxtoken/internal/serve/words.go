@@ -20,7 +20,7 @@ var words = map[string][2]string{
 	"title":       {"Token server", "中控服务器"},
 	"apps":        {"Apps", "应用"},
 	"with token":  {"with a token", "有可用 token"},
-	"trouble":     {"in trouble", "有问题"},
+	"trouble":     {"with problems", "有问题"},
 	"store":       {"Store", "存储"},
 	"since":       {"running for", "已运行"},
 	"updates":     {"updates itself every 5 seconds; shows no tokens", "每 5 秒自动更新；不显示 token"},
