@@ -38,13 +38,7 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 
 	// A program of your own needs no more than this, with
 	// wxtoken.NewFetcher(appID, secret) or NewStableFetcher for p.Fetcher:
-	var opts []wxtoken.Option
-	if p.Fake != nil {
-		// A rejection is not believed while the token is younger than a tenth of this,
-		// which is 1 s by default. That is too long for a demonstration.
-		opts = append(opts, wxtoken.WithFetchTimeout(time.Second))
-	}
-	src := wxtoken.New(p.Fetcher, wxtoken.NewMemoryCache(), opts...)
+	src := wxtoken.New(p.Fetcher, wxtoken.NewMemoryCache())
 
 	// 1,000 concurrent callers, and no token yet.
 	start := time.Now()
@@ -69,7 +63,7 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 
 	// It also replaces a token that the platform rejects, and resends the call.
 	if p.Fake != nil {
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // the rejection of a younger token would not be believed
 		p.Fake.Revoke(token.Value)
 		if body, err = call(ctx, client); err != nil {
 			return err
@@ -77,7 +71,7 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 		say("rejected", "the platform revoked the token; the next call got %s, with %d fetches in all", body, p.Fetcher.Fetches())
 	}
 
-	say("next", "for several processes, replace NewMemoryCache() by NewRedisCache(client): see examples/redis")
+	say("next", "for several processes, replace NewMemoryCache() with NewRedisCache(client): see examples/redis")
 	return nil
 }
 
