@@ -286,7 +286,7 @@ func TestReportsThatAFlightDidNotComeTo(t *testing.T) {
 		}
 		assert.Empty(t, d.End())
 
-		d.after(10 * time.Minute).Begin(false, d.now) // the cache is back
+		d.after(10*time.Minute).Begin(false, d.now) // the cache is back
 		assert.Equal(t, "t", d.held(), "withheld for the watch age only")
 		d.read()
 		assert.Equal(t, Reject, d.swap())

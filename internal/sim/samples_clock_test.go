@@ -82,3 +82,34 @@ func TestAClockThatIsOffAndReportsEveryToken(t *testing.T) {
 		})
 	}
 }
+
+// One member's clock is ahead; all others live for less than a second.
+func TestShortLivesAfterAClockThatIsAhead(t *testing.T) {
+	for _, off := range []time.Duration{3 * time.Minute, 30 * time.Minute, 3 * time.Hour, 26 * time.Hour} {
+		bubble(t, off.String(), func(t *testing.T) {
+			p, c := newPlatform(), wxtoken.NewMemoryCache()
+			m := startMortal(plain(p), skewed{c, off})
+			need(t, m)
+			m.die()
+			without, start := 0, time.Now()
+			for ; time.Since(start) < 8*time.Hour; time.Sleep(10 * time.Second) {
+				job := startMortal(plain(p), c)
+				token := need(t, job)
+				for range 2 { // as Transport does: report, and once more
+					if p.Honoured(token) {
+						break
+					}
+					time.Sleep(50 * time.Millisecond)
+					_ = job.Invalidate(t.Context(), token)
+					token = need(t, job)
+				}
+				if !p.Honoured(token) {
+					without += 10
+				}
+				job.die()
+			}
+			assert.LessOrEqual(t, without, 60, "seconds without a good token")
+			assert.LessOrEqual(t, fetches(p), 12)
+		})
+	}
+}
