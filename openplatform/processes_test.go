@@ -117,6 +117,7 @@ func (f *fleet) authorizeOnly(t *testing.T, store *servers.Server, prefix string
 // whatever the dead one left behind. Refresh tokens change with each use, and now and
 // then the cache loses everything.
 func TestNoRefreshTokenIsLostToADeathAtAnyStep(t *testing.T) {
+	t.Parallel() // with the failover: both mostly wait
 	for _, own := range []bool{false, true} {
 		t.Run(fmt.Sprint("own=", own), func(t *testing.T) {
 			t.Parallel()
@@ -204,10 +205,14 @@ func (f *fleet) mustRecover(t *testing.T, prefix string, step int64) {
 // Processes keep working when the master dies and a replica is promoted, with refresh
 // tokens that change with each use.
 func TestNoRefreshTokenIsLostInAFailover(t *testing.T) {
+	t.Parallel()
 	group := servers.Sentinel(t)
 	f := newFleet(t, job{Sentinels: group.SentinelAddrs(), Callers: 2, Fetch: time.Second},
 		wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true}), wxtest.WithLifetime(3*time.Second), wxtest.WithGrace(time.Second))
 	f.authorize(t, "p:")
+	// Long enough to leave the machine to the servers, and short enough that each
+	// token is missed within a hundredth of its life.
+	const pause = 20 * time.Millisecond
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	for range 4 {
@@ -215,6 +220,7 @@ func TestNoRefreshTokenIsLostInAFailover(t *testing.T) {
 		all.Go(func() {
 			for ctx.Err() == nil { // each time as a process that has just started
 				w.ask("p:")
+				time.Sleep(pause)
 			}
 			assert.NoError(t, w.stop())
 		})

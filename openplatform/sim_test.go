@@ -111,7 +111,7 @@ func simulate(t *testing.T, seed uint64, days int, faults bool, opts ...wxtest.O
 		}
 	}
 	var sum tally
-	for minute := range days * 24 * 60 {
+	for minute := 0; minute < days*24*60; minute += every {
 		if minute%10 == 0 {
 			w.to(processes[d.n(len(processes))])
 			_ = w.PushTicket(compID, hook) // a cache error loses it
@@ -128,7 +128,7 @@ func simulate(t *testing.T, seed uint64, days int, faults bool, opts ...wxtest.O
 		for _, account := range accounts {
 			sum.call(w, processes[d.n(len(processes))].Authorizer(account))
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(every * time.Minute)
 	}
 	cache.faults.Store(false)
 	return sum, w
@@ -172,7 +172,7 @@ func TestSimulation(t *testing.T) {
 		{"faults, strict and rotating", true, []wxtest.Option{wxtest.WithStrictGrace(), wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true})}, 30, 18, 0.001},
 		{"faults, no refresh token is returned", true, []wxtest.Option{wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true, EmptyRefreshTokens: true})}, 30, 18, 0.001},
 	} {
-		for seed := range uint64(2) {
+		for seed := range uint64(seeds) {
 			t.Run(fmt.Sprint(test.name, " seed=", seed), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					sum, w := simulate(t, seed, days, test.faults, test.opts...)

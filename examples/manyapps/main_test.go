@@ -20,7 +20,6 @@ import (
 
 // Two processes start at the same time, over one Redis.
 func TestTenThousandAppsAreFetchedOnceEach(t *testing.T) {
-	const apps = 10_000
 	client, err := connect(t.Context(), "redis://"+servers.Redis(t).Addr(), 2*atOnce)
 	require.NoError(t, err)
 	platform := newFake(apps)

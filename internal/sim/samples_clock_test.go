@@ -57,7 +57,7 @@ func TestAClockThatIsAheadGivesNoLongerLife(t *testing.T) {
 		for _, lives := range []time.Duration{time.Minute, 12 * time.Hour} {
 			bubble(t, off.String()+", lives "+lives.String(), func(t *testing.T) {
 				expired := 0
-				n := fleetWith(t, off, lives, 5*time.Second, 12*time.Hour,
+				n := fleetWith(t, off, lives, rare(5*time.Second), 12*time.Hour,
 					func(m *mortal) { need(t, m) }, func(string) { expired++ })
 				assert.Zero(t, expired, "calls with a token that has expired")
 				assert.LessOrEqual(t, n, 9)
@@ -71,7 +71,7 @@ func TestAClockThatIsAheadGivesNoLongerLife(t *testing.T) {
 func TestAClockThatIsOffAndReportsEveryToken(t *testing.T) {
 	for _, off := range []time.Duration{0, 3 * time.Hour, -3 * time.Hour, -10 * time.Hour, time.Hour} {
 		bubble(t, off.String(), func(t *testing.T) {
-			n := fleetWith(t, off, 6*time.Hour, time.Second, 6*time.Hour, func(m *mortal) {
+			n := fleetWith(t, off, 6*time.Hour, rare(time.Second), 6*time.Hour, func(m *mortal) {
 				ctx, cancel := context.WithTimeout(t.Context(), tolerated)
 				defer cancel()
 				if tok, err := m.Token(ctx); err == nil {

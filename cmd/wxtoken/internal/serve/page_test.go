@@ -59,7 +59,7 @@ func TestThePageShowsWhatAnOperatorNeeds(t *testing.T) {
 	srv := start(t, c)
 	token := srv.token()
 
-	page := srv.eventuallyOn("", "4, 3 with a token", "answers in")
+	page := srv.eventuallyOn("", "4, 3 with a token", "answers in", "Not asked again for")
 	for _, says := range []string{
 		"<h2>wx1</h2>\n<p>good</p>", "1 h 59 min", "by this server", "redis://127.0.0.1",
 		"<h2>wx3</h2>\n<p>no token yet</p>", "Not asked again for", "invalid appsecret", "check the secret", "<h2>wx2:jsapi</h2>",
