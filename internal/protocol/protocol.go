@@ -225,7 +225,7 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	}
 	if next.Epoch == "" {
 		next.Epoch = nonce
-		if p.Repeatable {
+		if p.Repeatable && v.copy.Token != "" { // the first record of all was not lost
 			v.losses++
 		}
 	}
