@@ -66,11 +66,11 @@ func (f *flight) run(ctx context.Context) {
 		case protocol.Secret:
 			f.askSecret(ctx)
 		default:
+			defer f.src.delivered() // also if an observer ends the goroutine
 			close(f.done)
 			for _, e := range f.events { // not before, as an observer may ask for the token
 				f.src.emit(e)
 			}
-			f.src.delivered()
 			return
 		}
 	}
@@ -387,8 +387,9 @@ func (f *flight) bePatient(now time.Time) {
 func (f *flight) losePatience() {
 	f.src.mu.Lock()
 	defer f.src.mu.Unlock()
-	if f.src.flight == f { // else it ended as the timer fired
-		now := time.Now()
+	now := time.Now()
+	early := now.Before(f.since.Add(f.src.process.Patience())) // bePatient came as the timer fired
+	if f.src.flight == f && !early {                           // else it ended as the timer fired
 		f.overdue, f.since = !f.paused(now), now
 		f.patience.Reset(f.src.process.Patience())
 		f.wake(now)

@@ -124,7 +124,7 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	t, usable := s.held(now)
 	fresh, stale := s.process.Ages()
 	switch {
-	case usable && !protocol.Passed(now, fresh):
+	case usable && !protocol.Passed(now, fresh) && !s.process.Awaited(now):
 		s.refresh(now)
 		return t, nil, nil
 	case s.flight != nil:
@@ -138,7 +138,7 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	default:
 		s.start(ctx, false)
 	}
-	if usable && (s.failing(s.flight.started) || !protocol.Passed(now, stale)) {
+	if usable && (s.failing(s.flight.started) || !protocol.Passed(now, stale) && !s.process.Awaited(now)) {
 		return t, nil, nil
 	}
 	s.flight.judging = false // else flights that only decide on rejections could follow one another for long
@@ -185,7 +185,7 @@ func (s *Source) Peek() (Token, bool) {
 	now := time.Now()
 	t, usable := s.held(now)
 	_, stale := s.process.Ages()
-	atOnce := !protocol.Passed(now, stale)
+	atOnce := !protocol.Passed(now, stale) && !s.process.Awaited(now)
 	if f := s.flight; f != nil {
 		atOnce = atOnce || s.failing(f.started) || f.offers(now)
 	} else {
@@ -269,7 +269,7 @@ func (s *Source) refresh(now time.Time) {
 	t, usable := s.held(now)
 	fresh, _ := s.process.Ages()
 	left := min(fresh.Sub(now), t.ExpiresAt.Sub(now)-10*time.Millisecond, 5*time.Minute)
-	if !usable || left <= 0 || s.closed() != nil {
+	if !usable || left <= 0 || s.process.Awaited(now) || s.closed() != nil {
 		s.fresh.Store(nil)
 		return
 	}

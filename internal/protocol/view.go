@@ -161,6 +161,12 @@ func (v *View) unpublished() bool { return v.claim != nil && v.claim.Outcome == 
 // process knows.
 func (p *Process) Unpublished() bool { return p.view.unpublished() }
 
+// Awaited reports whether the held token is in no record yet, and no other process
+// has one until it is: a program that ends with it would leave them without.
+func (p *Process) Awaited(now time.Time) bool {
+	return p.view.unpublished() && !p.view.copy.usable(now)
+}
+
 // Ages returns until when the held token is fresh, and handed out without a look
 // at the cache, and until when it is handed out without waiting for that look.
 func (p *Process) Ages() (fresh, stale time.Time) {
@@ -172,8 +178,10 @@ func (p *Process) Ages() (fresh, stale time.Time) {
 		return v.copyRead.Add(p.Watch() * 2 / 3), v.copyRead.Add(p.Watch())
 	}
 	fresh, stale = v.copyRead.Add(p.fresh()), v.copyRead.Add(p.Local)
-	if refresh := p.refreshAt(v.copy); v.copyRead.Before(refresh) && refresh.Before(fresh) {
-		fresh = refresh
+	for _, look := range []time.Time{p.refreshAt(v.copy), time.UnixMilli(v.copy.ExpiresAt)} { // at its expiry where it was not replaced in time
+		if v.copyRead.Before(look) && look.Before(fresh) {
+			fresh = look
+		}
 	}
 	return fresh, stale
 }
