@@ -27,7 +27,7 @@ test: servers ## vet and run all tests with the race detector, against real serv
 	@# by GOFLAGS, so that what the tests build by themselves comes from the same build cache
 	@set -e; export GOFLAGS="$$GOFLAGS -race"; \
 	for dir in $(filter-out $(HEAVY) $(STORES),$(MODULES)); do echo "== $$dir"; (cd $$dir && go test -vet=all ./...); done
-	go test -run '^Test(Guard|EveryInterleaving|Fleets)' . ./internal/protocol ./internal/sim # what the race detector would only slow down
+	go test -run '^Test(Days|Guard|EveryInterleaving|Fleets)' . ./internal/protocol ./internal/sim # what the race detector would only slow down
 
 .PHONY: test-all
 test-all: test stores alerts ## test, stores, alerts, and the tests of the heavy modules
