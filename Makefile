@@ -31,7 +31,7 @@ test: servers ## vet and run all tests with the race detector, against real serv
 	for dir in $(filter-out . $(HEAVY) $(STORES),$(MODULES)); do echo "== $$dir"; (cd $$dir && go test -vet=all ./...); done
 	@# What the race detector would only slow down: with it, less is simulated, and the search is left out.
 	go test ./internal/protocol ./internal/sim
-	go test -run '^Test(Guard|Simulation|RefreshTokensLast|TenThousand)' . ./openplatform ./examples/manyapps
+	go test -run '^Test(Days|Guard|Simulation|RefreshTokensLast|TenThousand)' . ./openplatform ./examples/manyapps
 
 .PHONY: test-all
 test-all: test stores alerts ## test, stores, alerts, and the tests of the heavy modules
