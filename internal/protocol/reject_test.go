@@ -296,6 +296,7 @@ func TestReportsThatAFlightDidNotComeTo(t *testing.T) {
 		d.after(10*time.Minute).Begin(false, d.now) // the cache is back
 		assert.Equal(t, "t", d.held(), "withheld for the watch age only")
 		d.read()
+		assert.Empty(t, d.held(), "nobody gets it before that is decided")
 		assert.Equal(t, Reject, d.swap())
 		verdicts := d.End()
 		assert.True(t, verdicts["t"].Believed)

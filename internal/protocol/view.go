@@ -1,6 +1,9 @@
 package protocol
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A View is what one process knows: its own copy of the token, what it has
 // watched in the record and since when, and the lease that it asked for. Times
@@ -125,7 +128,13 @@ func (p *Process) observe(r Record, readAt, now time.Time) (event string) {
 // the cache is to blame: a process that was paused must first see what happened.
 func (p *Process) Held(now time.Time) (Record, bool) {
 	r, usable := p.view.held(now)
-	return r, usable && !p.withheld.holds(r.Token, now)
+	return r, usable && !p.withheld.holds(r.Token, now) && !p.deciding(r.Token)
+}
+
+// deciding reports whether the flight under way is about to decide on a report
+// that token was rejected: it has read the record, and the cache works so far.
+func (p *Process) deciding(token string) bool {
+	return p.run != nil && p.run.known && p.run.failures == 0 && slices.Contains(p.pending, token)
 }
 
 // Withholds reports whether this process has a usable token, and withholds it.
