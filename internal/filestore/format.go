@@ -10,15 +10,16 @@ import (
 )
 
 // fileName returns the name of key's file: the key itself, with every byte but a-z,
-// 0-9, '.', '_' and '-' as %xx, so that keys that differ only in case, or in Unicode
-// composition, have different files everywhere. The prefix avoids names that a system
-// reserves; a key that would be too long for a file system is hashed.
+// 0-9, '_' and '-' as %xx, so that keys that differ only in case, or in Unicode
+// composition, have different files everywhere, and no key has the lock of another as
+// its file. The prefix avoids names that a system reserves; a key that would be too
+// long for a file system is hashed.
 func fileName(key string) string {
 	var b strings.Builder
 	b.WriteString("key-")
 	for i := range len(key) {
 		switch c := key[i]; {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '_', c == '-':
 			b.WriteByte(c)
 		default:
 			fmt.Fprintf(&b, "%%%02x", c)
