@@ -23,7 +23,6 @@ import (
 // most likely because another system fetches for the same app. While the cache does
 // not answer, a rejected token is withheld for a 22nd of WithLocalAge (2 s) from its
 // first report, and Token returns an error instead.
-// first report, and Token returns an error instead.
 func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 	started := time.Now()
 	for rejected != "" {

@@ -76,8 +76,9 @@ func WithPlainRecords() Option {
 }
 
 // WithObserver calls fn once for each Event, as soon as the work that it belongs to
-// is done. Nothing waits for fn, and fn may use the Source. It must be safe for
-// concurrent use and must not panic. Nil means no observer.
+// is done. Token never waits for fn; Invalidate does, at most once a minute, where it
+// ignores a rejection without a look at the cache. fn may use the Source, must be safe
+// for concurrent use and must not panic. Nil means no observer.
 func WithObserver(fn func(Event)) Option {
 	return optionFunc(func(o *options) { o.observer = fn })
 }
