@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"math/rand/v2"
 	"net/http/httptest"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -50,10 +52,12 @@ const (
 var backends = []string{"redis", "sentinel", "cluster", "memcached", "file"}
 
 func TestMain(m *testing.M) {
+	logging.Disable() // of go-redis
+	log.SetOutput(io.Discard)
 	if text := os.Getenv(workerEnv); text != "" {
 		var c workerConfig
 		if err := json.Unmarshal([]byte(text), &c); err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 		c.work()
 		return
@@ -170,7 +174,7 @@ func (r *round) inject() {
 	var streams sync.WaitGroup
 	defer streams.Wait()
 	streams.Go(func() { r.stream(1).run(r.networkFaults()...) })
-	streams.Go(func() { r.stream(2).run(r.processFaults()...) })
+	streams.Go(func() { r.stream(2).run(processFaults()...) })
 	streams.Go(func() { r.stream(3).run(fetchFaults()...) })
 	for id := members; id < members+brief; id++ {
 		streams.Go(func() { r.stream(id).shortLives(id) })

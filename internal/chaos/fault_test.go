@@ -88,15 +88,11 @@ func (r *round) networkFaults() []fault {
 	return deck
 }
 
-func (r *round) processFaults() []fault {
-	deck := []fault{
+func processFaults() []fault {
+	return []fault{
 		func(s stream) { s.kill(s.rng.IntN(members)) },
 		func(s stream) { s.stop(s.rng.IntN(members)) },
 	}
-	if r.long() {
-		deck = append(deck, func(s stream) { s.stopFor(s.rng.IntN(members), grace+time.Second, grace+3*time.Second) })
-	}
-	return deck
 }
 
 // fetchFaults strike the next fetch, or the process that sent it.
@@ -106,11 +102,10 @@ func fetchFaults() []fault {
 			defer s.platform.Inject(f.On(wxtest.TokenCalls).Times(1))()
 			select {
 			case id := <-s.fetches:
-				defer s.begin(kind)()
+				s.begin(kind)()
 				if time.Sleep(fetchTimeout / 4); strike != nil && id < members {
 					strike(s, id)
 				}
-				time.Sleep(2 * fetchTimeout)
 			case <-time.After(time.Until(s.until)):
 			}
 		}
@@ -136,31 +131,36 @@ func (s stream) kill(id int) {
 	assert.NoError(s.t, p.start())
 }
 
-// stop stops a process for longer than a lease lasts.
-func (s stream) stop(id int) { s.stopFor(id, 2*fetchTimeout, 4*time.Second) }
-
-func (s stream) stopFor(id int, from, to time.Duration) {
+// stop stops a process for longer than a lease lasts, and now and then beyond the grace.
+func (s stream) stop(id int) {
+	from, to := 2*fetchTimeout, 4*time.Second
+	if s.long() && s.rng.IntN(3) == 0 {
+		from, to = grace+time.Second, grace+3*time.Second
+	}
 	p := s.processes[id]
 	p.struck.Lock()
 	defer p.struck.Unlock()
 	defer s.begin("SIGSTOP", id)()
-	p.signal(syscall.SIGSTOP)
+	assert.NoError(s.t, p.cmd.Process.Signal(syscall.SIGSTOP))
 	s.sleep(from, to)
-	p.signal(syscall.SIGCONT)
+	assert.NoError(s.t, p.cmd.Process.Signal(syscall.SIGCONT))
 }
 
 // shortLives ends a process every 3 to 10 s, by SIGKILL or by returning from main.
 func (s stream) shortLives(id int) {
-	for i := id; time.Now().Before(s.until); i++ {
+	for i := id; ; i++ {
 		s.sleep(3*time.Second, 10*time.Second)
-		if i%2 == 0 {
+		switch p := s.processes[id]; {
+		case time.Now().After(s.until):
+			return
+		case i%2 == 0:
 			s.kill(id)
-			continue
+		default:
+			heal := s.begin("returned from main", id)
+			assert.NoError(s.t, p.finish())
+			assert.NoError(s.t, p.start())
+			heal()
 		}
-		heal := s.begin("process returned", id)
-		assert.NoError(s.t, s.processes[id].finish())
-		assert.NoError(s.t, s.processes[id].start())
-		heal()
 	}
 }
 
@@ -229,7 +229,10 @@ func startBackend(t *testing.T, name string) (b backend) {
 		b.Addrs = []string{t.TempDir()}
 		b.faults = []fault{func(s stream) {
 			defer s.begin("file cut short")()
-			b.eachFile(func(path string) error { return os.Truncate(path, 100) })
+			files, _ := filepath.Glob(filepath.Join(b.Addrs[0], "key-*"+appID)) // the pattern is good
+			for _, path := range files {
+				_ = os.Truncate(path, 100) // fails only if it is gone
+			}
 		}}
 		return b
 	}
@@ -257,7 +260,7 @@ func (r *round) storeFaults() []fault {
 	return append(r.backend.faults,
 		func(s stream) {
 			defer s.begin("record deleted")()
-			s.backend.open(nil).deleteRecord()
+			_ = s.backend.deleteRecord(s.t.Context()) // fails only if it is absent
 		},
 		func(s stream) {
 			defer s.begin("platform cut off")()
@@ -267,30 +270,37 @@ func (r *round) storeFaults() []fault {
 		})
 }
 
-func (b backend) eachFile(do func(path string) error) {
-	files, _ := filepath.Glob(filepath.Join(b.Addrs[0], "key-*"+appID)) // the pattern is good
-	for _, path := range files {
-		_ = do(path) // fails only if it is gone
-	}
-}
-
-// A client is a cache as an application makes it, and what deletes the record behind its back.
-type client struct {
-	wxtoken.Cache
-	deleteRecord func()
-}
-
-// open connects by dial, or directly if it is nil.
-func (b backend) open(dial func(ctx context.Context, network, addr string) (net.Conn, error)) client {
+func (b backend) deleteRecord(ctx context.Context) error {
 	switch b.Name {
 	case "file":
-		return client{wxtoken.NewFileCache(b.Addrs[0]), func() { b.eachFile(os.Remove) }}
+		return os.RemoveAll(b.Addrs[0])
+	case "memcached":
+		c := memcache.New(b.Addrs...)
+		defer c.Close()
+		return c.Delete(recordKey)
+	}
+	c := b.redis(nil)
+	defer c.Close()
+	return c.Del(ctx, recordKey).Err()
+}
+
+type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// open returns a cache as an application makes it.
+func (b backend) open(dial dialer) wxtoken.Cache {
+	switch b.Name {
+	case "file":
+		return wxtoken.NewFileCache(b.Addrs[0])
 	case "memcached":
 		c := memcache.New(b.Addrs...)
 		c.DialContext = dial
-		return client{wxtoken.NewMemcachedCache(c), func() { _, _ = c.Delete(recordKey), c.Close() }}
+		return wxtoken.NewMemcachedCache(c)
 	}
-	c := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: b.Addrs, MasterName: b.Master, IsClusterMode: b.Name == "cluster",
-		Dialer: dial, ContextTimeoutEnabled: true})
-	return client{wxtoken.NewRedisCache(c), func() { _, _ = c.Del(context.Background(), recordKey).Result(); _ = c.Close() }}
+	return wxtoken.NewRedisCache(b.redis(dial))
+}
+
+func (b backend) redis(dial dialer) redis.UniversalClient {
+	return redis.NewUniversalClient(&redis.UniversalOptions{
+		Addrs: b.Addrs, MasterName: b.Master, IsClusterMode: b.Name == "cluster", Dialer: dial, ContextTimeoutEnabled: true,
+	})
 }

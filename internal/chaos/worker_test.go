@@ -8,17 +8,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"sync"
-	"syscall"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/internal/servers"
@@ -72,11 +68,9 @@ func (p *process) start() (err error) {
 	return p.cmd.Start()
 }
 
-func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) } // fails only if it has ended
-
 func (p *process) kill() {
-	p.signal(syscall.SIGKILL)
-	_ = p.finish() // it was killed
+	_ = p.cmd.Process.Kill() // fails only if it has ended
+	_ = p.finish()           // it was killed
 }
 
 // finish lets the process return from main.
@@ -119,8 +113,6 @@ const (
 
 // work calls the platform until standard input ends.
 func (c workerConfig) work() {
-	redis.SetLogger(quiet{})
-	log.SetOutput(io.Discard)
 	var mu sync.Mutex
 	out := json.NewEncoder(os.Stdout)
 	tell := func(r report) {
@@ -189,7 +181,3 @@ func (c workerConfig) call(src *wxtoken.Source, client *http.Client) string {
 	}
 	return rejected
 }
-
-type quiet struct{}
-
-func (quiet) Printf(context.Context, string, ...any) {}
