@@ -16,7 +16,7 @@ import (
 var update = flag.Bool("update", false, "write docs/api.txt")
 
 // docs/api.txt has what go doc says of the exported names, without comments.
-// apidiff (make api-check) tells which changes to it are compatible.
+// `make api-diff` says which changes are compatible.
 func TestAPI(t *testing.T) {
 	comment := regexp.MustCompile(`(?m)^    .*$|[ \t]*// .*$`)
 	var text strings.Builder
