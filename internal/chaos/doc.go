@@ -13,8 +13,8 @@
 //
 //  1. At most one call in a thousand is rejected again after Invalidate returned
 //     nil and the call was repeated once; without faults no call is rejected.
-//  2. The platform issues at most one token for each lifetime that began, and
-//     perFault more for each fault.
+//  2. The platform issues at most one token for each lifetime that began, and one
+//     more for every two faults.
 //  3. No process is without a token for longer than recovery, not counting the
 //     time for which a fault keeps it from running, the store or the platform.
 //
