@@ -134,6 +134,8 @@ func play(t *testing.T, name string, seed uint64, faults time.Duration) string {
 	if faults == 0 {
 		config.Scale = scale / 5 // so that a busy machine is no fault
 	}
+	r.began = time.Now()
+	r.until = r.began.Add(faults)
 	for range members + brief {
 		r.start(config)
 	}
@@ -142,8 +144,6 @@ func play(t *testing.T, name string, seed uint64, faults time.Duration) string {
 		r.start(config)
 	}
 	defer r.finish() // also if a server fails the test
-	r.began = time.Now()
-	r.until = r.began.Add(faults)
 	if faults > 0 {
 		r.inject()
 	} else {
