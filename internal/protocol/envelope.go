@@ -30,7 +30,10 @@ func (s Sealer) Wrap(value any) ([]byte, error) {
 // overwritten, and ErrNewer, ErrNoKey or ErrPlain for what must not be.
 func (s Sealer) Unwrap(raw []byte, value any) error {
 	var e envelope
-	if len(raw) > maxEnvelope || json.Unmarshal(raw, &e) != nil || e.Version < 1 {
+	if len(raw) > maxEnvelope {
+		return oversized(raw)
+	}
+	if json.Unmarshal(raw, &e) != nil || e.Version < 1 {
 		return ErrCorrupt
 	}
 	if e.Version > 1 {

@@ -42,7 +42,8 @@ func TestEnvelopes(t *testing.T) {
 	}
 	for text, want := range map[string]error{
 		"": ErrCorrupt, "x": ErrCorrupt, "null": ErrCorrupt, `{"v":0}`: ErrCorrupt, `{"v":1}`: ErrCorrupt, `{"v":1,"value":7}`: ErrCorrupt,
-		`{"v":1,"sealed":"%"}`: ErrCorrupt, `{"v":1,"sealed":""}`: ErrNoKey, `{"v":2,"value":{}}`: ErrNewer,
+		`{"v":1,"sealed":"%"}`: ErrCorrupt, `{"v":1,"sealed":""}`: ErrCorrupt, `{"v":1,"sealed":null}`: ErrCorrupt, `{"v":2,"value":{}}`: ErrNewer,
+		`{"v":2,"value":{"x":"` + strings.Repeat("x", maxEnvelope) + `"}}`: ErrNewer,
 		`{"v":1,"value":{"x":"` + strings.Repeat("x", maxEnvelope) + `"}}`: ErrCorrupt,
 	} {
 		assert.ErrorIs(t, plain.Unwrap([]byte(text), &value{}), want, "%.30s", text)

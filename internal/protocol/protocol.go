@@ -342,7 +342,7 @@ func (p *Process) lost(r Record, nonce string, now time.Time) Step {
 		st.Do = drop
 		return st
 	}
-	if r.Lease != "" {
+	if r.Lease != "" && !p.owns(r.Lease) {
 		owed++
 	}
 	if r.Epoch == "" {

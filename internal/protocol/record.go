@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -101,7 +102,10 @@ func Decode(raw []byte, seal Sealer) (Record, error) {
 		Version int             `json:"v"`
 		Sealed  json.RawMessage `json:"sealed"`
 	}
-	if len(raw) > maxSealed || json.Unmarshal(raw, &head) != nil || head.Version < 1 {
+	if len(raw) > maxSealed {
+		return Record{}, oversized(raw)
+	}
+	if json.Unmarshal(raw, &head) != nil || head.Version < 1 {
 		return Record{}, ErrCorrupt
 	}
 	if head.Version > recordVersion {
@@ -122,10 +126,24 @@ func Decode(raw []byte, seal Sealer) (Record, error) {
 	if len(raw) > maxRecord || json.Unmarshal(raw, &r) != nil || !r.sane() {
 		return Record{}, ErrCorrupt
 	}
+	if r.Cooldown != nil { // version 0.1 wrote it as the platform sent it
+		r.Cooldown.Message = CleanMessage(r.Cooldown.Message)
+	}
 	if plain && len(seal.Keys) > 0 && !seal.Plain {
 		return Record{}, ErrPlain
 	}
 	return r, nil
+}
+
+// oversized returns ErrNewer for a value of a newer version, which may be larger
+// than those of this one, else ErrCorrupt. Every version writes its number first, so
+// that a value of any size need not be parsed.
+func oversized(raw []byte) error {
+	var version int
+	if _, err := fmt.Sscanf(string(raw[:min(len(raw), 32)]), `{"v":%d`, &version); err == nil && version > recordVersion {
+		return ErrNewer
+	}
+	return ErrCorrupt
 }
 
 // CanHold reports whether a record can hold token.
@@ -141,5 +159,5 @@ func (r Record) sane() bool {
 		isName(r.Lease) && 0 <= r.LeaseFor && r.LeaseFor < maxCount &&
 		len(r.Past) < pastTokens*(idLength+1) && isName(r.Past) &&
 		0 <= r.Owed && r.Owed <= maxOwed && 0 <= r.Early && r.Early < maxCount &&
-		(c == nil || 0 <= c.Step && c.Step < maxCount && isName(c.Scope) && isName(c.By) && c.Message == CleanMessage(c.Message))
+		(c == nil || 0 <= c.Step && c.Step < maxCount && isName(c.Scope) && isName(c.By))
 }

@@ -49,6 +49,12 @@ func TestLimits(t *testing.T) {
 			case "ok":
 				require.NoError(t, err)
 				assert.JSONEq(t, value, string(Encode(r, Sealer{})), "nothing is lost")
+			case "cleaned":
+				require.NoError(t, err)
+				require.NotNil(t, r.Cooldown)
+				assert.NotEmpty(t, r.Cooldown.Message)
+				assert.Equal(t, CleanMessage(r.Cooldown.Message), r.Cooldown.Message)
+				assert.NotContains(t, value, `"`+r.Cooldown.Message+`"`)
 			case "corrupt":
 				assert.Equal(t, ErrCorrupt, err)
 				assert.Equal(t, Record{}, r)
@@ -69,7 +75,11 @@ func TestSizeOfARecord(t *testing.T) {
 	_, err = Decode(padded(16<<10+1), Sealer{})
 	assert.Equal(t, ErrCorrupt, err)
 	_, err = Decode([]byte(`{"v":2,"x":"`+strings.Repeat("x", 30<<20)+`"}`), Sealer{})
-	assert.Equal(t, ErrCorrupt, err, "30 MB are not parsed, whatever version they claim")
+	assert.Equal(t, ErrNewer, err, "a newer version may write more")
+	for _, foreign := range []string{`{"v":1,"x":"`, `{"x":"`, `{"v":"2","x":"`, `["v":2,"`, `{"v":-2,"x":"`, `{"v":99999999999999999999,"x":"`, ``} {
+		_, err = Decode([]byte(foreign+strings.Repeat("x", 30<<20)+`"}`), Sealer{})
+		assert.Equal(t, ErrCorrupt, err, foreign)
+	}
 
 	seal := Sealer{Keys: [][32]byte{{1}}, CacheKey: "k"}
 	sealed := func(plain []byte) []byte {
@@ -142,6 +152,9 @@ func TestSealed(t *testing.T) {
 		"newer, sealed":    {[]byte(`{"v":2,"sealed":{}}`), Sealer{Keys: [][32]byte{one}, CacheKey: "k"}, ErrNewer},
 		"not base64":       {[]byte(`{"v":1,"sealed":"*"}`), Sealer{Keys: [][32]byte{one}, CacheKey: "k"}, ErrCorrupt},
 		"too short":        {[]byte(`{"v":1,"sealed":"AAAA"}`), Sealer{Keys: [][32]byte{one}, CacheKey: "k"}, ErrNoKey},
+		"sealed null":      {[]byte(`{"v":1,"sealed":null}`), Sealer{}, ErrCorrupt},
+		"sealed null, key": {[]byte(`{"v":1,"sealed":null}`), Sealer{Keys: [][32]byte{one}, CacheKey: "k"}, ErrCorrupt},
+		"sealed empty":     {[]byte(`{"v":1,"sealed":""}`), Sealer{}, ErrCorrupt},
 	} {
 		got, err := Decode(test.raw, test.seal)
 		assert.Equal(t, test.want, err, name)
@@ -155,21 +168,22 @@ func TestSealed(t *testing.T) {
 func TestRecordsOfVersion01(t *testing.T) {
 	names, err := filepath.Glob("testdata/version-0.1/*.json")
 	require.NoError(t, err)
-	require.Len(t, names, 8)
+	require.Len(t, names, 9)
 	const issued = 1_800_000_000_000
 	want := map[string]struct {
 		usable bool
 		do     Action
 		take   bool
 	}{
-		"lease":           {false, Swap, false}, // notes it
-		"token":           {true, Return, false},
-		"rejected":        {false, Swap, true},
-		"rejected-lease":  {false, Swap, false},
-		"early":           {true, Return, false},
-		"owed-cooldown":   {true, Return, false},
-		"cooldown-secret": {false, Swap, true},
-		"sealed":          {true, Return, false},
+		"lease":            {false, Swap, false}, // notes it
+		"token":            {true, Return, false},
+		"rejected":         {false, Swap, true},
+		"rejected-lease":   {false, Swap, false},
+		"early":            {true, Return, false},
+		"owed-cooldown":    {true, Return, false},
+		"cooldown-secret":  {false, Swap, true},
+		"cooldown-message": {true, Return, false},
+		"sealed":           {true, Return, false},
 	}
 	for _, name := range names {
 		raw, err := os.ReadFile(name)
@@ -181,7 +195,11 @@ func TestRecordsOfVersion01(t *testing.T) {
 		}
 		r, err := Decode(raw, seal)
 		require.NoError(t, err, name)
-		if name != "sealed" {
+		switch name {
+		case "sealed":
+		case "cooldown-message": // as the platform sent it
+			assert.Equal(t, "invalid appid  rid:  [31m6b49ed6d", r.Cooldown.Message)
+		default:
 			assert.JSONEq(t, string(raw), string(Encode(r, Sealer{})), name)
 		}
 		now := time.UnixMilli(issued).Add(3 * time.Minute)

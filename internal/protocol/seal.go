@@ -17,7 +17,11 @@ func (s Sealer) seal(plain []byte) []byte {
 	return gcm(s.Keys[0]).Seal(nil, nil, plain, []byte(s.CacheKey))
 }
 
+// open returns ErrCorrupt where nothing is sealed, such as null.
 func (s Sealer) open(sealed []byte) ([]byte, error) {
+	if len(sealed) == 0 {
+		return nil, ErrCorrupt
+	}
 	for _, key := range s.Keys {
 		if plain, err := gcm(key).Open(nil, nil, sealed, []byte(s.CacheKey)); err == nil {
 			return plain, nil
