@@ -3,15 +3,23 @@
 package main
 
 import (
-	"context"
+	"encoding/json"
 	"fmt"
-	"time"
-
-	"github.com/wxtoken/wxtoken/bench/programs/fetch"
+	"net/http"
+	"net/url"
+	"os"
 )
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	fmt.Println(fetch.Token(ctx))
+	query := url.Values{"grant_type": {"client_credential"}, "appid": {os.Getenv("APPID")}, "secret": {os.Getenv("SECRET")}}
+	resp, err := http.Get("https://api.weixin.qq.com/cgi-bin/token?" + query.Encode())
+	if err != nil {
+		fmt.Println("no answer")
+		return
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		ExpiresIn int `json:"expires_in"`
+	}
+	fmt.Println(json.NewDecoder(resp.Body).Decode(&answer), answer)
 }
