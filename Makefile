@@ -24,10 +24,14 @@ help: ## list the targets
 
 .PHONY: test
 test: servers ## vet and run all tests with the race detector, against real servers
-	@# by GOFLAGS, so that what the tests build by themselves comes from the same build cache
+	@# -race by GOFLAGS, so that what the tests build by themselves comes from the same build cache.
+	@# More packages at a time than there are processors, as most of them wait; the longest first.
 	@set -e; export GOFLAGS="$$GOFLAGS -race"; \
-	for dir in $(filter-out $(HEAVY) $(STORES),$(MODULES)); do echo "== $$dir"; (cd $$dir && go test -vet=all ./...); done
-	go test -run '^Test(Guard|EveryInterleaving|Fleets)' . ./internal/protocol ./internal/sim # what the race detector would only slow down
+	go test -vet=all -p 4 ./openplatform ./internal/chaos . ./internal/sim ./internal/storetest ./...; \
+	for dir in $(filter-out . $(HEAVY) $(STORES),$(MODULES)); do echo "== $$dir"; (cd $$dir && go test -vet=all ./...); done
+	@# What the race detector would only slow down: with it, less is simulated, and the search is left out.
+	go test ./internal/protocol ./internal/sim
+	go test -run '^Test(Days|Guard|Simulation|RefreshTokensLast|TenThousand)' . ./openplatform ./examples/manyapps
 
 .PHONY: test-all
 test-all: test stores alerts ## test, stores, alerts, and the tests of the heavy modules

@@ -4,14 +4,14 @@ import (
 	"github.com/wxtoken/wxtoken/internal/bridge"
 )
 
-// ShowCache shows package openplatform what the option says of the cache.
+// ShowCache passes what the option sets for the cache to package openplatform.
 func (f optionFunc) ShowCache(to *bridge.Cache) {
 	o := options{prefix: to.Prefix, keys: to.Keys, plainRecords: to.Plain}
 	f(&o)
 	to.Prefix, to.Keys, to.Plain = o.prefix, o.keys, o.plainRecords
 }
 
-// ShowHTTP shows package openplatform what the option says of requests.
+// ShowHTTP passes what the option sets for requests to package openplatform.
 func (o fetcherOption) ShowHTTP(to *bridge.HTTP) {
 	f := HTTPFetcher{secret: fixedSecret("")}
 	f.endpoint.Client, f.endpoint.Hosts, f.fault = to.Client, to.Hosts, to.Fault

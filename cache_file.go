@@ -13,24 +13,22 @@ import (
 // on one machine that have no server to share: a web process and a cron job, or
 // the workers of one host. It works on Linux, macOS and Windows.
 //
-// All processes must run under one user, as files are made with mode 0600. The
-// directory must be local: network file systems (NFS, SMB) are refused on Linux,
-// and elsewhere must not be used. Containers can share it as a volume of one
-// host.
+// All processes must run under one user, because files are created with mode 0600.
+// The directory must be local: network file systems (NFS, SMB) are an error on Linux
+// and must not be used elsewhere. Containers on one host can share it as a volume.
 //
-// A process that is killed leaves no lock behind. One that is stopped (SIGSTOP)
-// in the middle of a write, which takes some 100 µs, blocks the writes of others
-// until it goes on; they read on meanwhile, and fail when their ctx ends. A file
-// that is not whole, or was not written by a FileCache, is a miss and is
-// overwritten. Records are not flushed to the disk: after a power failure the
-// last ones can be missing or old, as in a cache. It is safe to delete records;
-// delete files whose names end in .lock only while nothing runs.
+// A process that is killed leaves no lock behind. One that is stopped (SIGSTOP) in
+// the middle of a write, which takes about 100 µs, blocks other writers until it
+// continues or their ctx ends; readers are not blocked. A file that is incomplete, or
+// was not written by a FileCache, is a miss and is overwritten. Records are not
+// flushed to disk: after a power failure the latest ones can be missing or old, as in
+// any cache. Records may be deleted at any time; delete files whose names end in
+// .lock only while no process is running.
 type FileCache struct{ dir filestore.Dir }
 
-// NewFileCache returns a Cache that keeps its files in dir. When first written
-// to, it makes dir and its missing parents, with mode 0700; one that exists is
-// used as it is. A relative dir counts from the working directory of this
-// moment. It panics if dir is empty.
+// NewFileCache returns a Cache that keeps its files in dir. The first write creates
+// dir and its missing parents with mode 0700; an existing directory is used as it is.
+// A relative dir is resolved when NewFileCache is called. It panics if dir is empty.
 func NewFileCache(dir string) *FileCache {
 	if dir == "" {
 		panic("wxtoken: NewFileCache: the directory has no name; on Linux /var/lib/NAME or os.UserCacheDir's are good places")

@@ -18,12 +18,12 @@ import (
 // A MemcachedCache keeps each record as an item with flags 0 in Memcached. Give
 // every process the same servers in the same order: the key picks the server.
 //
-// gomemcache knows no ctx. A call returns when ctx ends; what it sent may still
-// take effect, and is given up by the client's Timeout (default 500 ms).
+// gomemcache takes no ctx. A call returns when ctx ends, but the command that it sent
+// runs on until the client's Timeout (default 500 ms) and may still take effect.
 type MemcachedCache struct{ client *memcache.Client }
 
-// NewMemcachedCache returns a Cache over client, which stays the caller's to
-// close. It panics on nil.
+// NewMemcachedCache returns a Cache that uses client. The caller keeps ownership of
+// client and closes it. It panics if client is nil.
 func NewMemcachedCache(client *memcache.Client) *MemcachedCache {
 	if client == nil {
 		panic("wxtoken: NewMemcachedCache: the client is nil")
@@ -43,8 +43,8 @@ func (m *MemcachedCache) Get(ctx context.Context, key string) ([]byte, error) {
 	return item.Value, nil
 }
 
-// CompareAndSwap implements Cache. Memcached counts in whole seconds: an entry
-// lives up to two seconds longer than ttl.
+// CompareAndSwap implements Cache. Memcached counts whole seconds: an entry lives up
+// to two seconds longer than ttl.
 func (m *MemcachedCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
 	// A copy, because a write that ctx cut short may still be reading it.
 	item := &memcache.Item{Key: key, Value: bytes.Clone(new), Expiration: expiration(ttl)}
@@ -52,7 +52,7 @@ func (m *MemcachedCache) CompareAndSwap(ctx context.Context, key string, old, ne
 		err := m.swap(ctx, item, old)
 		switch {
 		case errors.Is(err, memcache.ErrCASConflict):
-			continue // somebody wrote, but perhaps the same bytes: compare again
+			continue // another process wrote, but perhaps the same bytes: compare again
 		case errors.Is(err, memcache.ErrNotStored), errors.Is(err, memcache.ErrCacheMiss):
 			return false, nil
 		}
@@ -60,9 +60,9 @@ func (m *MemcachedCache) CompareAndSwap(ctx context.Context, key string, old, ne
 	}
 }
 
-// swap compares the bytes itself, then writes on condition that nobody has since.
-// A write is never sent twice: the second could not tell its own first from
-// another's. The read before it is what finds a dead connection.
+// swap compares the bytes itself, then writes on the condition that nobody else has
+// written since. A write is never sent twice: the second could not tell the first
+// from another process's write. The read before it detects a dead connection.
 func (m *MemcachedCache) swap(ctx context.Context, item *memcache.Item, old []byte) error {
 	found, err := m.get(ctx, item.Key)
 	switch {
@@ -84,8 +84,8 @@ func (m *MemcachedCache) write(ctx context.Context, op func(*memcache.Item) erro
 	return err
 }
 
-// get asks again where the connection was dead, as every idle one is after a
-// restart of the server.
+// get retries once if the connection was dead, as every idle one is after the server
+// restarts.
 func (m *MemcachedCache) get(ctx context.Context, key string) (*memcache.Item, error) {
 	get := func(context.Context) (*memcache.Item, error) { return m.client.Get(key) }
 	item, err := guard.Call(ctx, "a read from Memcached", get)
@@ -97,8 +97,9 @@ func (m *MemcachedCache) get(ctx context.Context, key string) (*memcache.Item, e
 	return item, err
 }
 
-// expiration is in seconds. Memcached takes 0 for never, over 30 days for a unix
-// time, and ends an item up to a second early: hence one more.
+// expiration returns ttl in seconds. Memcached takes 0 for never and more than 30
+// days for a Unix time, and expires an item up to a second early: hence the extra
+// second.
 func expiration(ttl time.Duration) int32 {
 	seconds := store.RoundUp(ttl, time.Second) + 1
 	if seconds > 30*24*60*60 {

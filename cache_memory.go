@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// A MemoryCache keeps records in this process: for tests, and for an app that
-// runs as one process. With a memory each, several processes fetch a token each:
-// harmless with NewStableFetcher and other repeatable fetchers, whose platform
-// answers all of them with one token; but with NewFetcher every fetch of one
-// supersedes the token of the others, so they need a shared store. On one machine
-// that can be a FileCache.
+// A MemoryCache keeps records in the memory of one process, for tests and for an app
+// that runs as a single process. Several processes with a MemoryCache each fetch a
+// token of their own. That is harmless with NewStableFetcher and other repeatable
+// fetchers, whose platform returns the same token to all of them. With NewFetcher
+// each fetch supersedes the tokens of the others, so they need a shared store; on one
+// machine that can be a FileCache.
 //
 // The zero MemoryCache is empty and ready to use. It has no goroutine: expired
 // entries are removed by later writes, at most once a minute.

@@ -11,25 +11,25 @@ import (
 	"github.com/wxtoken/wxtoken/internal/store"
 )
 
-// A RedisClient is what RedisCache needs of go-redis: a *redis.Client (for
-// Sentinel, one from NewFailoverClient) and a *redis.ClusterClient fit.
+// A RedisClient is the part of go-redis that RedisCache uses. A *redis.Client (for
+// Sentinel, one from NewFailoverClient) and a *redis.ClusterClient implement it.
 type RedisClient interface {
 	redis.Scripter
 	Get(ctx context.Context, key string) *redis.StringCmd
 }
 
-// A RedisCache keeps each record as a plain string in Redis. Set the client's
-// ContextTimeoutEnabled: go-redis else waits for a slow server as long as its
-// ReadTimeout says, whatever ctx says. Do not let it read from replicas.
+// A RedisCache keeps each record as a plain string in Redis. Set
+// ContextTimeoutEnabled on the client: without it, go-redis waits for a slow server
+// until ReadTimeout, whatever ctx says. The client must not read from replicas.
 //
-// go-redis sends a command again when the reply is lost, and a swap that stored
-// then finds its own bytes and reports false. So, unless the client's retries
-// are off, read the key again after false, as Source does.
+// go-redis resends a command whose reply was lost. A swap that has stored then finds
+// its own bytes and reports false. So, unless the client's retries are off, read the
+// key again after false, as Source does.
 type RedisCache struct{ client RedisClient }
 
-// NewRedisCache returns a Cache over client, which stays the caller's to close.
-// It panics on nil, and on what fits RedisClient but cannot keep processes
-// apart: a *redis.Ring, a redis.Pipeliner, a *redis.Tx.
+// NewRedisCache returns a Cache that uses client. The caller keeps ownership of
+// client and closes it. It panics if client is nil, or is a *redis.Ring, a
+// redis.Pipeliner or a *redis.Tx, which cannot coordinate processes.
 func NewRedisCache(client RedisClient) *RedisCache {
 	switch client.(type) {
 	case *redis.Ring:
@@ -65,7 +65,7 @@ func (r *RedisCache) CompareAndSwap(ctx context.Context, key string, old, new []
 	return stored, store.Error("redis", key, err)
 }
 
-// whyLate tells what the client's pool of connections looks like now.
+// whyLate describes the current state of the client's connection pool.
 func (r *RedisCache) whyLate() string {
 	client, ok := r.client.(interface {
 		PoolStats() *redis.PoolStats

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,11 +15,54 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/internal/bridge"
+	"github.com/wxtoken/wxtoken/internal/endpoint"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
+func TestPlatformBusyInTwoWays(t *testing.T) {
+	bubble(t, "keeps nobody waiting for long", func(t *testing.T) {
+		src := wxtoken.New(&countingFetcher{answer: func(n int64) error {
+			return &wxtoken.APIError{Code: []int{-1, -1000}[n%2]}
+		}}, nil)
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_, err := src.Token(ctx)
+		assert.Error(t, err)
+		assert.Less(t, time.Since(start), 5*time.Second)
+	})
+}
+
+// A panicsIfNil error panics when it is looked at and is nil.
+type panicsIfNil struct{ text string }
+
+func (f *panicsIfNil) Error() string { return f.text }
+
+func TestErrorsThatPanic(t *testing.T) {
+	for name, err := range map[string]error{
+		"a nil *APIError":               (*wxtoken.APIError)(nil),
+		"a nil *APIError, wrapped":      fmt.Errorf("fetching: %w", (*wxtoken.APIError)(nil)),
+		"a nil pointer of another type": (*panicsIfNil)(nil),
+	} {
+		bubble(t, name, func(t *testing.T) {
+			f := wxtoken.FetcherFunc("stub", func(context.Context) (wxtoken.Token, error) {
+				return wxtoken.Token{Value: "x", ExpiresAt: time.Now().Add(time.Hour)}, err
+			})
+			src := wxtoken.New(f, nil, wxtoken.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
+			for range 3 {
+				_, err := src.Token(t.Context())
+				var cool *wxtoken.CooldownError
+				require.ErrorAs(t, err, &cool)
+				assert.ErrorContains(t, err, "Fetcher")
+				time.Sleep(time.Minute)
+			}
+		})
+	}
+}
+
 // calls has src asked every second for d, and counts the fetches of f.
-func calls(t *testing.T, src *wxtoken.Source, f *stub, d time.Duration) int64 {
+func calls(t *testing.T, src *wxtoken.Source, f *countingFetcher, d time.Duration) int64 {
 	t.Helper()
 	before := f.fetches.Load()
 	for start := time.Now(); time.Since(start) < d; time.Sleep(time.Second) {
@@ -48,7 +93,7 @@ func TestCooldowns(t *testing.T) {
 	}
 	for _, test := range tests {
 		bubble(t, test.name, func(t *testing.T) {
-			f := &stub{answer: func(int64) error { return test.err }}
+			f := &countingFetcher{answer: func(int64) error { return test.err }}
 			cache := wxtoken.NewMemoryCache()
 			src, other := wxtoken.New(f, cache), wxtoken.New(f, cache)
 
@@ -76,7 +121,7 @@ func TestCooldowns(t *testing.T) {
 func TestBusyPlatformIsWaitedOut(t *testing.T) {
 	busy := &wxtoken.APIError{Code: -1, Message: "system error"}
 	bubble(t, "by a caller with time", func(t *testing.T) {
-		f := &stub{answer: func(n int64) error {
+		f := &countingFetcher{answer: func(n int64) error {
 			if n <= 2 {
 				return busy
 			}
@@ -90,18 +135,34 @@ func TestBusyPlatformIsWaitedOut(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
 		start := time.Now()
-		_, err := wxtoken.New(&stub{answer: func(int64) error { return busy }}, nil).Token(ctx)
+		_, err := wxtoken.New(&countingFetcher{answer: func(int64) error { return busy }}, nil).Token(ctx)
 		assert.ErrorIs(t, err, busy)
 		assert.Zero(t, time.Since(start))
 	})
 	bubble(t, "not for long", func(t *testing.T) {
 		start := time.Now()
-		_, err := wxtoken.New(&stub{answer: func(int64) error { return busy }}, nil).Token(t.Context())
+		_, err := wxtoken.New(&countingFetcher{answer: func(int64) error { return busy }}, nil).Token(t.Context())
 		assert.ErrorIs(t, err, busy)
 		assert.Less(t, time.Since(start), 5*time.Second)
 	})
+	bubble(t, "a fault of seconds is over in seconds", func(t *testing.T) {
+		start := time.Now()
+		src := wxtoken.New(&countingFetcher{answer: func(int64) error {
+			if time.Since(start) < 4*time.Second {
+				return errors.New("HTTP status 503")
+			}
+			return nil
+		}}, nil)
+		for {
+			if _, err := src.Token(t.Context()); err == nil {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		assert.Less(t, time.Since(start), 9*time.Second)
+	})
 	bubble(t, "and is no error while there is a token", func(t *testing.T) {
-		f := &stub{answer: func(n int64) error {
+		f := &countingFetcher{answer: func(n int64) error {
 			if n > 1 {
 				return busy
 			}
@@ -179,128 +240,11 @@ func TestSecretsMissing(t *testing.T) {
 // The clock of the process that was denied does not decide for the others.
 func TestCooldownOfAProcessWithAnotherClock(t *testing.T) {
 	bubble(t, "ahead", func(t *testing.T) {
-		f, cache := &stub{}, wxtoken.NewMemoryCache()
+		f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
 		put(t, cache, []byte(fmt.Sprintf(`{"v":1,"epoch":"e","seq":0,"cooldown":{"until":%d,"code":45011}}`, time.Now().Add(time.Hour).UnixMilli())))
 		src := wxtoken.New(f, cache)
 		assert.EqualValues(t, 0, calls(t, src, f, 57*time.Second))
 		assert.EqualValues(t, 1, calls(t, src, f, 5*time.Second))
-	})
-}
-
-// A member is a process of a fleet that asks for the token every so often.
-type member struct {
-	fetcher wxtoken.Fetcher
-	every   time.Duration
-	ahead   time.Duration // refresh-ahead: the longer it is, the earlier it tries
-}
-
-// without lets a fleet live for d, and returns for how long each member, asking
-// as often as it does, had no token.
-func without(t *testing.T, cache wxtoken.Cache, d time.Duration, members ...member) []time.Duration {
-	lack := make([]time.Duration, len(members))
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	defer cancel()
-	together(len(members), func(i int) {
-		m := members[i]
-		src := wxtoken.New(m.fetcher, slow(cache, time.Millisecond), wxtoken.WithRefreshAhead(m.ahead))
-		time.Sleep(time.Duration(i) * 313 * time.Millisecond)
-		for ctx.Err() == nil {
-			before := time.Now()
-			if _, err := src.Token(t.Context()); err != nil {
-				lack[i] += m.every
-			}
-			time.Sleep(m.every - time.Since(before))
-		}
-	})
-	return lack
-}
-
-// One member is sick: its proxy spoils its requests, or its answers. It tries
-// first each time, and the others have a token all day.
-func TestSickMember(t *testing.T) {
-	for name, test := range map[string]struct {
-		sick  error
-		every time.Duration
-		most  time.Duration // that each of the others may be without a token
-	}{
-		"its proxy drops part of the query":    {&wxtoken.APIError{Code: 41004, Message: "appsecret missing"}, 100 * time.Millisecond, 0},
-		"its proxy rewrites the AppID":         {&wxtoken.APIError{Code: 40013, Message: "invalid appid"}, 2 * time.Second, 0},
-		"it uses the wrong method":             {&wxtoken.APIError{Code: 43002}, 7 * time.Second, 0},
-		"it gets an errcode that nobody knows": {&wxtoken.APIError{Code: 12345}, 300 * time.Millisecond, 0},
-		"it has the wrong secret":              {&wxtoken.APIError{Code: 40125}, 100 * time.Millisecond, 0},
-		"its address is not on the whitelist":  {&wxtoken.APIError{Code: 40164}, time.Second, 0},
-		"its proxy answers 504":                {errors.New("HTTP status 504"), 50 * time.Millisecond, time.Minute},
-		"its answers are truncated":            {errors.New("unexpected EOF"), 11 * time.Second, time.Minute},
-	} {
-		bubble(t, name, func(t *testing.T) {
-			good, sick := &stub{latency: 200 * time.Millisecond}, &stub{latency: 30 * time.Millisecond, answer: func(int64) error { return test.sick }}
-			var members []member
-			for _, every := range []time.Duration{40 * time.Second, 41 * time.Second, 55 * time.Second, 3 * time.Second} {
-				members = append(members, member{good, every, 0})
-			}
-			members = append(members, member{sick, test.every, 8 * time.Minute})
-			lack := without(t, wxtoken.NewMemoryCache(), 12*time.Hour, members...)
-			for i, d := range lack[:4] {
-				assert.LessOrEqual(t, d, test.most/2, "member %d", i)
-			}
-			assert.Greater(t, sick.fetches.Load(), int64(5), "it tries first")
-			assert.LessOrEqual(t, good.fetches.Load()+sick.fetches.Load(), int64(160), "fetches in half a day")
-			t.Logf("without a token: %v; %d fetches, %d of the sick one", lack, good.fetches.Load(), sick.fetches.Load())
-		})
-	}
-}
-
-// An hour-long fault of the platform costs few requests, and is soon over.
-func TestUnreadableAnswersForHours(t *testing.T) {
-	for _, fleet := range []int{1, 4} {
-		bubble(t, fmt.Sprint(fleet, " processes"), func(t *testing.T) {
-			var repaired atomic.Bool
-			f := &stub{latency: 50 * time.Millisecond, answer: func(int64) error {
-				if repaired.Load() {
-					return nil
-				}
-				return errors.New("unexpected EOF")
-			}}
-			cache := wxtoken.NewMemoryCache()
-			var srcs []*wxtoken.Source
-			for range fleet {
-				srcs = append(srcs, wxtoken.New(f, cache))
-			}
-			ask := func() (ok bool) {
-				for _, src := range srcs {
-					_, err := src.Token(t.Context())
-					ok = ok || err == nil
-				}
-				time.Sleep(time.Second)
-				return ok
-			}
-			start := time.Now()
-			for time.Since(start) < 5*time.Hour {
-				require.False(t, ask())
-			}
-			assert.LessOrEqual(t, f.fetches.Load(), int64(50), "a test account has 200 a day")
-			t.Logf("%d fetches in 5 h", f.fetches.Load())
-			repaired.Store(true)
-			for start = time.Now(); !ask(); {
-				require.Less(t, time.Since(start), 11*time.Minute)
-			}
-		})
-	}
-	bubble(t, "a fault of seconds is over in seconds", func(t *testing.T) {
-		start := time.Now()
-		src := wxtoken.New(&stub{answer: func(int64) error {
-			if time.Since(start) < 4*time.Second {
-				return errors.New("HTTP status 503")
-			}
-			return nil
-		}}, nil)
-		for {
-			if _, err := src.Token(t.Context()); err == nil {
-				break
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
-		assert.Less(t, time.Since(start), 9*time.Second)
 	})
 }
 
@@ -309,7 +253,7 @@ func TestUnreadableAnswersForHours(t *testing.T) {
 func TestDenialsOfAnyShape(t *testing.T) {
 	bubble(t, "a message of 3 MB with control characters", func(t *testing.T) {
 		cache, l := wxtoken.NewMemoryCache(), &log{}
-		f := &stub{answer: func(int64) error {
+		f := &countingFetcher{answer: func(int64) error {
 			return &wxtoken.APIError{Code: 45009, Message: "\x1b[31mquota\n\u202e" + strings.Repeat("密", 1<<20)}
 		}}
 		src, other := wxtoken.New(f, cache, l.option()), wxtoken.New(f, cache)
@@ -328,12 +272,23 @@ func TestDenialsOfAnyShape(t *testing.T) {
 		}
 		assert.EqualValues(t, 1, f.fetches.Load())
 	})
-	bubble(t, "errcode 0 is no denial: a token may have been issued", func(t *testing.T) {
-		cache := wxtoken.NewMemoryCache()
-		_, err := wxtoken.New(&stub{answer: func(int64) error { return &wxtoken.APIError{Code: 0, Message: "ok"} }}, cache).Token(t.Context())
-		assert.Error(t, err)
-		assert.EqualValues(t, 2, recordOf(t, cache)["owed"])
-	})
+	long := strings.Repeat("a\n", 1<<20)
+	for name, err := range map[string]error{
+		"wrapped":   fmt.Errorf("mine: %w", &wxtoken.APIError{Code: 40013, Message: long}),
+		"errcode 0": &wxtoken.APIError{Code: 0, Message: long},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			cache := wxtoken.NewMemoryCache()
+			_, got := wxtoken.New(&countingFetcher{answer: func(int64) error { return err }}, cache).Token(t.Context())
+			require.Error(t, got)
+			assert.Less(t, len(got.Error()), 1000)
+			if name == "errcode 0" { // is no denial: a token may have been issued
+				assert.EqualValues(t, 2, recordOf(t, cache)["owed"])
+			} else {
+				assert.NotContains(t, recordOf(t, cache), "owed")
+			}
+		})
+	}
 }
 
 // A Fetcher that hides which secret it has blocks only its own process.
@@ -358,11 +313,11 @@ func TestSecretThatCannotBeTold(t *testing.T) {
 func TestCooldownWaitsForAnothersFetch(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		cache := wxtoken.NewMemoryCache()
-		f := &stub{answer: func(int64) error { return &wxtoken.APIError{Code: 89507} }}
+		f := &countingFetcher{answer: func(int64) error { return &wxtoken.APIError{Code: 89507} }}
 		denied := wxtoken.New(f, cache)
 		_, err := denied.Token(t.Context())
 		require.Error(t, err)
-		go wxtoken.New(&stub{latency: 4 * time.Second}, cache).Token(t.Context())
+		go wxtoken.New(&countingFetcher{latency: 4 * time.Second}, cache).Token(t.Context())
 		time.Sleep(3 * time.Second)
 		start := time.Now()
 		assert.Equal(t, "token-1", token(t, denied))
@@ -376,7 +331,7 @@ func TestCooldownWaitsForAnothersFetch(t *testing.T) {
 func TestCooldownNearExpiry(t *testing.T) {
 	for _, err := range []error{&wxtoken.APIError{Code: 45009}, &wxtoken.APIError{Code: 89507}, &wxtoken.APIError{Code: 40013}, errors.New("EOF")} {
 		bubble(t, err.Error(), func(t *testing.T) {
-			f := &stub{lifetime: time.Hour}
+			f := &countingFetcher{lifetime: time.Hour}
 			src := wxtoken.New(f, nil, wxtoken.WithRefreshAhead(8*time.Minute))
 			token(t, src)
 			f.answer = func(n int64) error {
@@ -396,4 +351,71 @@ func TestCooldownNearExpiry(t *testing.T) {
 			assert.LessOrEqual(t, f.fetches.Load(), most)
 		})
 	}
+}
+
+// A gated Fetcher has a gate that the test moves.
+type gated struct {
+	countingFetcher
+	revision atomic.Uint64
+	closed   atomic.Pointer[error]
+}
+
+func (g *gated) Gate() (bridge.Revision, error) {
+	if err := g.closed.Load(); err != nil {
+		return bridge.Revision(g.revision.Load()), *err
+	}
+	return bridge.Revision(g.revision.Load()), nil
+}
+
+var errLacking = &endpoint.Unsent{Err: errors.New("wxtoken: something is missing")}
+
+func TestANewRevisionEndsThisProcessesCooldown(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		f := &gated{}
+		var lacking atomic.Bool
+		lacking.Store(true)
+		f.answer = func(int64) error {
+			if lacking.Load() {
+				return errLacking
+			}
+			return nil
+		}
+		src := wxtoken.New(f, nil)
+		for range 10 { // the wait grows
+			_, err := src.Token(t.Context())
+			require.ErrorIs(t, err, errLacking)
+			time.Sleep(30 * time.Second)
+		}
+		_, err := src.Token(t.Context())
+		require.Error(t, err)
+		lacking.Store(false)
+		_, err = src.Token(t.Context())
+		require.Error(t, err, "nothing has said that it may be asked again")
+		f.revision.Add(1)
+		assert.NotEmpty(t, token(t, src))
+	})
+}
+
+func TestAClosedGateStopsTheToken(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		f := &gated{}
+		src := wxtoken.New(f, nil)
+		first := token(t, src)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- src.Run(ctx) }()
+
+		why := errors.New("revoked")
+		f.closed.Store(&why)
+		time.Sleep(45 * time.Second)
+		_, err := src.Token(t.Context())
+		assert.ErrorIs(t, err, why)
+		time.Sleep(3 * time.Hour)
+		assert.EqualValues(t, 1, f.fetches.Load(), "Run fetches nothing either")
+
+		f.closed.Store(nil)
+		assert.NotEqual(t, first, token(t, src))
+		cancel()
+		assert.ErrorIs(t, <-ended, context.Canceled)
+	})
 }

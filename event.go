@@ -15,31 +15,32 @@ const (
 	EventFetch EventKind = "fetch"
 	// EventAdopt: this process read a token that another one published.
 	EventAdopt EventKind = "adopt"
-	// EventReject: an API rejected the shared token, which will be replaced. Err
-	// says what that means.
+	// EventReject: an API rejected the shared token, which will be replaced. Err says
+	// what that means.
 	EventReject EventKind = "reject"
 	// EventIgnored: a rejection was not believed; Err says why and until when. At
-	// most once a minute for a Source.
+	// most once a minute per Source.
 	EventIgnored EventKind = "ignored"
-	// EventConflict: tokens are rejected again and again soon after their issue;
-	// mostly another system fetches tokens for the same app. Worth an alert. At most
-	// once a minute for a Source.
+	// EventConflict: tokens are rejected again and again soon after their issue,
+	// usually because another system fetches tokens for the same app. Worth an alert.
+	// At most once a minute per Source.
 	EventConflict EventKind = "conflict"
 	// EventTakeover: a process died or hung while it fetched; this one took over.
 	EventTakeover EventKind = "takeover"
 	// EventLeaseLost: this process was paused so long that another took over; its
 	// token was not published.
 	EventLeaseLost EventKind = "lease_lost"
-	// EventRestore: the store went back in time, as a failover can; this process
-	// wrote the newer token back.
+	// EventRestore: the store lost its latest writes, as a failover can cause; this
+	// process wrote the newer token back.
 	EventRestore EventKind = "restore"
-	// EventCacheError: the cache failed, lost the record, held what this process
-	// cannot read, or let no process complete a fetch. Worth an alert when it goes on.
+	// EventCacheError: the cache failed, lost the record, holds something that this
+	// process cannot read, or let no process complete a fetch. Worth an alert if it
+	// persists.
 	EventCacheError EventKind = "cache_error"
 )
 
-// An Event tells an observer what a Source did. It never holds the secret or a
-// token value.
+// An Event tells an observer what a Source did. It never contains the secret or a
+// token.
 type Event struct {
 	Kind EventKind
 	Key  string // the record's key in the cache, prefix included
@@ -51,21 +52,21 @@ type Event struct {
 	// kinds and for a fetch that failed.
 	ExpiresAt time.Time
 
-	// Age is how old the token was that an API rejected, for EventReject,
-	// EventIgnored and EventConflict; zero for the other kinds.
+	// Age is the age of the rejected token, for EventReject, EventIgnored and
+	// EventConflict; zero for the other kinds.
 	Age time.Duration
 
-	// Count is how many occurrences this Event stands for, at least 1.
+	// Count is the number of occurrences that this Event stands for, at least 1.
 	Count int
 
-	// Err is why it failed, for EventFetch and EventCacheError, and what is known
-	// about it, for EventReject, EventIgnored and EventConflict.
+	// Err is the cause of a failure, for EventFetch and EventCacheError, or what is
+	// known about a rejection, for EventReject, EventIgnored and EventConflict.
 	Err error
 }
 
-// Level returns the level at which WithLogger logs e: Debug for a token adopted,
-// Info for one fetched, Error for a fetch that failed, a conflict or an error of
-// the cache, and Warn for the rest. It is for observers that log by other means.
+// Level returns the level at which WithLogger logs e: Debug for an adopted token,
+// Info for a fetched one, Error for a failed fetch, a conflict or a cache error, and
+// Warn for the rest. Observers that log by other means can use it too.
 func (e Event) Level() slog.Level {
 	switch e.Kind {
 	case EventAdopt:
@@ -81,10 +82,10 @@ func (e Event) Level() slog.Level {
 	return slog.LevelWarn
 }
 
-var errRecordLost = errors.New("wxtoken: the cache lost the record; this process wrote its copy back, and a new token is fetched in some minutes: check the cache's memory, eviction policy and restarts")
+var errRecordLost = errors.New("wxtoken: the cache lost the record; this process wrote its copy back, and a new token is fetched in a few minutes: check the cache's memory, eviction policy and restarts")
 
-// mutes is what a Source remembers of the kinds of Event that come at most once a
-// minute, and of an outage of the cache, which is logged once.
+// mutes limits the kinds of Event that are sent at most once a minute, and the log of
+// a cache outage, which is written once.
 type mutes struct {
 	ignored, conflict mute
 	outage            bool
@@ -95,7 +96,7 @@ type mute struct {
 	count int // since the last Event
 }
 
-// pass counts an occurrence, and reports whether it becomes an Event that stands
+// pass counts an occurrence and reports whether to send an Event, which then stands
 // for count of them.
 func (m *mute) pass(now time.Time) (count int, ok bool) {
 	m.count++
@@ -129,8 +130,8 @@ func (s *Source) emit(e Event) {
 	}
 }
 
-// logTo logs events. It is called through a func, so that the linker leaves out
-// most of log/slog, some 80 KB, where nobody uses WithLogger.
+// logTo logs events. It is called through a func value, so that the linker leaves
+// most of log/slog, about 80 KB, out of programs without WithLogger.
 func logTo(l *slog.Logger) func(Event) {
 	if l == nil {
 		return nil

@@ -1,12 +1,22 @@
 package wxtoken_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
 	"time"
+
+	"github.com/bradfitz/gomemcache/memcache"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/wxtest"
@@ -233,4 +243,351 @@ func ExampleCooldownError() {
 	// Output:
 	// errcode 40125 and a wait of at most 1m0s
 	// 1 request
+}
+
+// Programs that have nothing to do with each other can share a store: each has
+// a prefix. All processes of the same app must have the same one.
+func ExampleWithKeyPrefix() {
+	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
+	fetcher := wxtoken.NewFetcher("wx1", "secret", wxtoken.WithHTTPClient(platform.Client()))
+	cache := wxtoken.NewMemoryCache()
+	src := wxtoken.New(fetcher, cache, wxtoken.WithKeyPrefix("shop:"))
+
+	_, _ = src.Token(context.Background())
+	_, err := cache.Get(context.Background(), "shop:token:wx1")
+	fmt.Println(src, err)
+	// Output: wxtoken.Source(shop:token:wx1) <nil>
+}
+
+// The events are what metrics are made of: see examples/metrics.
+func ExampleWithObserver() {
+	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
+	platform.SetWhitelist("wx1", "203.0.113.7") // not this machine
+	fetcher := wxtoken.NewFetcher("wx1", "secret", wxtoken.WithHTTPClient(platform.Client()))
+
+	events := make(chan wxtoken.Event, 10)
+	src := wxtoken.New(fetcher, nil, wxtoken.WithObserver(func(e wxtoken.Event) { events <- e }))
+	_, _ = src.Token(context.Background())
+
+	e := <-events
+	var denial *wxtoken.APIError
+	fmt.Println(e.Kind, e.Key, errors.As(e.Err, &denial) && denial.Code == 40164)
+	// Output: fetch wxtoken:token:wx1 true
+}
+
+// lines is a writer that hands on what is written.
+type lines chan string
+
+func (l lines) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
+}
+
+func ExampleWithLogger() {
+	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
+	fetcher := wxtoken.NewFetcher("wx1", "secret", wxtoken.WithHTTPClient(platform.Client()))
+
+	out := make(lines, 10) // in an application, os.Stderr
+	logger := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == "time" || a.Key == "duration_ms" || a.Key == "expires_at" {
+				return slog.Attr{} // another one each time
+			}
+			return a
+		},
+	}))
+	src := wxtoken.New(fetcher, nil, wxtoken.WithLogger(logger))
+	_, _ = src.Token(context.Background())
+	fmt.Print(<-out)
+	// Output: level=INFO msg="wxtoken: fetch" key=wxtoken:token:wx1
+}
+
+// The first key seals, and each one opens, so that keys can be rotated. A
+// process without the key gets an error, and harms nothing.
+func ExampleWithEncryption() {
+	ctx := context.Background()
+	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
+	fetcher := wxtoken.NewFetcher("wx1", "secret", wxtoken.WithHTTPClient(platform.Client()))
+	cache := wxtoken.NewMemoryCache()
+
+	var before, after [32]byte // from your store of secrets
+	_, _ = rand.Read(before[:])
+	_, _ = rand.Read(after[:])
+
+	one, _ := wxtoken.New(fetcher, cache, wxtoken.WithEncryption(before)).Token(ctx)
+	two, _ := wxtoken.New(fetcher, cache, wxtoken.WithEncryption(after, before)).Token(ctx)
+	fmt.Println(one.Value == two.Value)
+
+	record, _ := cache.Get(ctx, "wxtoken:token:wx1")
+	fmt.Println("plain in the cache:", bytes.Contains(record, []byte(one.Value)))
+
+	_, err := wxtoken.New(fetcher, cache).Token(ctx)
+	fmt.Println(err)
+	// Output:
+	// true
+	// plain in the cache: false
+	// wxtoken: the record in the cache is sealed and no key of this process opens it; give WithEncryption the key that sealed it
+}
+
+// Another host is tried where no connection can be made. These are the hosts
+// of a test; the default is WeChat's five.
+func ExampleWithBaseURL() {
+	gone := wxtest.NewServer()
+	gone.Close()
+	platform := wxtest.NewServer(wxtest.WithApp("wx1", "secret"))
+	defer platform.Close()
+
+	fetcher := wxtoken.NewFetcher("wx1", "secret", wxtoken.WithBaseURL(gone.URL, platform.URL))
+	tok, err := wxtoken.New(fetcher, nil).Token(context.Background())
+	fmt.Println(platform.Honoured(tok.Value), err)
+	// Output: true <nil>
+}
+
+// mapCache is a Cache of one's own, over any store that can compare and set. This
+// one is a map. Package cachetest tests that such a Cache keeps the contract.
+type mapCache struct {
+	mu    sync.Mutex
+	items map[string]item
+}
+
+type item struct {
+	value string
+	until time.Time
+}
+
+func (m *mapCache) get(key string) (value string, found bool) {
+	it, found := m.items[key]
+	return it.value, found && time.Now().Before(it.until)
+}
+
+// Get tells a key that is not there from a store that does not answer.
+func (m *mapCache) Get(ctx context.Context, key string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	value, found := m.get(key)
+	if !found {
+		return nil, wxtoken.ErrCacheMiss
+	}
+	return []byte(value), ctx.Err()
+}
+
+// CompareAndSwap compares and writes in one step of the store.
+func (m *mapCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	value, found := m.get(key)
+	if err := ctx.Err(); err != nil || found != (old != nil) || value != string(old) && found {
+		return false, err
+	}
+	m.items[key] = item{string(new), time.Now().Add(ttl)}
+	return true, nil
+}
+
+func ExampleCache() {
+	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
+	fetcher := wxtoken.NewFetcher("wx1", "secret", wxtoken.WithHTTPClient(platform.Client()))
+
+	var cache wxtoken.Cache = &mapCache{items: map[string]item{}}
+	tok, err := wxtoken.New(fetcher, cache).Token(context.Background())
+	fmt.Println(platform.Honoured(tok.Value), err)
+	// Output: true <nil>
+}
+
+type deadCache struct{}
+
+func (deadCache) Get(context.Context, string) ([]byte, error) {
+	return nil, errors.New("connection refused")
+}
+
+func (deadCache) CompareAndSwap(context.Context, string, []byte, []byte, time.Duration) (bool, error) {
+	return false, errors.New("connection refused")
+}
+
+// A process that starts while the cache is down fetches nothing: that could
+// supersede the token that all others use. The fetcher of stable_token does, as its
+// fetches supersede nothing.
+func Example_cacheDown() {
+	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
+	client := wxtoken.WithHTTPClient(platform.Client())
+
+	_, err := wxtoken.New(wxtoken.NewFetcher("wx1", "secret", client), deadCache{}).Token(context.Background())
+	fmt.Println(errors.Is(err, wxtoken.ErrCacheUnavailable), platform.Stats().Fetches().Total(), "requests")
+
+	tok, err := wxtoken.New(wxtoken.NewStableFetcher("wx1", "secret", client), deadCache{}).Token(context.Background())
+	fmt.Println(platform.Honoured(tok.Value), err)
+	// Output:
+	// true 0 requests
+	// true <nil>
+}
+
+// An app of one process. The platform is a fake here; leave WithHTTPClient out
+// to ask the real one.
+func ExampleNewMemoryCache() {
+	platform := wxtest.NewPlatform(wxtest.WithApp("wx0123456789abcdef", "secret"))
+	fetcher := wxtoken.NewFetcher("wx0123456789abcdef", "secret", wxtoken.WithHTTPClient(platform.Client()))
+	src := wxtoken.New(fetcher, wxtoken.NewMemoryCache())
+
+	for range 1000 {
+		if _, err := src.Token(context.Background()); err != nil {
+			fmt.Println(err)
+		}
+	}
+	fmt.Println("fetches:", platform.Stats().Fetches().Total())
+	// Output: fetches: 1
+}
+
+// The processes of one machine, a web process and a cron job say, share a
+// directory. The platform is a fake here, as above.
+func ExampleNewFileCache() {
+	dir, err := os.MkdirTemp("", "wxtoken-example-") // in production one that stays, such as /var/lib/myapp/wxtoken
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	platform := wxtest.NewPlatform(wxtest.WithApp("wx0123456789abcdef", "secret"))
+	fetcher := wxtoken.NewFetcher("wx0123456789abcdef", "secret", wxtoken.WithHTTPClient(platform.Client()))
+
+	for range 3 { // as three processes would
+		src := wxtoken.New(fetcher, wxtoken.NewFileCache(dir))
+		if _, err := src.Token(context.Background()); err != nil {
+			fmt.Println(err)
+		}
+	}
+	fmt.Println("fetches:", platform.Stats().Fetches().Total())
+	// Output: fetches: 1
+}
+
+// Processes that share an app are given the same Redis. The URL holds user,
+// password and database number; rediss:// speaks TLS. For Sentinel and Cluster,
+// use redis.NewFailoverClient and redis.NewClusterClient.
+func ExampleNewRedisCache() {
+	opts, err := redis.ParseURL(os.Getenv("REDIS_URL")) // redis://user:password@redis.internal:6379/0
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	opts.ContextTimeoutEnabled = true // a slow server is waited for no longer than ctx says
+	rdb := redis.NewClient(opts)
+	defer rdb.Close()
+
+	src := wxtoken.New(wxtoken.NewFetcher("wx0123456789abcdef", os.Getenv("WX_SECRET")), wxtoken.NewRedisCache(rdb))
+	tok, err := src.Token(context.Background())
+	fmt.Println(tok, err)
+}
+
+// Every process lists the same Memcached servers in the same order. One that is
+// listed twice gets twice the share of the keys.
+func ExampleNewMemcachedCache() {
+	mc := memcache.New("10.0.0.1:11211", "10.0.0.2:11211", "10.0.0.2:11211")
+	mc.Timeout = time.Second
+	defer mc.Close()
+
+	src := wxtoken.New(wxtoken.NewFetcher("wx0123456789abcdef", os.Getenv("WX_SECRET")), wxtoken.NewMemcachedCache(mc))
+	tok, err := src.Token(context.Background())
+	fmt.Println(tok, err)
+}
+
+// Events into log/slog with attributes of one's own. WithLogger does the same
+// without them, and logs an outage of the cache once.
+func ExampleWithObserver_slog() {
+	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
+	fetcher := wxtoken.NewFetcher("wx1", "wrong", wxtoken.WithHTTPClient(platform.Client()))
+
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{} // another one each time
+			}
+			return a
+		},
+	}))
+	src := wxtoken.New(fetcher, nil, wxtoken.WithObserver(func(e wxtoken.Event) {
+		attrs := []slog.Attr{slog.String("kind", string(e.Kind)), slog.String("team", "payments")}
+		var denial *wxtoken.APIError
+		if errors.As(e.Err, &denial) {
+			attrs = append(attrs, slog.Int("errcode", denial.Code))
+		}
+		logger.LogAttrs(context.Background(), e.Level(), "access_token", attrs...)
+	}))
+	_, _ = src.Token(context.Background())
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = src.Wait(ctx) // until the Event is delivered
+	// Output: level=ERROR msg=access_token kind=fetch team=payments errcode=40125
+}
+
+// A client that adds the token by itself, and replaces one that an API rejects,
+// also where other code has put it into the request.
+func ExampleTransport() {
+	platform := wxtest.NewServer(wxtest.WithApp("wx1", "secret")) // in an application, the real one
+	defer platform.Close()
+
+	fetcher := wxtoken.NewFetcher("wx1", "secret", wxtoken.WithBaseURL(platform.URL))
+	src := wxtoken.New(fetcher, fetchedAnHourAgo("dead-token"))
+	client := &http.Client{Transport: &wxtoken.Transport{
+		Source: src,
+		Hosts:  []string{strings.TrimPrefix(platform.URL, "http://")}, // nil for the real platform
+	}}
+
+	for _, query := range []string{
+		"",                                // gets the dead token, and then the next one
+		"?access_token=dead-token",        // kept by other code that got it from src
+		"?access_token=the-token-of-user", // is not src's
+	} {
+		resp, err := client.Get(platform.URL + "/cgi-bin/get_api_domain_ip" + query)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		fmt.Printf("%.47s %v\n", body, err)
+	}
+	fmt.Println("calls by errcode:", platform.Stats().Calls())
+	fmt.Println("tokens fetched:", platform.Stats().Fetches().Total())
+	// Output:
+	// {"ip_list":["101.226.233.128","58.246.220.31"]} <nil>
+	// {"ip_list":["101.226.233.128","58.246.220.31"]} <nil>
+	// {"errcode":40014,"errmsg":"invalid access_token <nil>
+	// calls by errcode: map[0:2 40014:3]
+	// tokens fetched: 1
+}
+
+// Two apps behind the one HTTP client of an SDK that adds the tokens by itself:
+// each rejected token is replaced by one of the same app.
+func ExampleTransport_others() {
+	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"), wxtest.WithApp("wx2", "secret"))
+	fetcher := func(appID string) wxtoken.Fetcher {
+		return wxtoken.NewFetcher(appID, "secret", wxtoken.WithHTTPClient(platform.Client()))
+	}
+	official := wxtoken.New(fetcher("wx2"), nil)
+	mini := wxtoken.New(fetcher("wx1"), fetchedAnHourAgo("dead-token"))
+	client := &http.Client{Transport: &wxtoken.Transport{
+		Source: official,
+		Others: []wxtoken.TokenSource{mini},
+		Base:   platform.Transport(), // nil for the real platform
+	}}
+
+	for _, src := range []*wxtoken.Source{official, mini} {
+		tok, err := src.Token(context.Background()) // as the SDK does, by its adapter
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		resp, err := client.Get("https://api.weixin.qq.com/cgi-bin/get_api_domain_ip?access_token=" + tok.Value)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		fmt.Println(string(body), err)
+	}
+	fmt.Println("calls by errcode:", platform.Stats().Calls())
+	// Output:
+	// {"ip_list":["101.226.233.128","58.246.220.31"]} <nil>
+	// {"ip_list":["101.226.233.128","58.246.220.31"]} <nil>
+	// calls by errcode: map[0:2 40014:1]
 }

@@ -15,23 +15,23 @@ import (
 
 // A Fetcher asks the platform for a token. It must be safe for concurrent use.
 //
-// One that has a method Repeatable() bool which returns true is called even while
-// the cache is unavailable: see Repeatable. A type that embeds the *HTTPFetcher
-// of a constructor keeps all that a Source knows of it. One that embeds a Fetcher
-// keeps its Key, which should begin as before, and is not Repeatable.
+// A Fetcher with a method Repeatable() bool that returns true is called even while
+// the cache is unavailable: see Repeatable. A type that embeds the *HTTPFetcher of a
+// constructor keeps everything that a Source knows about it. A type that embeds a
+// Fetcher is not Repeatable; if it replaces Key, the new Key should keep the prefix.
 type Fetcher interface {
-	// Fetch asks the platform; each call may supersede the token before it. A
-	// token has printable ASCII without spaces, and expires in the future. An
-	// *APIError says that the platform denied the request and issued nothing;
-	// after any other error a token may have been issued.
+	// Fetch asks the platform for a token; each call may supersede the previous one.
+	// A token is printable ASCII without spaces and expires in the future. An
+	// *APIError means that the platform denied the request and issued nothing; after
+	// any other error a token may have been issued.
 	Fetch(ctx context.Context) (Token, error)
 
-	// Key names the credential in the cache; never the secret.
+	// Key names the credential in the cache. It must not contain the secret.
 	Key() string
 }
 
-// FetcherFunc makes a Fetcher of fn: a token from elsewhere, kept by a Source
-// under key. A nil fn panics.
+// FetcherFunc returns a Fetcher that calls fn for tokens from anywhere, which a
+// Source keeps under key. It panics if fn is nil.
 func FetcherFunc(key string, fn func(context.Context) (Token, error)) Fetcher {
 	if fn == nil {
 		panic("wxtoken: FetcherFunc with a nil function")
@@ -48,11 +48,11 @@ func (f *funcFetcher) Fetch(ctx context.Context) (Token, error) { return f.fn(ct
 func (f *funcFetcher) Key() string                              { return f.key }
 
 // Repeatable declares that fetching twice with f is harmless: the second fetch
-// returns the same token, or a new one beside which the first stays valid. A
-// Source then fetches even while the cache is unavailable, and owes no fetch after
-// one whose outcome is unknown. Do not declare it of a token that a later fetch
-// supersedes. The result has f's Key and works as f does; f is not changed. A nil
-// f panics.
+// returns the same token, or a new one while the first stays valid. A Source then
+// fetches even while the cache is unavailable, and need not fetch again after a fetch
+// whose outcome is unknown. Do not use it for tokens that a later fetch supersedes.
+// The result has f's Key and works as f does; f is not changed. It panics if f is
+// nil.
 func Repeatable(f Fetcher) Fetcher {
 	if f == nil {
 		panic("wxtoken: Repeatable with a nil Fetcher")
@@ -65,7 +65,7 @@ func Repeatable(f Fetcher) Fetcher {
 	return repeatableFetcher{f}
 }
 
-// A repeatableFetcher passes on what a Source asks f about.
+// A repeatableFetcher forwards the optional methods of f that a Source calls.
 type repeatableFetcher struct{ f Fetcher }
 
 func (r repeatableFetcher) Fetch(ctx context.Context) (Token, error) { return r.f.Fetch(ctx) }
@@ -88,12 +88,13 @@ func (r repeatableFetcher) currentFingerprint(ctx context.Context, salt string) 
 	return "", nil
 }
 
-// An HTTPFetcher is a Fetcher for one of the platform's endpoints. The zero value
-// has none, and returns errors: use NewFetcher or another constructor.
+// An HTTPFetcher is a Fetcher for one of the platform's endpoints. The zero
+// HTTPFetcher has no endpoint, and its Fetch returns an error: use NewFetcher or
+// another constructor.
 //
-// A failed Fetch returns an *APIError if the platform denied the request. After
-// any other error a token may have been issued, except where no request could be
-// sent, as the error then says. No error shows the secret or a token.
+// Fetch returns an *APIError if the platform denied the request. After any other
+// error a token may have been issued, unless the error says that nothing was sent. No
+// error shows the secret or a token.
 type HTTPFetcher struct {
 	key      string
 	platform errcode.Platform
@@ -103,28 +104,29 @@ type HTTPFetcher struct {
 	fault    error         // why nothing can be sent
 }
 
-// NewFetcher fetches by GET cgi-bin/token, which supersedes the token before.
-// If appID or secret is empty, or holds a space, a control byte or one that is
-// not ASCII, Fetch returns an error that says so and sends nothing.
+// NewFetcher returns a Fetcher for GET cgi-bin/token, which supersedes the previous
+// token. If appID or secret is empty, or contains a space, a control character or a
+// byte that is not ASCII, Fetch sends nothing and returns an error that says so.
 func NewFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 	return newAppFetcher("token:", errcode.WeChat, endpoint.Endpoint{Path: "/cgi-bin/token"}, appID, secret, opts)
 }
 
-// NewStableFetcher fetches by POST cgi-bin/stable_token, which the platform
-// recommends: asked again, it returns the same token with the time that remains,
-// until that is under five minutes. Its tokens are apart from NewFetcher's.
+// NewStableFetcher returns a Fetcher for POST cgi-bin/stable_token, which the
+// platform recommends: asked again, it returns the same token and its remaining time,
+// until that is under five minutes. Its tokens are independent of NewFetcher's.
 func NewStableFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 	e := endpoint.Endpoint{Path: "/cgi-bin/stable_token", Post: true, Repeatable: true}
 	return newAppFetcher("stable:", errcode.Stable, e, appID, secret, opts)
 }
 
-// NewQQFetcher fetches the access token of a QQ mini program by GET api/getToken
-// at api.q.qq.com, which supersedes the token before as cgi-bin/token does.
+// NewQQFetcher returns a Fetcher for the access token of a QQ mini program, by GET
+// api/getToken at api.q.qq.com, which supersedes the previous token as cgi-bin/token
+// does.
 func NewQQFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 	return newAppFetcher("qq:", errcode.QQ, endpoint.Endpoint{Path: "/api/getToken"}, appID, secret, opts)
 }
 
-// newAppFetcher makes the fetcher of an endpoint that takes appid and secret.
+// newAppFetcher returns the fetcher of an endpoint that takes appid and secret.
 func newAppFetcher(prefix string, p errcode.Platform, e endpoint.Endpoint, appID, secret string, opts []FetcherOption) *HTTPFetcher {
 	e.Field, e.Hosts = "access_token", apiHosts(p)
 	e.Params = func(s string) map[string]string {
@@ -136,15 +138,15 @@ func newAppFetcher(prefix string, p errcode.Platform, e endpoint.Endpoint, appID
 	})
 }
 
-// NewWeComFetcher fetches the access token of one app of a WeCom corporation by
-// GET cgi-bin/gettoken at qyapi.weixin.qq.com, which returns the same token until
-// it expires or is revoked. Each app of a corporation has a secret of its own, and
-// a token of its own: so the Key ends in a fingerprint of the secret, 64 bits of a
-// hash keyed by it, which tells the apps apart and reveals nothing.
+// NewWeComFetcher returns a Fetcher for the access token of one app of a WeCom
+// corporation, by GET cgi-bin/gettoken at qyapi.weixin.qq.com, which returns the same
+// token until it expires or is revoked. Each app of a corporation has its own secret
+// and its own token. So the Key ends in a fingerprint of the secret, 64 bits of a
+// keyed hash, which tells the apps apart and reveals nothing.
 //
-// With WithSecretFunc, secret is not sent: its fingerprint in the Key is all that
-// becomes of it. Pass something that names the app and that does not change when
-// the secret does, such as the agentid. It must not be empty.
+// With WithSecretFunc, secret is not sent; only its fingerprint is used, in the Key.
+// Pass something that identifies the app and does not change with the secret, such as
+// the agentid. It must not be empty.
 func NewWeComFetcher(corpID, secret string, opts ...FetcherOption) *HTTPFetcher {
 	f := HTTPFetcher{
 		key:      "wecom:" + corpID + ":" + tag([]byte(secret), "wecom key"),
@@ -165,7 +167,7 @@ func NewWeComFetcher(corpID, secret string, opts ...FetcherOption) *HTTPFetcher 
 	})
 }
 
-// with applies opts and then, if they are good, notes what check finds.
+// with applies opts and, if they are valid, records what check finds.
 func (f HTTPFetcher) with(opts []FetcherOption, check func(*HTTPFetcher) error) *HTTPFetcher {
 	for _, o := range opts {
 		o.applyFetcher(&f)
@@ -176,29 +178,29 @@ func (f HTTPFetcher) with(opts []FetcherOption, check func(*HTTPFetcher) error) 
 	return &f
 }
 
-// A FetcherOption changes what NewFetcher and the other constructors make.
+// A FetcherOption configures the fetcher of NewFetcher and the other constructors.
 type FetcherOption interface{ applyFetcher(*HTTPFetcher) }
 
 type fetcherOption func(*HTTPFetcher)
 
 func (o fetcherOption) applyFetcher(f *HTTPFetcher) { o(f) }
 
-// WithHTTPClient takes Transport and Timeout from c, and nothing else: no
-// redirect is followed. Of an *http.Transport, a copy makes a new connection
-// for each fetch. The default, and nil, is http.DefaultTransport, which honours
-// the proxies of the environment. A Transport of another kind must not repeat by
-// itself a request of a fetcher that is not Repeatable, and must keep the
-// request's context for another host to be tried.
+// WithHTTPClient uses the Transport and Timeout of c, and nothing else of it: no
+// redirect is followed. An *http.Transport is copied, and the copy opens a new
+// connection for each fetch. The default, also for nil, is http.DefaultTransport,
+// which honours the environment's proxies. Any other RoundTripper must not itself
+// retry requests of a fetcher that is not Repeatable, and must keep the request's
+// context, or no second host is tried.
 func WithHTTPClient(c *http.Client) FetcherOption {
 	return fetcherOption(func(f *HTTPFetcher) { f.endpoint.Client = c })
 }
 
-// WithBaseURL sets the hosts to ask, as http or https URLs in order; the path of
-// one goes before that of the endpoint. The next one is tried only if no
-// connection to the one before could be made, so that no request can arrive
-// twice. The default, also for no URL, is the platform's own over https: WeChat's
-// five with api.weixin.qq.com first, qyapi.weixin.qq.com for WeCom, api.q.qq.com
-// for QQ, and the host of Endpoint.URL. An unfit URL is an error from Fetch.
+// WithBaseURL sets the hosts to ask, in order, as http or https URLs; the path of a
+// URL goes before the endpoint's. The next host is tried only if no connection to the
+// previous one could be made, so that no request can arrive twice. The default, also
+// without URLs, is the platform's own hosts over https: WeChat's five with
+// api.weixin.qq.com first, qyapi.weixin.qq.com for WeCom, api.q.qq.com for QQ, and
+// the host of Endpoint.URL. With an invalid URL, Fetch returns an error.
 func WithBaseURL(urls ...string) FetcherOption {
 	return fetcherOption(func(f *HTTPFetcher) {
 		if err := endpoint.CheckHosts(urls); err != nil {
@@ -215,17 +217,18 @@ func weChatHosts() []string { return endpoint.WeChatHosts() }
 // Key names the credential in the cache: the endpoint and the appID.
 func (f *HTTPFetcher) Key() string { return f.key }
 
-// Repeatable reports whether fetching twice is harmless: see the function of
-// this name. It is not for NewFetcher and NewQQFetcher; it is for NewStableFetcher,
-// NewTicketFetcher and NewWeComFetcher; NewEndpointFetcher is told.
+// Repeatable reports whether fetching twice is harmless: see the function Repeatable.
+// It is false for NewFetcher and NewQQFetcher, true for NewStableFetcher,
+// NewTicketFetcher and NewWeComFetcher, and Endpoint.Repeatable for
+// NewEndpointFetcher.
 func (f *HTTPFetcher) Repeatable() bool { return f.endpoint.Repeatable }
 
 // Format prints the Key, for every verb of package fmt.
 func (f HTTPFetcher) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "wxtoken.HTTPFetcher(%s)", f.key) }
 
-// Fetch asks the platform for a token, until ctx ends or, if that has no
-// deadline, for 10 s. It tries again, three times in all, where the platform
-// was busy, where nothing was sent, and where a second request is harmless.
+// Fetch asks the platform for a token, until ctx ends or, if ctx has no deadline, for
+// 10 s. It makes up to three attempts: it retries if the platform was busy, if
+// nothing was sent, or if a second request is harmless.
 func (f *HTTPFetcher) Fetch(ctx context.Context) (Token, error) {
 	if f.fault != nil {
 		return Token{}, &endpoint.Unsent{Err: f.fault}
@@ -247,9 +250,9 @@ func (f *HTTPFetcher) Fetch(ctx context.Context) (Token, error) {
 
 func (f *HTTPFetcher) fetchWith(ctx context.Context, credential string) (Token, error) {
 	value, expiresAt, err := f.endpoint.Fetch(ctx, credential)
-	var refused *endpoint.Refusal
-	if errors.As(err, &refused) {
-		return Token{}, advise(f.platform, &APIError{refused.Code, refused.Message})
+	var denied *endpoint.Denial
+	if errors.As(err, &denied) {
+		return Token{}, advise(f.platform, &APIError{denied.Code, denied.Message})
 	}
 	return Token{value, expiresAt}, err
 }

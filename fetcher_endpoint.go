@@ -16,51 +16,52 @@ import (
 	"github.com/wxtoken/wxtoken/internal/endpoint"
 )
 
-// An Endpoint describes where tokens of any platform are fetched, and what the
-// answer looks like, for NewEndpointFetcher. The answer is a JSON object; names in
-// it are dotted, "data.access_token" for example. Every way of printing an
-// Endpoint hides Params and the query of URL, which hold the secret.
+// An Endpoint describes where the tokens of a platform are fetched and what the
+// answer looks like, for NewEndpointFetcher. The answer is a JSON object; nested
+// names are dotted, such as "data.access_token". Every way of printing an Endpoint
+// hides Params and the query of URL, which hold the secret.
 type Endpoint struct {
-	// URL is an absolute http or https URL. Its query stays, before Params.
+	// URL is an absolute http or https URL. Its query is kept, before Params.
 	URL string
 
 	// Method is GET, the default, which sends Params in the query, or POST, which
-	// sends a JSON object of strings.
+	// sends them as a JSON object of strings.
 	Method string
 
-	// Form makes it POST, with a form in place of JSON.
+	// Form makes POST send a form instead of JSON.
 	Form bool
 
-	// Params are what is sent, the secret included: {secret} in a value stands for
-	// that of WithSecretFunc. No value may be empty.
+	// Params are the parameters to send, the secret included: {secret} in a value
+	// stands for the secret of WithSecretFunc. No value may be empty.
 	Params map[string]string
 
 	// Token names the string in the answer that is the token.
 	Token string
 
-	// ExpiresIn names the seconds that it lasts: a whole number from 1 to 2592000,
-	// which may be in quotes.
+	// ExpiresIn names the token's lifetime in seconds: a whole number from 1 to
+	// 2592000, which may be quoted.
 	ExpiresIn string
 
-	// Code names the error code, "" if there is none. A number or string other than
-	// 0 and "" in it is a denial, an *APIError from Fetch; so is anything but OK, if
-	// that is set. Without Code, every answer without a token is an error after which
-	// a token may have been issued. A code that is no whole number of 32 bits, or is
-	// 0 although OK is another, becomes APIError.Code -2, and begins the Message.
+	// Code names the error code in the answer; "" means that there is none. A number
+	// or string there other than 0 and "" is a denial, which Fetch returns as an
+	// *APIError; if OK is set, so is anything but OK. Without Code, any answer
+	// without a token is an error after which a token may have been issued. A code
+	// that is not a 32-bit integer, or is 0 although OK differs, becomes
+	// APIError.Code -2 and begins the Message.
 	Code string
 
-	// OK is the code of success, where that is not 0.
+	// OK is the code of success, if that is not 0.
 	OK string
 
-	// Message names the text that goes with Code.
+	// Message names the text that comes with Code.
 	Message string
 
-	// Repeatable says that fetching twice is harmless: see the function of this
-	// name. If in doubt, leave it false.
+	// Repeatable says that fetching twice is harmless: see the function Repeatable.
+	// If in doubt, leave it false.
 	Repeatable bool
 }
 
-// String shows where the Endpoint is, and neither Params nor a query.
+// String shows the URL without its query, and none of the Params.
 func (e Endpoint) String() string {
 	u, err := url.Parse(e.URL)
 	if err != nil {
@@ -79,10 +80,10 @@ func (e Endpoint) LogValue() slog.Value { return slog.StringValue(e.String()) }
 // MarshalText is String, so that JSON and the like show no secret either.
 func (e Endpoint) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
 
-// NewEndpointFetcher fetches the tokens of any platform whose endpoint e
-// describes, for a Source to keep under key, which names platform and app and
-// never holds the secret. WithBaseURL replaces scheme and host of e.URL. Whatever
-// e lacks or has wrong is an error from Fetch, and nothing is sent.
+// NewEndpointFetcher returns a Fetcher for any platform whose endpoint e describes. A
+// Source keeps the token under key, which names the platform and the app and must not
+// contain the secret. WithBaseURL replaces the scheme and host of e.URL. If e is
+// incomplete or invalid, Fetch sends nothing and returns an error.
 func NewEndpointFetcher(key string, e Endpoint, opts ...FetcherOption) *HTTPFetcher {
 	params := maps.Clone(e.Params)
 	f := HTTPFetcher{
@@ -121,7 +122,7 @@ func withSecret(params map[string]string, secret string) map[string]string {
 	return filled
 }
 
-// check says what is wrong with e, and shows neither URL nor values.
+// check reports what is wrong with e, without showing the URL or any value.
 func (e Endpoint) check(key string, params map[string]string, asked bool) error {
 	for _, c := range []struct{ name, value string }{
 		{"key", key}, {"Endpoint.URL", e.URL}, {"Endpoint.Token", e.Token}, {"Endpoint.ExpiresIn", e.ExpiresIn},

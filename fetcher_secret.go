@@ -14,20 +14,20 @@ import (
 	"github.com/wxtoken/wxtoken/internal/guard"
 )
 
-// WithSecretFunc has fn asked for the secret before each fetch, in place of the
-// secret that the constructor was given: for secrets in Vault, in a KMS or in a
-// file, and for those that change while the process runs. The secret is not kept;
-// a new one takes effect with the next fetch. While no fetch is allowed because
-// the platform denied the secret, fn is also asked, at most once in 2 s, and a
-// secret that has changed ends that wait.
+// WithSecretFunc calls fn for the secret before each fetch, in place of the secret
+// that the constructor was given: for secrets in Vault, a KMS or a file, and for
+// secrets that change while the process runs. The secret is not kept; a new one takes
+// effect with the next fetch. While the platform is not asked because it denied the
+// secret, fn is also called, at most once in 2 s, and a changed secret ends that
+// wait.
 //
-// fn must be safe for concurrent use and heed ctx. It gets half of the fetch's
-// time. If it returns an error, panics, is late, or returns a secret that is empty
-// or holds a space, a control byte or one that is not ASCII (the newline at the
-// end of a file, for example), Fetch returns an error and nothing is sent.
+// fn must be safe for concurrent use and respect ctx. It gets half of the fetch's
+// time. If it returns an error, panics, is late, or returns a secret that is empty or
+// contains a space, a control character or a byte that is not ASCII (the newline at
+// the end of a file, for example), Fetch sends nothing and returns an error.
 //
-// In the Params of NewEndpointFetcher, the secret takes the place of {secret}.
-// NewTicketFetcher has no secret: there, and with a nil fn, Fetch returns an error.
+// In the Params of NewEndpointFetcher, the secret replaces {secret}. NewTicketFetcher
+// has no secret: there, and with a nil fn, Fetch returns an error.
 func WithSecretFunc(fn func(context.Context) (string, error)) FetcherOption {
 	s := &secretSource{ask: fn} // one for all that this option is given to
 	return fetcherOption(func(f *HTTPFetcher) {
@@ -43,7 +43,7 @@ func WithSecretFunc(fn func(context.Context) (string, error)) FetcherOption {
 }
 
 // A secretSource is where the secret of an HTTPFetcher comes from. It is safe for
-// concurrent use. No field holds the secret, so that no way of printing shows it.
+// concurrent use. No field holds the secret, so printing cannot show it.
 type secretSource struct {
 	fixed func() string                         // nil with WithSecretFunc
 	ask   func(context.Context) (string, error) // WithSecretFunc's
@@ -54,7 +54,7 @@ func fixedSecret(secret string) *secretSource {
 	return &secretSource{fixed: func() string { return secret }}
 }
 
-// checkSecret checks the constructor's secret, unless it is not the one to send.
+// checkSecret checks the constructor's secret, unless WithSecretFunc replaces it.
 func (f *HTTPFetcher) checkSecret(secret string) error {
 	if f.secret.fixed == nil {
 		return nil
@@ -62,7 +62,7 @@ func (f *HTTPFetcher) checkSecret(secret string) error {
 	return endpoint.CheckValue("secret", secret)
 }
 
-// use returns the secret for a fetch. Its errors mean that none was begun.
+// use returns the secret for a fetch. An error means that no fetch was started.
 func (s *secretSource) use(ctx context.Context) (string, error) {
 	if s == nil {
 		return "", errors.New("wxtoken: this HTTPFetcher comes from no constructor; use NewFetcher or another one; nothing was sent")
@@ -75,14 +75,14 @@ func (s *secretSource) use(ctx context.Context) (string, error) {
 	return secret, err
 }
 
-// get returns the secret of now.
+// get returns the current secret.
 func (s *secretSource) get(ctx context.Context) (string, error) {
 	if s.fixed != nil {
 		return s.fixed(), nil
 	}
 	wait := 5 * time.Second
 	if end, ok := ctx.Deadline(); ok {
-		wait = time.Until(end) / 2 // a request that is sent too late may be served and not heard
+		wait = time.Until(end) / 2 // a request sent too late may be served without its answer being read
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -99,9 +99,9 @@ func (s *secretSource) get(ctx context.Context) (string, error) {
 	return secret, endpoint.CheckValue("what the function of WithSecretFunc returned", secret)
 }
 
-// fingerprint tells apart the secrets of fetches without showing them: 64 bits of
-// a hash over salt, keyed by the one that was used last. It is "" where there is
-// no secret, or none was used yet.
+// fingerprint identifies the secret of a fetch without showing it: 64 bits of a hash
+// over salt, keyed by the secret that was used last. It is "" if there is no secret,
+// or none has been used yet.
 func (f *HTTPFetcher) fingerprint(salt string) string {
 	switch s := f.secret; {
 	case s == nil:
@@ -128,7 +128,7 @@ func (f *HTTPFetcher) currentFingerprint(ctx context.Context, salt string) (stri
 	return tag(sum[:], salt), nil
 }
 
-// digest is what is kept of a secret, to make fingerprints of.
+// digest is what is kept of a secret, to compute fingerprints from.
 func digest(secret string) [sha256.Size]byte {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte("wxtoken fingerprint"))

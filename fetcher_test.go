@@ -1,31 +1,82 @@
-package wxtoken
+package wxtoken_test
 
 import (
+	"net"
+	"slices"
+
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/internal/endpoint"
 	"github.com/wxtoken/wxtoken/internal/errcode"
 	"github.com/wxtoken/wxtoken/internal/fetchtest"
-	"github.com/wxtoken/wxtoken/internal/protocol"
 	"github.com/wxtoken/wxtoken/internal/store"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// outcome names what the protocol makes of a fetch's error.
+// A caller learns that the secret is wrong after a look at it, not after a minute
+// of looks, however slow they are beside WithLocalAge.
+func TestASlowSecretFunc(t *testing.T) {
+	for _, c := range []struct {
+		takes time.Duration
+		opt   wxtoken.Option
+	}{
+		{100 * time.Millisecond, wxtoken.WithLocalAge(time.Second)},
+		{3 * time.Second, wxtoken.WithFetchTimeout(20 * time.Second)},
+		{0, wxtoken.WithLocalAge(1)},
+	} {
+		bubble(t, c.takes.String(), func(t *testing.T) {
+			var asked atomic.Int64
+			p := wxtest.NewPlatform(wxtest.WithApp("wx1", "right"))
+			f := wxtoken.NewFetcher("wx1", "", wxtoken.WithHTTPClient(p.Client()),
+				wxtoken.WithSecretFunc(func(context.Context) (string, error) {
+					asked.Add(1)
+					time.Sleep(c.takes)
+					return "wrong", nil
+				}))
+			src := wxtoken.New(f, nil, c.opt)
+			_, err := src.Token(t.Context())
+			require.Error(t, err)
+			time.Sleep(10 * time.Second)
+			before, start := asked.Load(), time.Now()
+			_, err = src.Token(t.Context())
+			require.ErrorContains(t, err, "40125")
+			assert.LessOrEqual(t, time.Since(start), c.takes)
+			assert.EqualValues(t, 1, asked.Load()-before)
+		})
+	}
+}
+
+// outcome names what a Source makes of a fetch's error.
 func outcome(err error) string {
-	names := [...]string{protocol.Issued: "issued", protocol.Denied: "refused", protocol.Unsent: "not sent", protocol.Unknown: "unknown"}
-	return names[resultOf(Token{}, time.Time{}, err).Outcome]
+	var unsent *endpoint.Unsent
+	var denial *wxtoken.APIError
+	switch {
+	case err == nil:
+		return "issued"
+	case errors.As(err, &unsent):
+		return "not sent"
+	case errors.As(err, &denial) && denial.Code != 0:
+		return "denied"
+	}
+	return "unknown"
 }
 
 func TestFetchRequests(t *testing.T) {
@@ -40,64 +91,61 @@ func TestFetchRequests(t *testing.T) {
 		}
 		fetchtest.Answer(200, answer)(w, r)
 	})
-	weChatToken := &fakeTokens{values: []string{"a+b"}}
-	weComTicket := func(kind string) *HTTPFetcher {
-		src := New(NewWeComFetcher("ww1", "s"), nil)
-		f := NewTicketFetcher(src, kind, WithBaseURL(base))
-		f.tokens = weChatToken
-		return f
-	}
+	fromFunc := wxtoken.New(wxtoken.FetcherFunc("token:wx1", func(context.Context) (wxtoken.Token, error) {
+		return wxtoken.Token{Value: "a+b", ExpiresAt: time.Now().Add(time.Hour)}, nil
+	}), nil)
+	fromWeCom := wxtoken.New(wxtoken.NewWeComFetcher("ww1", "s", wxtoken.WithBaseURL(base)), nil)
 	tests := map[string]struct {
-		fetcher           *HTTPFetcher
+		fetcher           *wxtoken.HTTPFetcher
 		key, method, path string
 		query             url.Values
 		body              string
 		repeatable        bool
 	}{
 		"token": {
-			fetcher: NewFetcher("wx1", fetchtest.Secret, WithBaseURL(base)), key: "token:wx1",
+			fetcher: wxtoken.NewFetcher("wx1", fetchtest.Secret, wxtoken.WithBaseURL(base)), key: "token:wx1",
 			method: "GET", path: "/cgi-bin/token",
 			query: url.Values{"grant_type": {"client_credential"}, "appid": {"wx1"}, "secret": {fetchtest.Secret}},
 		},
 		"stable": {
-			fetcher: NewStableFetcher("wx1", "s3cret", WithBaseURL(base+"/proxy/")), key: "stable:wx1", repeatable: true,
+			fetcher: wxtoken.NewStableFetcher("wx1", "s3cret", wxtoken.WithBaseURL(base+"/proxy/")), key: "stable:wx1", repeatable: true,
 			method: "POST", path: "/proxy/cgi-bin/stable_token", query: url.Values{},
 			body: `{"appid":"wx1","grant_type":"client_credential","secret":"s3cret"}`,
 		},
 		"QQ": {
-			fetcher: NewQQFetcher("1105", fetchtest.Secret, WithBaseURL(base)), key: "qq:1105",
+			fetcher: wxtoken.NewQQFetcher("1105", fetchtest.Secret, wxtoken.WithBaseURL(base)), key: "qq:1105",
 			method: "GET", path: "/api/getToken",
 			query: url.Values{"grant_type": {"client_credential"}, "appid": {"1105"}, "secret": {fetchtest.Secret}},
 		},
 		"ticket": {
-			fetcher: ticketFetcher(weChatToken, "jsapi", WithBaseURL(base)),
+			fetcher: wxtoken.NewTicketFetcher(fromFunc, "jsapi", wxtoken.WithBaseURL(base)),
 			key:     "ticket:jsapi:token:wx1", repeatable: true,
 			method: "GET", path: "/cgi-bin/ticket/getticket",
 			query: url.Values{"type": {"jsapi"}, "access_token": {"a+b"}},
 		},
 		"SDK ticket": {
-			fetcher: ticketFetcher(weChatToken, "2", WithBaseURL(base)),
+			fetcher: wxtoken.NewTicketFetcher(fromFunc, "2", wxtoken.WithBaseURL(base)),
 			key:     "ticket:2:token:wx1", repeatable: true,
 			method: "GET", path: "/cgi-bin/ticket/getticket",
 			query: url.Values{"type": {"2"}, "access_token": {"a+b"}},
 		},
 		"wecom": {
-			fetcher: NewWeComFetcher("ww1", fetchtest.Secret, WithBaseURL(base)), repeatable: true,
+			fetcher: wxtoken.NewWeComFetcher("ww1", fetchtest.Secret, wxtoken.WithBaseURL(base)), repeatable: true,
 			key:    "wecom:ww1:31a8c6fcbb0a0ea0", // never another one: the record in the cache is found by it
 			method: "GET", path: "/cgi-bin/gettoken",
 			query: url.Values{"corpid": {"ww1"}, "corpsecret": {fetchtest.Secret}},
 		},
 		"wecom ticket": {
-			fetcher: weComTicket("jsapi"), repeatable: true,
-			key:    "ticket:jsapi:" + NewWeComFetcher("ww1", "s").Key(),
+			fetcher: wxtoken.NewTicketFetcher(fromWeCom, "jsapi", wxtoken.WithBaseURL(base)), repeatable: true,
+			key:    "ticket:jsapi:" + wxtoken.NewWeComFetcher("ww1", "s").Key(),
 			method: "GET", path: "/cgi-bin/get_jsapi_ticket",
-			query: url.Values{"access_token": {"a+b"}},
+			query: url.Values{"access_token": {fetchtest.Token}},
 		},
 		"wecom agent's ticket": {
-			fetcher: weComTicket("agent_config"), repeatable: true,
-			key:    "ticket:agent_config:" + NewWeComFetcher("ww1", "s").Key(),
+			fetcher: wxtoken.NewTicketFetcher(fromWeCom, "agent_config", wxtoken.WithBaseURL(base)), repeatable: true,
+			key:    "ticket:agent_config:" + wxtoken.NewWeComFetcher("ww1", "s").Key(),
 			method: "GET", path: "/cgi-bin/ticket/get",
-			query: url.Values{"type": {"agent_config"}, "access_token": {"a+b"}},
+			query: url.Values{"type": {"agent_config"}, "access_token": {fetchtest.Token}},
 		},
 	}
 	for name, test := range tests {
@@ -125,22 +173,43 @@ func TestFetchRequests(t *testing.T) {
 	}
 }
 
+// Where nobody answers, each of the platform's hosts is asked.
 func TestFetchDefaults(t *testing.T) {
-	wechat := []string{"https://api.weixin.qq.com", "https://api2.weixin.qq.com",
-		"https://sh.api.weixin.qq.com", "https://sz.api.weixin.qq.com", "https://hk.api.weixin.qq.com"}
-	wecom := []string{"https://qyapi.weixin.qq.com"}
-	assert.Equal(t, wechat, NewFetcher("wx1", "s", WithBaseURL()).endpoint.Hosts)
-	assert.Equal(t, wechat, NewStableFetcher("wx1", "s").endpoint.Hosts)
-	assert.Equal(t, wechat, ticketFetcher(&fakeTokens{}, "jsapi").endpoint.Hosts)
-	assert.Equal(t, wecom, NewWeComFetcher("ww1", "s", WithBaseURL()).endpoint.Hosts)
-	assert.Equal(t, wecom, NewTicketFetcher(New(NewWeComFetcher("ww1", "s"), nil), "jsapi").endpoint.Hosts)
-	assert.Equal(t, []string{"https://api.q.qq.com"}, NewQQFetcher("1105", "s").endpoint.Hosts)
+	var asked []string
+	unreachable := wxtoken.WithHTTPClient(&http.Client{Transport: &http.Transport{DialContext: func(_ context.Context, _, addr string) (net.Conn, error) {
+		if !slices.Contains(asked, addr) {
+			asked = append(asked, addr)
+		}
+		return nil, errDown
+	}}})
+	now := func(context.Context) (wxtoken.Token, error) {
+		return wxtoken.Token{Value: "a-token", ExpiresAt: time.Now().Add(time.Hour)}, nil
+	}
+	wechat := []string{"api.weixin.qq.com:443", "api2.weixin.qq.com:443", "sh.api.weixin.qq.com:443", "sz.api.weixin.qq.com:443", "hk.api.weixin.qq.com:443"}
+	wecom := []string{"qyapi.weixin.qq.com:443"}
+	for _, test := range []struct {
+		fetcher wxtoken.Fetcher
+		hosts   []string
+	}{
+		{wxtoken.NewFetcher("wx1", "s3cret", unreachable, wxtoken.WithBaseURL()), wechat},
+		{wxtoken.NewStableFetcher("wx1", "s3cret", unreachable), wechat},
+		{wxtoken.NewTicketFetcher(wxtoken.New(wxtoken.FetcherFunc("mine", now), nil), "jsapi", unreachable), wechat},
+		{wxtoken.NewWeComFetcher("ww1", "s3cret", unreachable, wxtoken.WithBaseURL()), wecom},
+		{wxtoken.NewQQFetcher("1105", "s3cret", unreachable), []string{"api.q.qq.com:443"}},
+	} {
+		bubble(t, test.fetcher.Key(), func(t *testing.T) {
+			asked = nil
+			_, err := test.fetcher.Fetch(t.Context())
+			assert.ErrorIs(t, err, errDown)
+			assert.Equal(t, test.hosts, asked)
+		})
+	}
 
 	synctest.Test(t, func(t *testing.T) {
 		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
 		p.Inject(wxtest.Latency(time.Minute))
 		start := time.Now()
-		_, err := NewFetcher("wx1", fetchtest.Secret, WithHTTPClient(p.Client())).Fetch(context.Background())
+		_, err := wxtoken.NewFetcher("wx1", fetchtest.Secret, wxtoken.WithHTTPClient(p.Client())).Fetch(context.Background())
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, 10*time.Second, time.Since(start))
 	})
@@ -148,39 +217,41 @@ func TestFetchDefaults(t *testing.T) {
 
 func TestBadArguments(t *testing.T) {
 	base, requests := fetchtest.Serve(t, fetchtest.Answer(200, fetchtest.Good))
-	ok := WithBaseURL(base)
-	ticket := func(f Fetcher, kind string) *HTTPFetcher { return NewTicketFetcher(New(f, nil), kind, ok) }
-	fn := FetcherFunc("mine", func(context.Context) (Token, error) {
-		return Token{Value: fetchtest.Token, ExpiresAt: time.Now().Add(time.Hour)}, nil
+	ok := wxtoken.WithBaseURL(base)
+	ticket := func(f wxtoken.Fetcher, kind string) *wxtoken.HTTPFetcher {
+		return wxtoken.NewTicketFetcher(wxtoken.New(f, nil), kind, ok)
+	}
+	fn := wxtoken.FetcherFunc("mine", func(context.Context) (wxtoken.Token, error) {
+		return wxtoken.Token{Value: fetchtest.Token, ExpiresAt: time.Now().Add(time.Hour)}, nil
 	})
-	wecom := NewWeComFetcher("ww1", fetchtest.Secret, ok)
+	wecom := wxtoken.NewWeComFetcher("ww1", fetchtest.Secret, ok)
 	tests := map[string]struct {
-		fetcher *HTTPFetcher
+		fetcher *wxtoken.HTTPFetcher
 		want    string
 	}{
-		"zero value":           {&HTTPFetcher{}, "comes from no constructor"},
-		"no appID":             {NewFetcher("", fetchtest.Secret, ok), "appID is empty"},
-		"no secret":            {NewStableFetcher("wx1", "", ok), "secret is empty"},
-		"no appID at QQ":       {NewQQFetcher("", fetchtest.Secret, ok), "appID is empty"},
-		"no secret at QQ":      {NewQQFetcher("1105", "", ok), "secret is empty"},
-		"newline after secret": {NewFetcher("wx1", fetchtest.Secret+"\n", ok), "secret holds a space"},
-		"space before appID":   {NewStableFetcher(" wx1", fetchtest.Secret, ok), "appID holds a space"},
-		"BOM before secret":    {NewFetcher("wx1", "\ufeff"+fetchtest.Secret, ok), "secret holds"},
-		"no corpID":            {NewWeComFetcher("", fetchtest.Secret, ok), "corpID is empty"},
-		"no corpsecret":        {NewWeComFetcher("ww1", "", ok), "secret is empty"},
-		"ticket kind":          {ticketFetcher(&fakeTokens{values: []string{fetchtest.Token}}, "js", ok), `"js"; use jsapi, wx_card or 2;`},
+		"zero value":           {&wxtoken.HTTPFetcher{}, "comes from no constructor"},
+		"no appID":             {wxtoken.NewFetcher("", fetchtest.Secret, ok), "appID is empty"},
+		"no secret":            {wxtoken.NewStableFetcher("wx1", "", ok), "secret is empty"},
+		"no appID at QQ":       {wxtoken.NewQQFetcher("", fetchtest.Secret, ok), "appID is empty"},
+		"no secret at QQ":      {wxtoken.NewQQFetcher("1105", "", ok), "secret is empty"},
+		"newline after secret": {wxtoken.NewFetcher("wx1", fetchtest.Secret+"\n", ok), "secret holds a space"},
+		"space before appID":   {wxtoken.NewStableFetcher(" wx1", fetchtest.Secret, ok), "appID holds a space"},
+		"BOM before secret":    {wxtoken.NewFetcher("wx1", "\ufeff"+fetchtest.Secret, ok), "secret holds"},
+		"no corpID":            {wxtoken.NewWeComFetcher("", fetchtest.Secret, ok), "corpID is empty"},
+		"no corpsecret":        {wxtoken.NewWeComFetcher("ww1", "", ok), "secret is empty"},
+		"ticket kind":          {ticket(fn, "js"), `"js"; use jsapi, wx_card or 2;`},
 		"no ticket kind":       {ticket(fn, ""), `""; use jsapi, wx_card or 2;`},
 		"WeCom's kind":         {ticket(fn, "agent_config"), `"agent_config"; use jsapi, wx_card or 2;`},
 		"WeChat's kind":        {ticket(wecom, "wx_card"), `"wx_card"; use jsapi or agent_config;`},
-		"WeChat's kind, 2":     {ticket(struct{ Fetcher }{wecom}, "2"), `"2"; use jsapi or agent_config;`},
-		"ticket of QQ":         {ticket(NewQQFetcher("1105", fetchtest.Secret, ok), "jsapi"), "has no tickets"},
-		"ticket of a ticket":   {ticket(NewTicketFetcher(New(fn, nil), "jsapi", ok), "jsapi"), "the Source keeps tickets"},
-		"URL without scheme":   {NewFetcher("wx1", fetchtest.Secret, WithBaseURL(base, "api.weixin.qq.com")), "URL 2"},
-		"URL of ftp":           {NewFetcher("wx1", fetchtest.Secret, WithBaseURL("ftp://host")), "URL 1"},
-		"URL without host":     {NewFetcher("wx1", fetchtest.Secret, WithBaseURL("https://:443/")), "URL 1"},
-		"URL with query":       {NewFetcher("wx1", fetchtest.Secret, WithBaseURL("https://host/?secret="+url.QueryEscape(fetchtest.Secret))), "URL 1"},
-		"URL with password":    {NewFetcher("wx1", fetchtest.Secret, WithBaseURL("https://me:MarkedSecret@host")), "URL 1"},
-		"URL unreadable":       {NewFetcher("wx1", fetchtest.Secret, WithBaseURL("https://MarkedSecret host/%zz")), "URL 1"},
+		"WeChat's kind, 2":     {ticket(struct{ wxtoken.Fetcher }{wecom}, "2"), `"2"; use jsapi or agent_config;`},
+		"ticket of QQ":         {ticket(wxtoken.NewQQFetcher("1105", fetchtest.Secret, ok), "jsapi"), "has no tickets"},
+		"ticket of a ticket":   {ticket(wxtoken.NewTicketFetcher(wxtoken.New(fn, nil), "jsapi", ok), "jsapi"), "the Source keeps tickets"},
+		"URL without scheme":   {wxtoken.NewFetcher("wx1", fetchtest.Secret, wxtoken.WithBaseURL(base, "api.weixin.qq.com")), "URL 2"},
+		"URL of ftp":           {wxtoken.NewFetcher("wx1", fetchtest.Secret, wxtoken.WithBaseURL("ftp://host")), "URL 1"},
+		"URL without host":     {wxtoken.NewFetcher("wx1", fetchtest.Secret, wxtoken.WithBaseURL("https://:443/")), "URL 1"},
+		"URL with query":       {wxtoken.NewFetcher("wx1", fetchtest.Secret, wxtoken.WithBaseURL("https://host/?secret="+url.QueryEscape(fetchtest.Secret))), "URL 1"},
+		"URL with password":    {wxtoken.NewFetcher("wx1", fetchtest.Secret, wxtoken.WithBaseURL("https://me:MarkedSecret@host")), "URL 1"},
+		"URL unreadable":       {wxtoken.NewFetcher("wx1", fetchtest.Secret, wxtoken.WithBaseURL("https://MarkedSecret host/%zz")), "URL 1"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -205,7 +276,7 @@ func TestFetchThroughFaults(t *testing.T) {
 	}{
 		"none":           {wxtest.Latency(time.Second), "issued", "issued", true},
 		"busy twice":     {wxtest.Busy().Times(2), "issued", "issued", true},
-		"busy":           {wxtest.Busy(), "refused", "refused", false},
+		"busy":           {wxtest.Busy(), "denied", "denied", false},
 		"lost reply":     {wxtest.LostReply().Times(1), "unknown", "issued", true},
 		"server error":   {wxtest.ServerError(503).Times(2), "unknown", "issued", false},
 		"after issue":    {wxtest.ServerError(502).Applied().Times(1), "unknown", "issued", true},
@@ -218,11 +289,11 @@ func TestFetchThroughFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret), wxtest.WithApp("1105", fetchtest.Secret))
-				client := WithHTTPClient(p.Client())
-				for f, want := range map[Fetcher]string{
-					NewFetcher("wx1", fetchtest.Secret, client):       test.plain,
-					NewQQFetcher("1105", fetchtest.Secret, client):    test.plain,
-					NewStableFetcher("wx1", fetchtest.Secret, client): test.stable,
+				client := wxtoken.WithHTTPClient(p.Client())
+				for f, want := range map[wxtoken.Fetcher]string{
+					wxtoken.NewFetcher("wx1", fetchtest.Secret, client):       test.plain,
+					wxtoken.NewQQFetcher("1105", fetchtest.Secret, client):    test.plain,
+					wxtoken.NewStableFetcher("wx1", fetchtest.Secret, client): test.stable,
 				} {
 					lift := p.Inject(test.fault)
 					start := time.Now()
@@ -243,148 +314,619 @@ func TestFetchThroughFaults(t *testing.T) {
 
 func TestQQ(t *testing.T) {
 	p := wxtest.NewPlatform(wxtest.WithApp("1105", fetchtest.Secret))
-	src := New(NewQQFetcher("1105", fetchtest.Secret, WithHTTPClient(p.Client())), nil)
+	src := wxtoken.New(wxtoken.NewQQFetcher("1105", fetchtest.Secret, wxtoken.WithHTTPClient(p.Client())), nil)
 	tok, err := src.Token(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, p.Latest("1105"), tok.Value)
 
-	_, err = NewQQFetcher("1105", "another", WithHTTPClient(p.Client())).Fetch(t.Context())
-	var denied *APIError
+	_, err = wxtoken.NewQQFetcher("1105", "another", wxtoken.WithHTTPClient(p.Client())).Fetch(t.Context())
+	var denied *wxtoken.APIError
 	require.ErrorAs(t, err, &denied)
 	assert.Equal(t, 40001, denied.Code)
 }
 
 func TestWeComKeys(t *testing.T) {
-	a, b := NewWeComFetcher("ww1", fetchtest.Secret), NewWeComFetcher("ww1", "secret of another app")
+	a, b := wxtoken.NewWeComFetcher("ww1", fetchtest.Secret), wxtoken.NewWeComFetcher("ww1", "secret of another app")
 	assert.NotEqual(t, a.Key(), b.Key(), "two apps of a corporation share a key")
-	assert.Equal(t, a.Key(), NewWeComFetcher("ww1", fetchtest.Secret).Key())
+	assert.Equal(t, a.Key(), wxtoken.NewWeComFetcher("ww1", fetchtest.Secret).Key())
 	assert.NotContains(t, a.Key(), "Marked")
 }
 
 func TestFetcherFunc(t *testing.T) {
 	want := errors.New("no")
-	f := FetcherFunc("mine", func(context.Context) (Token, error) { return Token{Value: "v"}, want })
+	f := wxtoken.FetcherFunc("mine", func(context.Context) (wxtoken.Token, error) { return wxtoken.Token{Value: "v"}, want })
 	tok, err := f.Fetch(t.Context())
 	assert.Equal(t, "v", tok.Value)
 	assert.Equal(t, want, err)
 	assert.Equal(t, "mine", f.Key())
-	assert.PanicsWithValue(t, "wxtoken: FetcherFunc with a nil function", func() { FetcherFunc("mine", nil) })
+	assert.PanicsWithValue(t, "wxtoken: FetcherFunc with a nil function", func() { wxtoken.FetcherFunc("mine", nil) })
 }
 
-// What a Source asks a Fetcher about, beyond the interface.
-type knownFetcher interface {
-	Fetcher
-	Repeatable() bool
-	fingerprint(salt string) string
-	currentFingerprint(ctx context.Context, salt string) (string, error)
-	askedPlatform() errcode.Platform
-	repeatsFullLife() bool
+// A vault is what a function of WithSecretFunc asks.
+type vault struct {
+	mu     sync.Mutex
+	secret string
+	asked  int
 }
 
-func TestRepeatable(t *testing.T) {
-	p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
-	client := WithHTTPClient(p.Client())
-	plain := NewFetcher("wx1", fetchtest.Secret, client)
-	ticket := NewTicketFetcher(New(NewWeComFetcher("ww1", "s"), nil), "jsapi")
-	for name, f := range map[string]Fetcher{
-		"HTTPFetcher":         plain,
-		"twice":               Repeatable(plain),
-		"embedded":            struct{ *HTTPFetcher }{plain},
-		"hidden":              struct{ Fetcher }{plain},
-		"FetcherFunc":         FetcherFunc("mine", plain.Fetch),
-		"ticket":              ticket,
-		"ticket, embedded":    struct{ *HTTPFetcher }{ticket},
-		"stable and embedded": struct{ *HTTPFetcher }{NewStableFetcher("wx1", fetchtest.Secret, client)},
+func (v *vault) set(secret string) { v.mu.Lock(); v.secret = secret; v.mu.Unlock() }
+
+func (v *vault) get(context.Context) (string, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.asked++
+	return v.secret, nil
+}
+
+// withSecretFunc makes one fetcher of each kind that has a secret.
+func withSecretFunc(secret string, opts ...wxtoken.FetcherOption) map[string]*wxtoken.HTTPFetcher {
+	e := wxtoken.Endpoint{
+		URL: "https://platform.example/token", Params: map[string]string{"id": "1", "auth": "Basic {secret}"},
+		Token: "access_token", ExpiresIn: "expires_in", Code: "errcode",
+	}
+	return map[string]*wxtoken.HTTPFetcher{
+		"token": wxtoken.NewFetcher("wx1", secret, opts...), "stable": wxtoken.NewStableFetcher("wx1", secret, opts...),
+		"QQ": wxtoken.NewQQFetcher("1105", secret, opts...), "wecom": wxtoken.NewWeComFetcher("ww1", secret, opts...),
+		"endpoint": wxtoken.NewEndpointFetcher("mine", e, opts...),
+	}
+}
+
+func TestSecretFunc(t *testing.T) {
+	var sent string
+	base, requests := fetchtest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
+		_ = r.ParseForm()
+		body := make([]byte, 1000)
+		n, _ := r.Body.Read(body)
+		sent = r.Form.Encode() + " " + string(body[:n])
+		fetchtest.Answer(200, fetchtest.Good)(w, r)
+	})
+	for name := range withSecretFunc("") {
+		t.Run(name, func(t *testing.T) {
+			v := &vault{}
+			f := withSecretFunc("argument", wxtoken.WithBaseURL(base), wxtoken.WithSecretFunc(v.get))[name]
+			assert.Zero(t, v.asked, "asked before a fetch")
+			for _, secret := range []string{"first-secret", "second-secret", "second-secret", "third-secret"} {
+				v.set(secret)
+				asked := v.asked
+				_, err := f.Fetch(t.Context())
+				require.NoError(t, err)
+				assert.Equal(t, asked+1, v.asked)
+				assert.Equal(t, 1, strings.Count(sent, secret), sent)
+				assert.NotContains(t, sent, "argument")
+				assert.NotContains(t, fmt.Sprintf("%+v %#v", f, *f), secret)
+			}
+			assert.EqualValues(t, 4, requests.Swap(0))
+		})
+	}
+}
+
+// The argument names the agent; the secret may change, the record may not.
+func TestSecretFuncLeavesWeComKeys(t *testing.T) {
+	v := &vault{secret: "of-today"}
+	a, b := wxtoken.NewWeComFetcher("ww1", "1000002", wxtoken.WithSecretFunc(v.get)), wxtoken.NewWeComFetcher("ww1", "1000003", wxtoken.WithSecretFunc(v.get))
+	assert.Equal(t, wxtoken.NewWeComFetcher("ww1", "1000002").Key(), a.Key())
+	assert.NotEqual(t, a.Key(), b.Key())
+	_, err := wxtoken.NewWeComFetcher("ww1", "", wxtoken.WithSecretFunc(v.get)).Fetch(t.Context())
+	assert.EqualError(t, err, "wxtoken: secret is empty; nothing was sent")
+}
+
+func TestBadSecretFunc(t *testing.T) {
+	const long = "0123456789abcdef0123456789abcdef" // as WeChat's secrets are
+	sealed := errors.New("vault is sealed")
+	type fn = func(context.Context) (string, error)
+	gives := func(secret string, err error) fn {
+		return func(context.Context) (string, error) { return secret, err }
+	}
+	for name, test := range map[string]struct {
+		fn   fn
+		want string
+		is   error
+		took time.Duration
+	}{
+		"error":             {gives("", fmt.Errorf("read: %w", sealed)), "no secret from the function of WithSecretFunc; nothing was sent: read: vault is sealed", sealed, 0},
+		"error with secret": {gives(fetchtest.Secret, errors.New("lease of "+fetchtest.Secret+" is over")), "lease of *** is over", nil, 0},
+		"error in other forms": {gives(fetchtest.Secret, fmt.Errorf("%q %s", fetchtest.Secret, url.QueryEscape(fetchtest.Secret))),
+			`"***" ***`, nil, 0},
+		"error with URL":     {gives("", &url.Error{Op: "Get", URL: "http://vault/?x=" + fetchtest.Secret, Err: sealed}), "vault is sealed", sealed, 0},
+		"error with unknown": {gives("", errors.New("cannot decode "+long)), "cannot decode ***", nil, 0},
+		"panic":              {func(context.Context) (string, error) { panic(fetchtest.Secret) }, "panicked with a string", nil, 0},
+		"panic with error":   {func(context.Context) (string, error) { panic(errors.New(fetchtest.Secret)) }, "panicked with a *errors.errorString", nil, 0},
+		"runtime error":      {func(context.Context) (string, error) { return strings.Fields("")[0], nil }, "index out of range", nil, 0},
+		"Goexit":             {func(context.Context) (string, error) { runtime.Goexit(); return "", nil }, "ended its goroutine", nil, 0},
+		"empty":              {gives("", nil), "what the function of WithSecretFunc returned is empty", nil, 0},
+		"blank":              {gives("  ", nil), "returned holds a space", nil, 0},
+		"newline":            {gives(fetchtest.Secret+"\n", nil), "returned holds a space, a control byte", nil, 0},
+		"control byte":       {gives("a\x00b", nil), "holds a space, a control byte", nil, 0},
+		"not ASCII":          {gives("sécret", nil), "not ASCII", nil, 0},
+		"hangs": {func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() },
+			"context deadline exceeded", context.DeadlineExceeded, 5 * time.Second},
+		"hangs, whatever ctx does": {func(context.Context) (string, error) { time.Sleep(time.Minute); return fetchtest.Secret, nil },
+			"did not return in time", context.DeadlineExceeded, 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, ok := Repeatable(f).(knownFetcher)
-			require.True(t, ok, "hides what %T has", f)
-			assert.True(t, r.Repeatable())
-			assert.Equal(t, f.Key(), r.Key())
-			assert.Equal(t, platformOf(f), platformOf(r))
-			assert.Equal(t, isTicket(f), isTicket(r))
-			want := ""
-			if known, ok := f.(knownFetcher); ok {
-				want = known.fingerprint("salt")
-			}
-			assert.Equal(t, want, r.fingerprint("salt"))
-			now, err := r.currentFingerprint(t.Context(), "salt")
-			assert.NoError(t, err)
-			assert.Equal(t, want, now)
-			if !isTicket(f) {
-				tok, err := r.Fetch(t.Context())
+			synctest.Test(t, func(t *testing.T) {
+				p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
+				for kind, f := range withSecretFunc("argument", wxtoken.WithHTTPClient(p.Client()), wxtoken.WithSecretFunc(test.fn)) {
+					start := time.Now()
+					tok, err := f.Fetch(t.Context())
+					require.ErrorContains(t, err, test.want, kind)
+					assert.Equal(t, test.took, time.Since(start), "half of the ten seconds of a fetch")
+					assert.ErrorContains(t, err, "nothing was sent")
+					assert.True(t, strings.HasPrefix(err.Error(), "wxtoken: "), err)
+					assert.Equal(t, "not sent", outcome(err))
+					assert.Zero(t, tok)
+					if test.is != nil {
+						assert.ErrorIs(t, err, test.is)
+					}
+					fetchtest.NoLeak(t, err)
+					assert.NotContains(t, err.Error(), long)
+				}
+				assert.Zero(t, p.Stats().Fetches().Total())
+				time.Sleep(time.Minute) // until what hangs is over
+			})
+		})
+	}
+}
+
+func TestSecretFuncEndsWithContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	f := wxtoken.NewFetcher("wx1", "", wxtoken.WithSecretFunc(func(ctx context.Context) (string, error) {
+		cancel()
+		<-ctx.Done()
+		return "", ctx.Err()
+	}))
+	for range 2 { // the second time, ctx has ended before
+		_, err := f.Fetch(ctx)
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.Equal(t, "not sent", outcome(err))
+	}
+}
+
+func TestSecretFuncWhereThereIsNone(t *testing.T) {
+	v := &vault{secret: "s"}
+	for want, f := range map[string]*wxtoken.HTTPFetcher{
+		"WithSecretFunc: nil function":       wxtoken.NewFetcher("wx1", fetchtest.Secret, wxtoken.WithSecretFunc(nil)),
+		"a ticket needs an access token":     wxtoken.NewTicketFetcher(wxtoken.New(wxtoken.NewFetcher("wx1", "s"), nil), "jsapi", wxtoken.WithSecretFunc(v.get)),
+		"WithSecretFunc needs {secret} in":   wxtoken.NewEndpointFetcher("k", wxtoken.Endpoint{URL: "https://h/", Token: "t", ExpiresIn: "e"}, wxtoken.WithSecretFunc(v.get)),
+		"Endpoint.Params has {secret}: give": wxtoken.NewEndpointFetcher("k", wxtoken.Endpoint{URL: "https://h/", Token: "t", ExpiresIn: "e", Params: map[string]string{"s": "{secret}"}}),
+	} {
+		_, err := f.Fetch(t.Context())
+		require.ErrorContains(t, err, want)
+		assert.ErrorContains(t, err, "nothing was sent")
+		var unsent *endpoint.Unsent
+		assert.ErrorAs(t, err, &unsent)
+	}
+	assert.Zero(t, v.asked)
+}
+
+// While no fetch is allowed because the platform denied the secret, the function
+// is asked now and then, and another secret is used at once.
+func TestANewSecretEndsTheCooldown(t *testing.T) {
+	for name := range withSecretFunc("") {
+		if name == "endpoint" { // whose host is another one
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := wxtest.NewPlatform(wxtest.WithApp("wx1", "right"), wxtest.WithApp("1105", "right"))
+				p.AddCorp("ww1", "right")
+				v := &vault{secret: "wrong"}
+				src := wxtoken.New(withSecretFunc("argument", wxtoken.WithHTTPClient(p.Client()), wxtoken.WithSecretFunc(v.get))[name], nil)
+				var denied *wxtoken.APIError
+				for range 300 { // for 30 s, of the minute that the cooldown lasts at first
+					_, err := src.Token(t.Context())
+					require.ErrorAs(t, err, &denied)
+					time.Sleep(100 * time.Millisecond)
+				}
+				assert.Equal(t, 1, p.Stats().Fetches().Total(), "the platform was asked again with the same secret")
+				assert.LessOrEqual(t, v.asked, 1+30/2, "more than once in 2 s")
+				assert.GreaterOrEqual(t, v.asked, 8, "so seldom that a new secret is not noticed")
+
+				v.set("wrong too")
+				time.Sleep(5 * time.Second)
+				_, err := src.Token(t.Context())
+				require.Error(t, err)
+				v.set("wrong-too")
+				time.Sleep(5 * time.Second)
+				_, err = src.Token(t.Context())
+				require.ErrorAs(t, err, &denied)
+				assert.Equal(t, 2, p.Stats().Fetches().Total())
+
+				v.set("right")
+				time.Sleep(5 * time.Second)
+				tok, err := src.Token(t.Context())
 				require.NoError(t, err)
 				assert.True(t, p.Honoured(tok.Value))
+				assert.Equal(t, 3, p.Stats().Fetches().Total())
+			})
+		})
+	}
+}
+
+// A fetcher keeps a fingerprint of the secret, and not the secret: the memory of
+// each one is free for others after the fetch.
+func TestSecretFuncKeepsNothing(t *testing.T) {
+	var freed atomic.Int32
+	fn := func(context.Context) (string, error) {
+		secret := bytes.Repeat([]byte("s"), 100)
+		runtime.AddCleanup(&secret[0], func(int) { freed.Add(1) }, 0)
+		return unsafe.String(&secret[0], len(secret)), nil
+	}
+	base, _ := fetchtest.Serve(t, fetchtest.Answer(200, fetchtest.Good))
+	fetchers := withSecretFunc("argument", wxtoken.WithBaseURL(base), wxtoken.WithSecretFunc(fn))
+	for name, f := range fetchers {
+		_, err := f.Fetch(t.Context())
+		require.NoError(t, err, name)
+	}
+	assert.Eventually(t, func() bool { runtime.GC(); return int(freed.Load()) == len(fetchers) }, 10*time.Second, time.Millisecond)
+	runtime.KeepAlive(fetchers)
+}
+
+// A ticket whose access token an API rejects is asked for once more, with what
+// the Source has then.
+func TestTicketReplacesARejectedToken(t *testing.T) {
+	const rejected = `{"errcode":40001,"errmsg":"not latest: TOKEN"}` // the one that was sent
+	for name, test := range map[string]struct {
+		good  string // the access token that is honoured
+		deny  string
+		age   time.Duration // of the access token
+		fails int           // the access token's fetch from which on it fails; 0: none
+		asked int
+		want  string
+	}{
+		"good at once":        {fetchtest.Token, rejected, time.Minute, 0, 1, "issued"},
+		"rejected once":       {"token-2", rejected, time.Minute, 0, 2, "issued"},
+		"rejected twice":      {"token-3", rejected, time.Minute, 0, 2, "not sent"},
+		"denied":              {"token-2", `{"errcode":45009}`, time.Minute, 0, 1, "denied"},
+		"no token":            {"token-2", rejected, 0, 1, 0, "not sent"},
+		"no other token":      {"token-2", rejected, time.Minute, 2, 1, "not sent"},
+		"not believed":        {"token-2", rejected, 0, 0, 2, "not sent"},
+		"not believed, flaps": {"the second time", rejected, 0, 0, 2, "issued"},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			fetches, asked := 0, 0
+			src := wxtoken.New(wxtoken.FetcherFunc("token:wx1", func(context.Context) (wxtoken.Token, error) {
+				fetches++
+				if test.fails > 0 && fetches >= test.fails {
+					return wxtoken.Token{}, errDown
+				}
+				value := []string{fetchtest.Token, "token-2", "token-3"}[fetches-1]
+				return wxtoken.Token{Value: value, ExpiresAt: time.Now().Add(time.Hour)}, nil
+			}), nil)
+			_, _ = src.Token(t.Context())
+			time.Sleep(test.age)
+			f := wxtoken.NewTicketFetcher(src, "wx_card", wxtoken.WithHTTPClient(&http.Client{Transport: baseFunc(func(req *http.Request) (*http.Response, error) {
+				asked++
+				body := `{"errcode":0,"errmsg":"ok","ticket":"ticket-1","expires_in":7200}`
+				if req.FormValue("access_token") != test.good && (test.good != "the second time" || asked < 2) {
+					body = strings.Replace(test.deny, "TOKEN", req.FormValue("access_token"), 1)
+				}
+				return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
+			})}))
+			tok, err := f.Fetch(t.Context())
+			assert.Equal(t, test.want, outcome(err), err)
+			assert.Equal(t, test.asked, asked)
+			fetchtest.NoLeak(t, err)
+			if err == nil {
+				assert.Equal(t, "ticket-1", tok.Value)
+			} else {
+				assert.NotContains(t, err.Error(), "token-2")
+			}
+			if test.fails > 0 {
+				assert.ErrorIs(t, err, errDown)
 			}
 		})
 	}
-	assert.False(t, plain.Repeatable(), "the argument was changed")
-
-	// Its requests may then be sent again.
-	p.Inject(wxtest.LostReply().Times(2))
-	_, err := Repeatable(plain).Fetch(t.Context())
-	assert.NoError(t, err)
-	p.Inject(wxtest.LostReply().Times(1))
-	_, err = plain.Fetch(t.Context())
-	assert.Equal(t, "unknown", outcome(err))
-
-	assert.PanicsWithValue(t, "wxtoken: Repeatable with a nil Fetcher", func() { Repeatable(nil) })
 }
 
-// While the cache is unavailable, only a repeatable fetcher is called.
-func TestRepeatableWithoutTheCache(t *testing.T) {
+func TestTicketNeedsSource(t *testing.T) {
+	assert.PanicsWithValue(t, "wxtoken: NewTicketFetcher: nil Source; pass the one that keeps the app's access token",
+		func() { wxtoken.NewTicketFetcher(nil, "jsapi") })
+}
+
+// Over a Source each, on one cache, a ticket survives its access token.
+func TestTicketsOnSources(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		down := errors.New("connection refused")
-		f := FetcherFunc("mine", func(context.Context) (Token, error) {
-			return Token{Value: "t", ExpiresAt: time.Now().Add(time.Hour)}, nil
-		})
-		_, err := New(f, deadCache{down}).Token(t.Context())
-		assert.ErrorIs(t, err, ErrCacheUnavailable)
-		tok, err := New(Repeatable(f), deadCache{down}).Token(t.Context())
-		assert.NoError(t, err)
-		assert.Equal(t, "t", tok.Value)
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
+		cache, client := wxtoken.NewMemoryCache(), wxtoken.WithHTTPClient(p.Client())
+		access := wxtoken.New(wxtoken.NewFetcher("wx1", fetchtest.Secret, client), cache)
+
+		first, err := access.Token(t.Context())
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		p.Revoke(first.Value)
+		for _, kind := range []string{"jsapi", "wx_card", "2"} {
+			ticket, err := wxtoken.New(wxtoken.NewTicketFetcher(access, kind, client), cache).Token(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, p.LatestTicket("wx1", kind), ticket.Value)
+			assert.True(t, p.TicketHonoured(ticket.Value))
+		}
+		second, err := access.Token(t.Context())
+		require.NoError(t, err)
+		assert.NotEqual(t, first.Value, second.Value)
+		assert.Equal(t, p.Latest("wx1"), second.Value)
 	})
 }
 
-type deadCache struct{ err error }
+func TestWeComTicketsOnSources(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := wxtest.NewPlatform()
+		cache, client := wxtoken.NewMemoryCache(), wxtoken.WithHTTPClient(p.Client())
+		tickets := map[string]string{}
+		for _, secret := range []string{fetchtest.Secret, "of-another-agent"} {
+			p.AddCorp("ww1", secret)
+			access := wxtoken.New(wxtoken.NewWeComFetcher("ww1", secret, client), cache)
+			first, err := access.Token(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, p.LatestCorp("ww1", secret), first.Value)
+			time.Sleep(time.Minute)
+			p.Revoke(first.Value)
+			for _, kind := range []string{"jsapi", "agent_config"} {
+				ticket, err := wxtoken.New(wxtoken.NewTicketFetcher(access, kind, client), cache).Token(t.Context())
+				require.NoError(t, err)
+				assert.Equal(t, p.LatestCorpTicket("ww1", secret, kind), ticket.Value)
+				assert.True(t, p.TicketHonoured(ticket.Value))
+				tickets[secret+kind] = ticket.Value
+			}
+		}
+		assert.Equal(t, tickets[fetchtest.Secret+"jsapi"], tickets["of-another-agentjsapi"], "is the corporation's")
+		assert.NotEqual(t, tickets[fetchtest.Secret+"agent_config"], tickets["of-another-agentagent_config"], "is the agent's")
 
-func (c deadCache) Get(context.Context, string) ([]byte, error) { return nil, c.err }
-func (c deadCache) CompareAndSwap(context.Context, string, []byte, []byte, time.Duration) (bool, error) {
-	return false, c.err
+		_, err := wxtoken.New(wxtoken.NewWeComFetcher("ww1", fetchtest.Secret+"x", client), cache).Token(t.Context())
+		assert.Equal(t, "denied", outcome(err), err)
+		fetchtest.NoLeak(t, err)
+	})
 }
 
-// A renamed fetcher has all that a Source knows of it, but the Key.
-type renamed struct{ *HTTPFetcher }
+// The platform repeats a ticket with its whole life before it, each time it is
+// asked. None may be held past the end that was told first.
+func TestTicketIsNotHeldTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
+		client := wxtoken.WithHTTPClient(p.Client())
+		src := wxtoken.New(wxtoken.NewTicketFetcher(wxtoken.New(wxtoken.NewFetcher("wx1", fetchtest.Secret, client), nil), "jsapi", client), nil)
+		born := map[string]time.Time{}
+		for range 24 * 60 {
+			ticket, err := src.Token(t.Context())
+			require.NoError(t, err)
+			if _, known := born[ticket.Value]; !known {
+				born[ticket.Value] = time.Now()
+			}
+			require.LessOrEqual(t, time.Since(born[ticket.Value]), 2*time.Hour)
+			time.Sleep(time.Minute)
+		}
+		assert.Len(t, born, 12)
+	})
+}
 
-func (renamed) Key() string { return "renamed" }
-
-func TestPlatformOf(t *testing.T) {
-	fn := func(context.Context) (Token, error) { return Token{}, nil }
-	wecom, stable := NewWeComFetcher("ww1", "s"), NewStableFetcher("wx1", "s")
-	for name, test := range map[string]struct {
-		fetcher Fetcher
-		want    errcode.Platform
-		ticket  bool
-	}{
-		"token":               {NewFetcher("wx1", "s"), errcode.WeChat, false},
-		"stable":              {stable, errcode.Stable, false},
-		"wecom":               {wecom, errcode.WeCom, false},
-		"QQ":                  {NewQQFetcher("1105", "s"), errcode.QQ, false},
-		"endpoint":            {NewEndpointFetcher("wecom:mine", Endpoint{}), errcode.Platform(""), false},
-		"function":            {FetcherFunc("wecom:mine", fn), errcode.Platform(""), false},
-		"ticket":              {NewTicketFetcher(New(wecom, nil), "jsapi"), errcode.WeCom, true},
-		"ticket of wx":        {NewTicketFetcher(New(stable, nil), "jsapi"), errcode.Stable, true},
-		"ticket of function":  {NewTicketFetcher(New(FetcherFunc("mine", fn), nil), "jsapi"), errcode.Platform(""), true},
-		"embedded":            {struct{ *HTTPFetcher }{wecom}, errcode.WeCom, false},
-		"hidden":              {struct{ Fetcher }{wecom}, errcode.WeCom, false},
-		"hidden stable":       {struct{ Fetcher }{stable}, errcode.Stable, false},
-		"hidden QQ":           {struct{ Fetcher }{NewQQFetcher("1105", "s")}, errcode.QQ, false},
-		"hidden function":     {struct{ Fetcher }{FetcherFunc("mine", fn)}, errcode.Platform(""), false},
-		"hidden ticket":       {struct{ Fetcher }{NewTicketFetcher(New(wecom, nil), "jsapi")}, errcode.Platform(""), true},
-		"renamed ticket":      {Repeatable(renamed{NewTicketFetcher(New(wecom, nil), "jsapi")}), errcode.WeCom, true},
-		"repeatable function": {Repeatable(FetcherFunc("wecom:mine", fn)), errcode.Platform(""), false},
-	} {
-		assert.Equal(t, test.want, platformOf(test.fetcher), name)
-		assert.Equal(t, test.ticket, isTicket(test.fetcher), name)
+// described is an Endpoint that works, once WithBaseURL says where.
+func described() wxtoken.Endpoint {
+	return wxtoken.Endpoint{
+		URL: "https://platform.example/oauth/token/?v=2", Token: "access_token", ExpiresIn: "expires_in", Code: "errcode",
+		Params: map[string]string{"id": "1", "secret": fetchtest.Secret},
 	}
+}
+
+func TestEndpointRequests(t *testing.T) {
+	var got string
+	base, _ := fetchtest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got = fmt.Sprintf("%s %s %s", r.Method, r.RequestURI, body)
+		fetchtest.Answer(200, fetchtest.Good)(w, r)
+	})
+	host := strings.TrimPrefix(base, "http://")
+	query := url.Values{"id": {"1"}, "secret": {fetchtest.Secret}}.Encode()
+	const object = `{"id":"1","secret":"MarkedSecret/with+odd\u0026signs%\"0123456789"}`
+	for name, test := range map[string]struct {
+		edit func(*wxtoken.Endpoint)
+		base string
+		want string
+	}{
+		"GET by default":      {func(*wxtoken.Endpoint) {}, base, "GET /oauth/token/?v=2&" + query + " "},
+		"GET":                 {func(e *wxtoken.Endpoint) { e.Method = "GET" }, base, "GET /oauth/token/?v=2&" + query + " "},
+		"POST":                {func(e *wxtoken.Endpoint) { e.Method = "POST" }, base, "POST /oauth/token/?v=2 " + object},
+		"form":                {func(e *wxtoken.Endpoint) { e.Method, e.Form = "POST", true }, base, "POST /oauth/token/?v=2 " + query},
+		"form, no method":     {func(e *wxtoken.Endpoint) { e.Form = true }, base, "POST /oauth/token/?v=2 " + query},
+		"base with a path":    {func(e *wxtoken.Endpoint) { e.Method = "POST" }, base + "/proxy/", "POST /proxy/oauth/token/?v=2 " + object},
+		"its own host":        {func(e *wxtoken.Endpoint) { e.URL = "http://" + host + "/t" }, "", "GET /t?" + query + " "},
+		"no slash at the end": {func(e *wxtoken.Endpoint) { e.URL = "http://" + host + "/a%2Fb/t" }, base, "GET /a%2Fb/t?" + query + " "},
+		"no path":             {func(e *wxtoken.Endpoint) { e.URL = "http://" + host }, base, "GET /?" + query + " "},
+		"no params":           {func(e *wxtoken.Endpoint) { e.Params = nil }, base, "GET /oauth/token/?v=2 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := described()
+			test.edit(&e)
+			var opts []wxtoken.FetcherOption
+			if test.base != "" {
+				opts = append(opts, wxtoken.WithBaseURL(test.base))
+			}
+			for _, repeatable := range []bool{false, true} {
+				e.Repeatable = repeatable
+				f := wxtoken.NewEndpointFetcher("mine", e, opts...)
+				if e.Params != nil {
+					e.Params["id"] = "changed later"
+				}
+				before := time.Now()
+				tok, err := f.Fetch(t.Context())
+				require.NoError(t, err)
+				assert.Equal(t, fetchtest.Token, tok.Value)
+				assert.WithinRange(t, tok.ExpiresAt, before.Round(0).Add(2*time.Hour), time.Now().Add(2*time.Hour))
+				assert.Equal(t, test.want, got)
+				assert.Equal(t, "mine", f.Key())
+				assert.Equal(t, repeatable, f.Repeatable())
+				if e.Params != nil {
+					e.Params["id"] = "1"
+				}
+			}
+		})
+	}
+}
+
+func TestBadEndpoints(t *testing.T) {
+	base, requests := fetchtest.Serve(t, fetchtest.Answer(200, fetchtest.Good))
+	badURL := "Endpoint.URL is not of the form https://host[:port][/path][?query]"
+	for name, test := range map[string]struct {
+		edit func(*wxtoken.Endpoint)
+		want string
+	}{
+		"no URL":               {func(e *wxtoken.Endpoint) { e.URL = "" }, "Endpoint.URL is empty"},
+		"no Token":             {func(e *wxtoken.Endpoint) { e.Token = "" }, "Endpoint.Token is empty"},
+		"no ExpiresIn":         {func(e *wxtoken.Endpoint) { e.ExpiresIn = "" }, "Endpoint.ExpiresIn is empty"},
+		"OK without Code":      {func(e *wxtoken.Endpoint) { e.OK, e.Code = "1", "" }, "Endpoint.OK needs a Code"},
+		"method":               {func(e *wxtoken.Endpoint) { e.Method = "PUT" }, `Endpoint.Method "PUT": use GET or POST`},
+		"method in lower case": {func(e *wxtoken.Endpoint) { e.Method = "post" }, `Endpoint.Method "post": use GET or POST`},
+		"form with GET":        {func(e *wxtoken.Endpoint) { e.Method, e.Form = "GET", true }, "Endpoint.Form needs the Method POST"},
+		"empty param":          {func(e *wxtoken.Endpoint) { e.Params["secret"] = "" }, `Endpoint.Params: "secret" is empty`},
+		"param without name":   {func(e *wxtoken.Endpoint) { e.Params[""] = "x" }, "a parameter without a name"},
+		"newline":              {func(e *wxtoken.Endpoint) { e.Params["secret"] += "\n" }, `"secret" begins or ends with a space`},
+		"space before":         {func(e *wxtoken.Endpoint) { e.Params["secret"] = " " + fetchtest.Secret }, `"secret" begins or ends with a space`},
+		"control byte":         {func(e *wxtoken.Endpoint) { e.Params["secret"] += "\x00x" }, `"secret" begins or ends with a space, or holds a control byte`},
+		"no scheme":            {func(e *wxtoken.Endpoint) { e.URL = "platform.example/t" }, badURL},
+		"relative":             {func(e *wxtoken.Endpoint) { e.URL = "/t" }, badURL},
+		"ftp":                  {func(e *wxtoken.Endpoint) { e.URL = "ftp://platform.example/t" }, badURL},
+		"no host":              {func(e *wxtoken.Endpoint) { e.URL = "https:///t" }, badURL},
+		"password":             {func(e *wxtoken.Endpoint) { e.URL = "https://me:MarkedSecret@platform.example/t" }, badURL},
+		"fragment":             {func(e *wxtoken.Endpoint) { e.URL = "https://platform.example/t#MarkedSecret" }, badURL},
+		"fragment after query": {func(e *wxtoken.Endpoint) { e.URL = "https://platform.example/t?a=b#MarkedSecret" }, badURL},
+		"space":                {func(e *wxtoken.Endpoint) { e.URL = "https://platform.example/t?k=Marked Secret" }, badURL},
+		"unreadable":           {func(e *wxtoken.Endpoint) { e.URL = "https://MarkedSecret%zz/t" }, badURL},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := described()
+			test.edit(&e)
+			_, err := wxtoken.NewEndpointFetcher("mine", e, wxtoken.WithBaseURL(base)).Fetch(t.Context())
+			require.ErrorContains(t, err, test.want)
+			assert.ErrorContains(t, err, "nothing was sent")
+			assert.True(t, strings.HasPrefix(err.Error(), "wxtoken: NewEndpointFetcher: "), err)
+			assert.Equal(t, "not sent", outcome(err))
+			fetchtest.NoLeak(t, err)
+		})
+	}
+	_, err := wxtoken.NewEndpointFetcher("", described(), wxtoken.WithBaseURL(base)).Fetch(t.Context())
+	assert.EqualError(t, err, "wxtoken: NewEndpointFetcher: key is empty; nothing was sent")
+	_, err = wxtoken.NewEndpointFetcher("mine", described(), wxtoken.WithBaseURL("nowhere")).Fetch(t.Context())
+	assert.ErrorContains(t, err, "WithBaseURL: URL 1")
+	assert.Zero(t, requests.Load())
+}
+
+func TestEndpointAnswers(t *testing.T) {
+	for name, test := range map[string]struct {
+		status int
+		body   string
+		want   any // nil: issued; an APIError; or part of another error
+	}{
+		"issued":         {200, fetchtest.Good, nil},
+		"code 0":         {200, `{"errcode":"0","access_token":"` + fetchtest.Token + `","expires_in":"7200"}`, nil},
+		"denied":         {200, `{"errcode":40013,"errmsg":"bad id"}`, wxtoken.APIError{40013, "bad id"}},
+		"denied, status": {400, `{"errcode":40013,"errmsg":"bad id"}`, wxtoken.APIError{40013, "bad id"}},
+		"a word":         {400, `{"errcode":"invalidClientId","errmsg":"bad"}`, wxtoken.APIError{-2, "invalidClientId: bad"}},
+		"a word alone":   {401, `{"errcode":"invalidClientId"}`, wxtoken.APIError{-2, "invalidClientId"}},
+		"echo":           {200, `{"errcode":1,"errmsg":"bad ` + url.QueryEscape(fetchtest.Secret) + `"}`, wxtoken.APIError{1, "bad ***"}},
+		"no JSON":        {200, "<html>" + url.PathEscape(fetchtest.Secret), "not a JSON object"},
+		"status alone":   {500, `{}`, "HTTP 500"},
+		"no token":       {200, `{"errcode":0}`, "access_token is missing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base, requests := fetchtest.Serve(t, fetchtest.Answer(test.status, test.body))
+			e := described()
+			e.Message = "errmsg"
+			_, err := wxtoken.NewEndpointFetcher("mine", e, wxtoken.WithBaseURL(base)).Fetch(t.Context())
+			assert.EqualValues(t, 1, requests.Load())
+			fetchtest.NoLeak(t, err)
+			var denied *wxtoken.APIError
+			switch want := test.want.(type) {
+			case wxtoken.APIError:
+				require.ErrorAs(t, err, &denied)
+				assert.Equal(t, want, *denied)
+				assert.Equal(t, "denied", outcome(err))
+			case string:
+				assert.ErrorContains(t, err, want)
+				assert.Equal(t, "unknown", outcome(err))
+			default:
+				assert.NoError(t, err)
+			}
+		})
+	}
+}
+
+// A request that may be answered is not repeated unless e is Repeatable.
+func TestEndpointRepeats(t *testing.T) {
+	for repeatable, want := range map[bool]int32{false: 1, true: 3} {
+		base, requests := fetchtest.Serve(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+		e := described()
+		e.Method, e.Repeatable = "POST", repeatable
+		_, err := wxtoken.NewEndpointFetcher("mine", e, wxtoken.WithBaseURL(base)).Fetch(t.Context())
+		assert.Equal(t, "unknown", outcome(err))
+		assert.Equal(t, want, requests.Load())
+		assert.True(t, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF), err)
+	}
+}
+
+func TestAPIError(t *testing.T) {
+	assert.Equal(t, "wxtoken: platform answered errcode 7: what rid: 1", (&wxtoken.APIError{7, "what rid: 1"}).Error())
+	assert.Equal(t, "wxtoken: platform answered errcode 40013 (check the appID)", (&wxtoken.APIError{Code: 40013}).Error())
+	var temporary, rejected []int
+	for code := -1000; code < 100_000; code++ {
+		if (&wxtoken.APIError{Code: code}).Temporary() {
+			temporary = append(temporary, code)
+		}
+		if wxtoken.IsTokenRejected(code) {
+			rejected = append(rejected, code)
+		}
+	}
+	assert.Equal(t, []int{-1000, -1, 45011}, temporary)
+	assert.Equal(t, []int{40001, 40014, 42001}, rejected)
+}
+
+// An error says what to do on the platform that sent it, also in a process that
+// has it from the record, and holds the *APIError as it was sent.
+func TestAdviceOfFetchers(t *testing.T) {
+	var answer string
+	base, _ := fetchtest.Serve(t, func(w http.ResponseWriter, r *http.Request) { fetchtest.Answer(200, answer)(w, r) })
+	opt := wxtoken.WithBaseURL(base)
+	for _, tc := range []struct {
+		fetcher wxtoken.Fetcher
+		code    int
+		says    string
+		not     string
+	}{
+		{wxtoken.NewFetcher("wx1", "s", opt), 45009, "use NewStableFetcher", "force_refresh"},
+		{wxtoken.NewStableFetcher("wx1", "s", opt), 45009, "force_refresh", "NewStableFetcher"},
+		{wxtoken.NewWeComFetcher("ww1", "s", opt), 45009, "again and again", "table"},
+		{wxtoken.NewWeComFetcher("ww1", "s", opt), 60020, "this machine's IP address", "whitelist"},
+		{wxtoken.NewWeComFetcher("ww1", "s", opt), 40013, "check the corpID", "appID"},
+		{wxtoken.NewWeComFetcher("ww1", "s", opt), 40001, "check the secret", "another system"},
+		{wxtoken.NewFetcher("wx1", "s", opt), 40164, "whitelist", "WeCom"},
+		{thirdParty{wxtoken.NewFetcher("wx1", "s")}, 40013, "component_appid", "check the appID"},
+		{wxtoken.FetcherFunc("mine", func(context.Context) (wxtoken.Token, error) { return wxtoken.Token{}, &wxtoken.APIError{45009, "no"} }), 45009, "quota is spent", "NewStableFetcher"},
+	} {
+		answer = fmt.Sprintf(`{"errcode":%d,"errmsg":"no"}`, tc.code)
+		cache := wxtoken.NewMemoryCache()
+		first, second := wxtoken.New(tc.fetcher, cache), wxtoken.New(tc.fetcher, cache)
+		for _, src := range []*wxtoken.Source{first, second} {
+			_, err := src.Token(t.Context())
+			assert.ErrorContains(t, err, tc.says)
+			assert.NotContains(t, err.Error(), tc.not)
+			var denied *wxtoken.APIError
+			require.ErrorAs(t, err, &denied)
+			assert.Equal(t, wxtoken.APIError{tc.code, "no"}, *denied)
+		}
+	}
+}
+
+// A thirdParty is a Fetcher of another package of this module, which says more
+// than the HTTPFetcher that it embeds.
+type thirdParty struct{ *wxtoken.HTTPFetcher }
+
+func (thirdParty) Platform() errcode.Platform { return errcode.ThirdParty }
+
+func (thirdParty) Fetch(context.Context) (wxtoken.Token, error) {
+	return wxtoken.Token{}, &wxtoken.APIError{40013, "no"}
+}
+
+func TestCooldownError(t *testing.T) {
+	denied := &wxtoken.APIError{Code: 40125, Message: "invalid appsecret"}
+	err := error(&wxtoken.CooldownError{Until: time.Date(2026, 5, 1, 8, 0, 0, 0, time.FixedZone("", 8*3600)), Err: denied})
+	assert.Equal(t, denied.Error()+" (not asked again before 2026-05-01T00:00:00Z)", err.Error())
+	assert.ErrorIs(t, err, denied)
 }

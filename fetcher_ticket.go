@@ -10,28 +10,28 @@ import (
 	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
-// NewTicketFetcher fetches a ticket, which signs pages for the JS-SDK, with an
-// access token from src: make a second Source of it, on the same cache if you
-// like. What kinds there are depends on the platform of src's Fetcher:
+// NewTicketFetcher returns a Fetcher for tickets, which sign pages for the JS-SDK. It
+// uses access tokens from src; make a second Source with it, on the same cache if you
+// like. The kinds depend on the platform of src's Fetcher:
 //
 //	WeChat  jsapi, wx_card, 2 (SDK)  GET cgi-bin/ticket/getticket
 //	WeCom   jsapi                    GET cgi-bin/get_jsapi_ticket, for wx.config
 //	WeCom   agent_config             GET cgi-bin/ticket/get, for wx.agentConfig of src's app
 //
-// A src over a Fetcher that wxtoken does not know, such as a FetcherFunc, is taken
-// to be WeChat's. Another kind is an error from Fetch, and so is a src whose
-// platform has no tickets; a nil src panics.
+// If wxtoken does not know src's Fetcher, such as a FetcherFunc, it assumes WeChat.
+// If there is no such kind, or src's platform has no tickets, Fetch returns an error.
+// It panics if src is nil.
 //
-// Asked again, the platform returns the same ticket, and says each time that it
-// lasts 7200 s. So a ticket that was not new when it was first fetched expires
-// before its ExpiresAt, and no API tells; only the page sees "invalid signature".
-// A Source therefore asks again every 5 minutes while tickets are asked for, in
-// the background, which is 12 of WeCom's 100 requests an hour: a page is signed
-// with an expired ticket for that long at most. What is repeated is not extended
-// beyond what was first told, or for a minute each time if it is older than that.
+// Asked again, the platform returns the same ticket, and says each time that it lasts
+// 7200 s. So a ticket that was not new when it was first fetched expires before its
+// ExpiresAt, and no API reports it; only the page sees "invalid signature". A Source
+// therefore asks again every 5 minutes, in the background, while tickets are in use,
+// which is 12 of WeCom's 100 requests an hour: a page is signed with an expired
+// ticket for at most that long. A repeated ticket is not extended beyond its first
+// expiry or, once past that, by more than a minute at a time.
 //
-// If an API rejects the access token, src is told so, and the ticket is asked for
-// once more with what src then has.
+// If an API rejects the access token, the fetcher invalidates it in src and asks for
+// the ticket once more with src's current token.
 func NewTicketFetcher(src *Source, kind string, opts ...FetcherOption) *HTTPFetcher {
 	if src == nil {
 		panic("wxtoken: NewTicketFetcher: nil Source; pass the one that keeps the app's access token")
@@ -66,7 +66,7 @@ func NewTicketFetcher(src *Source, kind string, opts ...FetcherOption) *HTTPFetc
 	})
 }
 
-// ticketHosts are where the tickets for tokens of p are fetched.
+// ticketHosts returns the hosts that issue tickets for tokens of p.
 func ticketHosts(p errcode.Platform) []string {
 	if hosts := apiHosts(p); hosts != nil {
 		return hosts
@@ -74,8 +74,8 @@ func ticketHosts(p errcode.Platform) []string {
 	return weChatHosts()
 }
 
-// ticketPath returns where a ticket is fetched, "" if there is none of this kind;
-// whether the request names the kind; and which kinds there are.
+// ticketPath returns the path for tickets of a kind, or "" if there is none; whether
+// the request names the kind; and which kinds there are.
 func ticketPath(p errcode.Platform, kind string) (path string, typed bool, kinds string) {
 	switch p {
 	case errcode.WeCom:
@@ -96,9 +96,9 @@ func ticketPath(p errcode.Platform, kind string) (path string, typed bool, kinds
 	return "", false, kinds
 }
 
-// isTicket reports whether f fetches tickets, which the platform repeats with
-// their full life, so that a repeat says nothing new about when one expires. A
-// type that embeds a Fetcher hides the method, but not the Key.
+// isTicket reports whether f fetches tickets. The platform repeats these with their
+// full lifetime, so a repeat says nothing new about the expiry. A type that embeds a
+// Fetcher hides the method, but not the Key.
 func isTicket(f Fetcher) bool {
 	if t, ok := f.(interface{ repeatsFullLife() bool }); ok {
 		return t.repeatsFullLife()
@@ -116,15 +116,15 @@ func (f *HTTPFetcher) fetchTicket(ctx context.Context) (Token, error) {
 			return Token{}, &endpoint.Unsent{Err: fmt.Errorf("wxtoken: %s: no access token to ask with: %w", f.endpoint.Path, err)}
 		}
 		ticket, err := f.fetchWith(ctx, access.Value)
-		var refused *APIError
-		if !errors.As(err, &refused) || !IsTokenRejected(refused.Code) {
+		var denied *APIError
+		if !errors.As(err, &denied) || !IsTokenRejected(denied.Code) {
 			return ticket, err
 		}
-		if !again { // no ticket was at stake: it is src that must be put right
+		if !again { // no ticket was issued: src is what needs fixing
 			return Token{}, &endpoint.Unsent{Err: fmt.Errorf("wxtoken: %s: the access token was rejected twice: %w", f.endpoint.Path, err)}
 		}
-		// Should src not believe it, the token may be good: the platform is
-		// known to reject such now and then.
+		// If src does not believe it, the token may be good: the platform is
+		// known to reject good tokens now and then.
 		_ = f.tokens.Invalidate(ctx, access.Value)
 	}
 }

@@ -30,7 +30,7 @@ type flight struct {
 	patience *time.Timer   // fires every Rules.Patience
 	since    time.Time     // when it was last set
 	overdue  bool          // it has fired in time: callers get what there is
-	news     chan struct{} // closed, and replaced, when there may be a token for them
+	news     chan struct{} // closed when there may be a token for them, and replaced unless the flight has ended
 
 	// Written before done is closed, read after.
 	done     chan struct{}
@@ -66,11 +66,12 @@ func (f *flight) run(ctx context.Context) {
 		case protocol.Secret:
 			f.askSecret(ctx)
 		default:
+			defer f.src.delivered() // also if an observer ends the goroutine
 			close(f.done)
+			close(f.news)
 			for _, e := range f.events { // not before, as an observer may ask for the token
 				f.src.emit(e)
 			}
-			f.src.delivered()
 			return
 		}
 	}
@@ -387,8 +388,11 @@ func (f *flight) bePatient(now time.Time) {
 func (f *flight) losePatience() {
 	f.src.mu.Lock()
 	defer f.src.mu.Unlock()
+	now := time.Now()
+	if now.Before(f.since.Add(f.src.process.Patience())) {
+		return // bePatient was called as the timer fired
+	}
 	if f.src.flight == f { // else it ended as the timer fired
-		now := time.Now()
 		f.overdue, f.since = !f.paused(now), now
 		f.patience.Reset(f.src.process.Patience())
 		f.wake(now)

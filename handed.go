@@ -6,16 +6,16 @@ import (
 	"sync/atomic"
 )
 
-// A memory knows the last values that a TokenSource handed out, by salted
-// fingerprints, so that it holds no token. The zero memory knows none. It is safe
-// for concurrent use.
+// A memory remembers the last values that a TokenSource handed out, as salted
+// fingerprints, so that it holds no token. The zero memory is empty. It is safe for
+// concurrent use.
 type memory struct{ last atomic.Pointer[fingerprints] }
 
-// fingerprints are never changed once they can be seen.
+// fingerprints are immutable once they are published.
 type fingerprints struct {
 	salt maphash.Seed
-	n    int        // how many values there have been
-	sums [16]uint64 // of the last of them: half a day or more, at two hours for each
+	n    int        // the number of values so far
+	sums [16]uint64 // of the latest: half a day or more, at two hours each
 }
 
 func (f *fingerprints) has(sum uint64) bool {
@@ -51,7 +51,7 @@ func (m *memory) add(value string) {
 
 // handedOut reports whether value is one of the last that s handed out, to any
 // caller, or one of the last in the record, which another process may have handed
-// out. It is how a Transport knows whose token a request bears.
+// out. A Transport uses it to find out whose token a request carries.
 func (s *Source) handedOut(value string) bool {
 	if s.handed.has(value) {
 		return true

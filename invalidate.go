@@ -9,19 +9,19 @@ import (
 	"github.com/wxtoken/wxtoken/internal/protocol"
 )
 
-// Invalidate reports that an API rejected a token, by errcode 40001, 40014 or
-// 42001. It makes no fetch: the next Token does, if rejected is still the shared
-// token. Reporting an old token has no effect, and any number of reports of the
-// same one cause one fetch.
+// Invalidate reports that an API rejected a token, by errcode 40001, 40014 or 42001.
+// It does not fetch; the next call of Token does, if rejected is still the shared
+// token. Reporting an old token has no effect, and any number of reports of the same
+// one cause one fetch.
 //
-// Nil means that rejected is no longer handed out. An error says why it may still
-// be: the cache did not answer (ErrCacheUnavailable) or holds what this process
-// cannot read; the last flight failed (a *CooldownError, say); ctx ended; the
-// platform denies a new token, and the rejected one is the last resort; or the
-// rejection is not believed, since the token is younger than a tenth of
-// WithFetchTimeout, or since tokens are rejected again and again, most likely
-// because another system fetches for the same app. While the cache does not
-// answer, a rejected token is withheld for a 22nd of WithLocalAge (2 s) from its
+// A nil error means that rejected is no longer handed out. Otherwise the error says
+// why it may still be: the cache did not answer (ErrCacheUnavailable) or holds
+// something that this process cannot read; the last flight failed (a *CooldownError,
+// for example); ctx ended; the platform denies a new token, and the rejected one is
+// the last resort; or the rejection is not believed, because the token is younger
+// than a tenth of WithFetchTimeout, or because tokens are rejected again and again,
+// most likely because another system fetches for the same app. While the cache does
+// not answer, a rejected token is withheld for a 22nd of WithLocalAge (2 s) from its
 // first report, and Token returns an error instead.
 func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 	started := time.Now()
@@ -47,7 +47,7 @@ func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 			err = f.err
 		}
 		if err == nil {
-			continue // the flight ended before it came to this
+			continue // the flight ended before it handled this rejection
 		}
 		s.mu.Lock()
 		wait := time.Until(s.retryAt)
@@ -59,8 +59,8 @@ func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 	return nil
 }
 
-// reject reports a rejection to the Process. Where that cannot decide at once, it
-// returns the flight that will, or the failure that is remembered.
+// reject reports a rejection to the Process. If the Process cannot decide at once,
+// reject returns the flight that will, or the failure that is remembered.
 func (s *Source) reject(ctx context.Context, token string) (verdict protocol.Verdict, decided bool, f *flight, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,8 +77,8 @@ func (s *Source) reject(ctx context.Context, token string) (verdict protocol.Ver
 	return verdict, decided, s.flight, nil
 }
 
-// conflict is in the error of Invalidate, and in the Event, when tokens are
-// rejected more often than can be fixed by fetching.
+// conflict is the error of Invalidate, and of the Event, when tokens are rejected
+// more often than fetching can fix.
 func (s *Source) conflict() error {
 	return errors.New("wxtoken: tokens are rejected again and again soon after their issue; " +
 		platformOf(s.fetcher).Conflict(s.process.Repeatable))

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// An Option changes what New makes. Processes that share a credential must
-// agree on WithKeyPrefix and WithEncryption, and should agree on the durations.
+// An Option configures the Source that New makes. Processes that share a credential
+// must agree on WithKeyPrefix and WithEncryption, and should agree on the durations,
+// which are capped at 24 h.
 type Option interface{ apply(*options) }
 
 type options struct {
@@ -28,55 +29,56 @@ type optionFunc func(*options)
 
 func (f optionFunc) apply(o *options) { f(o) }
 
-// WithKeyPrefix puts prefix before the Fetcher's Key to make the record's key
-// in the cache. The default is "wxtoken:", and "" means none. Key and prefix together have at most
-// 250 bytes, without spaces or control bytes.
+// WithKeyPrefix puts prefix before the Fetcher's Key to make the record's key in the
+// cache. The default is "wxtoken:", and "" means no prefix. Key and prefix together
+// have at most 250 bytes, without spaces or control characters.
 func WithKeyPrefix(prefix string) Option {
 	return optionFunc(func(o *options) { o.prefix = prefix })
 }
 
-// WithFetchTimeout bounds one fetch, its retries included; one call of the cache
-// may take a fifth of it. The default, also for zero and less, is 10 seconds, and
-// more than a day counts as a day, here and below. A process that dies while it
-// fetches holds up callers without a token for one and a half times this long.
+// WithFetchTimeout bounds one fetch, its retries included; one cache call may take a
+// fifth of it. The default, also for zero and less, is 10 seconds. If a process dies
+// while it fetches, callers without a token block for up to one and a half times this
+// long.
 func WithFetchTimeout(d time.Duration) Option {
 	return optionFunc(func(o *options) { o.fetchTimeout = d })
 }
 
-// WithRefreshAhead sets how long before its end a token is replaced. The
-// default, also for zero and less, is 5 minutes. It is never more than a quarter
-// of the token's lifetime, and each Source takes off up to a fifth at random.
+// WithRefreshAhead sets how long before its expiry a token is replaced. The default,
+// also for zero and less, is 5 minutes. It is never more than a quarter of the
+// token's lifetime, and each Source subtracts up to a fifth at random.
 func WithRefreshAhead(d time.Duration) Option {
 	return optionFunc(func(o *options) { o.refreshAhead = d })
 }
 
-// WithLocalAge sets how long a process trusts its own copy before it must look
-// at the cache again. The default, also for zero and less, is 45 seconds.
-// Superseded tokens live for 5 minutes, so keep it well under 2 minutes.
+// WithLocalAge sets how long a process uses its own copy before it must read the
+// cache again. The default, also for zero and less, is 45 seconds. Superseded tokens
+// stay valid for 5 minutes, so keep it well under 2 minutes.
 func WithLocalAge(d time.Duration) Option {
 	return optionFunc(func(o *options) { o.localAge = d })
 }
 
-// WithEncryption seals the record in the cache with AES-256-GCM. The first key
-// seals and every key opens, so that keys can be rotated: add the new key last
-// everywhere, then move it to the front. Without keys the record is plain JSON.
-// With keys a plain record is an error, and is left alone: see WithPlainRecords.
+// WithEncryption encrypts the record in the cache with AES-256-GCM. The first key
+// encrypts and every key decrypts, so that keys can be rotated: add the new key last
+// everywhere, then move it to the front. Without keys the record is plain JSON. With
+// keys, a plain record is an error and is not overwritten: see WithPlainRecords.
 func WithEncryption(keys ...[32]byte) Option {
 	keys = slices.Clone(keys)
 	return optionFunc(func(o *options) { o.keys = keys })
 }
 
-// WithPlainRecords lets a Source with WithEncryption read plain records too, and
-// seal them when it next writes them. Use it while encryption is being switched
-// on, and drop it when every process has the keys: who can write to the cache
-// could otherwise put a token of theirs there.
+// WithPlainRecords lets a Source with WithEncryption also read plain records, and
+// encrypt them when it next writes them. Use it while encryption is being switched
+// on, and drop it when every process has the keys: otherwise anyone who can write to
+// the cache can plant a token there.
 func WithPlainRecords() Option {
 	return optionFunc(func(o *options) { o.plainRecords = true })
 }
 
-// WithObserver calls fn once for each Event, as soon as the work that it is part
-// of is done: nobody waits for fn, and it may use the Source. It must be safe for
-// concurrent use and must not panic. Nil means no observer.
+// WithObserver calls fn once for each Event, as soon as the work that it belongs to
+// is done. Token never waits for fn; Invalidate does, at most once a minute, where it
+// ignores a rejection without a look at the cache. fn may use the Source, must be safe
+// for concurrent use and must not panic. Nil means no observer.
 func WithObserver(fn func(Event)) Option {
 	return optionFunc(func(o *options) { o.observer = fn })
 }
@@ -98,14 +100,14 @@ func newOptions(opts []Option) options {
 	return o
 }
 
-// positive is d, or usual for zero and less. More than a day is meant forever,
-// and what is reckoned from it would overflow.
+// positive returns d, or usual if d is not positive, capped at 24 h, beyond which
+// arithmetic on it could overflow.
 func positive(d, usual time.Duration) time.Duration {
 	return min(cmp.Or(max(d, 0), usual), 24*time.Hour)
 }
 
-// jitter returns d less up to a fifth, so that processes do not act in step. Like
-// the nonces it comes from crypto/rand, which a test can make repeat itself.
+// jitter returns d less up to a fifth, so that processes do not act in step. It uses
+// crypto/rand, as the nonces do, which a test can make deterministic.
 func jitter(d time.Duration) time.Duration {
 	off, _ := rand.Int(rand.Reader, big.NewInt(int64(d/5)+1)) // never fails
 	return d - time.Duration(off.Int64())

@@ -7,9 +7,9 @@ import (
 	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
-// platformOf returns the platform that f fetches from. A Fetcher in another
-// package of this module tells it by a method Platform() errcode.Platform; those
-// of applications cannot, as the type is internal, and belong to none.
+// platformOf returns the platform that f fetches from. A Fetcher in another package
+// of this module reports it by a method Platform() errcode.Platform. The Fetchers of
+// applications cannot, as the type is internal, and have no platform.
 func platformOf(f Fetcher) errcode.Platform {
 	switch f := f.(type) {
 	case interface{ Platform() errcode.Platform }: // first, as it may embed an *HTTPFetcher
@@ -35,15 +35,15 @@ func platformOf(f Fetcher) errcode.Platform {
 
 func (f *HTTPFetcher) askedPlatform() errcode.Platform { return f.platform }
 
-// repeats reports whether f's platform, asked again, repeats a token until it
-// expires, and whether it says each time that its whole life is left.
+// repeats reports whether f's platform, asked again, returns the same token until it
+// expires, and whether it then reports the full lifetime each time.
 func repeats(f Fetcher) (untilExpiry, fullLife bool) {
 	ticket := isTicket(f)
 	return ticket || platformOf(f) == errcode.WeCom, ticket
 }
 
-// apiHosts are where the tokens of a platform are used, as base URLs, in the
-// order in which they are to be tried; nil for one that is not known.
+// apiHosts returns where the tokens of a platform are used, as base URLs, in the
+// order in which to try them; nil if the platform is not known.
 func apiHosts(p errcode.Platform) []string {
 	switch p {
 	case errcode.WeChat, errcode.Stable, errcode.ThirdParty:
@@ -56,8 +56,8 @@ func apiHosts(p errcode.Platform) []string {
 	return nil
 }
 
-// apiHosts are the hosts whose APIs take the tokens of s; nil if they are not
-// known. An error says that none does.
+// apiHosts returns the hosts whose APIs take the tokens of s; nil if they are not
+// known. An error means that no API does.
 func (s *Source) apiHosts() ([]string, error) {
 	if isTicket(s.fetcher) {
 		return nil, errors.New("the Transport's Source keeps tickets, which no API takes for an access_token: give it the Source of the access token")

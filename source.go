@@ -13,10 +13,10 @@ import (
 	"github.com/wxtoken/wxtoken/internal/protocol"
 )
 
-// A Source hands out the one valid token of a credential, and makes sure that
+// A Source hands out the one valid token of a credential, and ensures that
 // all Sources with the same Fetcher key and cache, in any number of processes,
-// fetch it only once. Make one with New, keep it for the life of the process,
-// and share it: it is safe for concurrent use, holds no goroutine while idle,
+// fetch it only once. Make one with New, keep it for the lifetime of the
+// process, and share it: it is safe for concurrent use, has no goroutine while idle,
 // and need not be closed.
 type Source struct {
 	fetcher Fetcher
@@ -84,12 +84,12 @@ func isRepeatable(f Fetcher) bool {
 // the token nor the keys of WithEncryption.
 func (s *Source) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "wxtoken.Source(%s)", s.key) }
 
-// Token returns a token that can be used now. Mostly that is a copy in memory;
+// Token returns a token that can be used now. Usually that is a copy in memory;
 // when the copy is about to expire, one caller in one process makes the platform
 // replace it, in the background. A caller blocks while there is no usable token,
 // and for a look at the cache, but mostly no longer than a second (a tenth of
 // WithFetchTimeout), when the copy is older than WithLocalAge; never beyond its
-// ctx. The work that it started goes on for the others.
+// ctx. Work that it started continues for other callers.
 //
 // Errors wrap what happened: an *APIError if the platform denied the request,
 // inside a *CooldownError that says when it is asked again; ErrCacheUnavailable
@@ -124,7 +124,7 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	t, usable := s.held(now)
 	fresh, stale := s.process.Ages()
 	switch {
-	case usable && !protocol.Passed(now, fresh):
+	case usable && !protocol.Passed(now, fresh) && !s.process.Awaited(now):
 		s.refresh(now)
 		return t, nil, nil
 	case s.flight != nil:
@@ -138,7 +138,7 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	default:
 		s.start(ctx, false)
 	}
-	if usable && (s.failing(s.flight.started) || !protocol.Passed(now, stale)) {
+	if usable && (s.failing(s.flight.started) || !protocol.Passed(now, stale) && !s.process.Awaited(now)) {
 		return t, nil, nil
 	}
 	s.flight.judging = false // else flights that only decide on rejections could follow one another for long
@@ -146,8 +146,8 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	return Token{}, s.flight, nil
 }
 
-// closed returns why the gate is closed, if it is, and forgets failures that have
-// lost their reason. s.mu is held.
+// closed returns why the gate is closed, if it is, and drops failures whose
+// cause may be gone. s.mu is held.
 func (s *Source) closed() error {
 	if s.gate == nil {
 		return nil
@@ -170,9 +170,10 @@ func (s *Source) failing(then time.Time) bool {
 	return s.failure != nil && then.Before(s.retryAt.Add(s.process.Watch()))
 }
 
-// Peek returns the token that Token would return at once, without waiting and
-// without I/O, and false if there is none. It starts nothing: a readiness handler
-// can call it at any rate.
+// Peek returns the token that Token would return at once, without blocking and
+// without I/O, and false if there is none. It starts nothing, so a readiness
+// handler can call it at any rate. It does not keep the token fresh either: a copy
+// counts for WithLocalAge only, so it needs calls of Token, or Source.Run, beside it.
 func (s *Source) Peek() (Token, bool) {
 	if t := s.fresh.Load(); t != nil {
 		return *t, true
@@ -185,7 +186,7 @@ func (s *Source) Peek() (Token, bool) {
 	now := time.Now()
 	t, usable := s.held(now)
 	_, stale := s.process.Ages()
-	atOnce := !protocol.Passed(now, stale)
+	atOnce := !protocol.Passed(now, stale) && !s.process.Awaited(now)
 	if f := s.flight; f != nil {
 		atOnce = atOnce || s.failing(f.started) || f.offers(now)
 	} else {
@@ -201,14 +202,14 @@ func (s *Source) Peek() (Token, bool) {
 // is for later callers. A caller whose ctx ends gets the copy, if there is one.
 // Without an error and without a token, f did not look for one.
 func (s *Source) await(ctx context.Context, f *flight) (Token, error) {
-	var ended error
 	for {
+		ended := ctx.Err() != nil
 		s.mu.Lock()
 		now := time.Now()
 		t, usable := s.held(now)
 		offered, news := f.offers(now), f.news
 		s.mu.Unlock()
-		if usable && (offered || ended != nil) {
+		if usable && (offered || ended) {
 			return t, nil
 		}
 		select {
@@ -216,14 +217,15 @@ func (s *Source) await(ctx context.Context, f *flight) (Token, error) {
 			return f.token, f.err
 		default:
 		}
-		if ended != nil {
-			return Token{}, ended
+		if ended {
+			return Token{}, fmt.Errorf("wxtoken: waiting for a token: %w", context.Cause(ctx))
 		}
 		select {
-		case <-f.done:
 		case <-news:
 		case <-ctx.Done():
-			ended = fmt.Errorf("wxtoken: waiting for a token: %w", context.Cause(ctx))
+		}
+		if t := s.fresh.Load(); t != nil { // hundreds may wake at once, and would queue for the lock
+			return *t, nil
 		}
 	}
 }
@@ -269,7 +271,7 @@ func (s *Source) refresh(now time.Time) {
 	t, usable := s.held(now)
 	fresh, _ := s.process.Ages()
 	left := min(fresh.Sub(now), t.ExpiresAt.Sub(now)-10*time.Millisecond, 5*time.Minute)
-	if !usable || left <= 0 || s.closed() != nil {
+	if !usable || left <= 0 || s.process.Awaited(now) || s.closed() != nil {
 		s.fresh.Store(nil)
 		return
 	}
@@ -288,7 +290,7 @@ func (s *Source) refresh(now time.Time) {
 	})
 }
 
-// Run keeps the token fresh, calls or no calls, until ctx ends, and returns
+// Run keeps the token fresh, with or without calls, until ctx ends, and returns
 // ctx's error. It is for a central server, whose clients should never wait.
 // Failures are retried, and reported as Events.
 func (s *Source) Run(ctx context.Context) error {
@@ -320,7 +322,7 @@ func (s *Source) Run(ctx context.Context) error {
 // Events included, or until ctx ends, and then returns ctx's error, wrapped. It
 // starts nothing, and returns nil at once when the Source is idle.
 //
-// It is for programs that end soon: one that returns from main in the middle of a
+// It is for programs that are about to exit: one that returns from main in the middle of a
 // fetch leaves the others to find out what came of it. An observer must not call
 // it.
 func (s *Source) Wait(ctx context.Context) error {

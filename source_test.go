@@ -2,22 +2,27 @@ package wxtoken_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/wxtest"
 )
 
 func TestThousandColdCallersMakeOneFetch(t *testing.T) {
 	for _, latency := range []time.Duration{80 * time.Millisecond, 3 * time.Second} {
 		bubble(t, latency.String(), func(t *testing.T) {
-			f := &stub{latency: latency}
+			f := &countingFetcher{latency: latency}
 			cache := wxtoken.NewMemoryCache()
 			// Four Sources stand for four processes.
 			var srcs []*wxtoken.Source
@@ -42,7 +47,7 @@ func TestThousandColdCallersMakeOneFetch(t *testing.T) {
 
 func TestWaiterLeavesAtItsDeadline(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
-		f := &stub{latency: time.Second}
+		f := &countingFetcher{latency: time.Second}
 		src := wxtoken.New(f, nil)
 		go src.Token(context.Background())
 		synctest.Wait()
@@ -58,7 +63,7 @@ func TestWaiterLeavesAtItsDeadline(t *testing.T) {
 
 func TestOthersGoOnWhenTheFirstCallerIsCancelled(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
-		f := &stub{latency: time.Second}
+		f := &countingFetcher{latency: time.Second}
 		src := wxtoken.New(f, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		first := make(chan error)
@@ -76,7 +81,7 @@ func TestOthersGoOnWhenTheFirstCallerIsCancelled(t *testing.T) {
 
 func TestEndedContextStillGetsTheCopy(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
-		f := &stub{}
+		f := &countingFetcher{}
 		src := wxtoken.New(f, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -93,7 +98,7 @@ func TestEndedContextStillGetsTheCopy(t *testing.T) {
 
 func TestRefreshIsSeamless(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
-		f := &stub{latency: 300 * time.Millisecond}
+		f := &countingFetcher{latency: 300 * time.Millisecond}
 		src := wxtoken.New(f, nil)
 		token(t, src)
 		const lifetimes = 10
@@ -113,7 +118,7 @@ func TestRefreshIsSeamless(t *testing.T) {
 func TestSteadyStateReadsTheCacheTwiceAMinute(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
-		src := wxtoken.New(&stub{}, cache)
+		src := wxtoken.New(&countingFetcher{}, cache)
 		token(t, src)
 		cache.gets.Store(0)
 		for range 60 * 60 {
@@ -128,7 +133,7 @@ func TestSteadyStateReadsTheCacheTwiceAMinute(t *testing.T) {
 
 func TestOtherProcessesAdoptARefreshWithinTheLocalAge(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
-		f, cache := &stub{}, wxtoken.NewMemoryCache()
+		f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
 		a, b := wxtoken.New(f, cache), wxtoken.New(f, cache)
 		token(t, a)
 		time.Sleep(time.Minute)
@@ -149,7 +154,7 @@ func TestOtherProcessesAdoptARefreshWithinTheLocalAge(t *testing.T) {
 
 func TestRunKeepsTheTokenFresh(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
-		f := &stub{latency: 50 * time.Millisecond, answer: func(n int64) error {
+		f := &countingFetcher{latency: 50 * time.Millisecond, answer: func(n int64) error {
 			if n == 3 {
 				return &wxtoken.APIError{Code: -1, Message: "system error"}
 			}
@@ -178,7 +183,7 @@ func TestAFetcherOrCacheThatMisbehavesBlocksNobody(t *testing.T) {
 		"Goexit":        runtime.Goexit,
 	} {
 		bubble(t, name+" in Fetch", func(t *testing.T) {
-			f := &stub{answer: func(n int64) error {
+			f := &countingFetcher{answer: func(n int64) error {
 				if n == 1 {
 					misbehave()
 				}
@@ -202,7 +207,7 @@ func TestAFetcherOrCacheThatMisbehavesBlocksNobody(t *testing.T) {
 				}
 				return nil
 			}
-			src := wxtoken.New(&stub{}, cache)
+			src := wxtoken.New(&countingFetcher{}, cache)
 			together(10, func(int) {
 				_, err := src.Token(t.Context())
 				assert.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
@@ -214,7 +219,7 @@ func TestAFetcherOrCacheThatMisbehavesBlocksNobody(t *testing.T) {
 		})
 	}
 	bubble(t, "Fetch never returns", func(t *testing.T) {
-		f := &stub{block: make(chan struct{})}
+		f := &countingFetcher{block: make(chan struct{})}
 		src := wxtoken.New(f, nil)
 		start := time.Now()
 		_, err := src.Token(t.Context())
@@ -227,7 +232,7 @@ func TestAFetcherOrCacheThatMisbehavesBlocksNobody(t *testing.T) {
 	bubble(t, "the cache never answers", func(t *testing.T) {
 		block := make(chan struct{})
 		cache := &faultyCache{Cache: wxtoken.NewMemoryCache(), get: func(context.Context) error { <-block; return nil }}
-		src := wxtoken.New(&stub{}, cache)
+		src := wxtoken.New(&countingFetcher{}, cache)
 		_, err := src.Token(t.Context())
 		assert.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
@@ -239,4 +244,385 @@ func TestAFetcherOrCacheThatMisbehavesBlocksNobody(t *testing.T) {
 
 func TestNewPanicsWithoutAFetcher(t *testing.T) {
 	assert.PanicsWithValue(t, "wxtoken: New: nil Fetcher; pass NewFetcher(appID, secret)", func() { wxtoken.New(nil, nil) })
+}
+
+func TestWait(t *testing.T) {
+	bubble(t, "a program that ends soon publishes what it fetched", func(t *testing.T) {
+		f, cache := &countingFetcher{latency: 3 * time.Second}, wxtoken.NewMemoryCache()
+		src := wxtoken.New(f, slow(cache, 3*time.Millisecond))
+		for start := time.Now(); f.fetches.Load() < 2; time.Sleep(time.Second) {
+			require.Less(t, time.Since(start), 2*time.Hour)
+			require.Equal(t, "token-1", token(t, src))
+		}
+		require.Equal(t, "token-1", token(t, src), "it is replaced in the background")
+		require.Contains(t, recordOf(t, cache), "lease")
+		require.NoError(t, src.Wait(t.Context()))
+		assert.Equal(t, "token-2", recordOf(t, cache)["token"])
+		assert.NotContains(t, recordOf(t, cache), "lease")
+	})
+	for _, latency := range []time.Duration{0, 1500 * time.Millisecond, 4 * time.Second} {
+		bubble(t, fmt.Sprint("also without Wait, a caller has no token before the others, after ", latency), func(t *testing.T) {
+			cache := wxtoken.NewMemoryCache()
+			src := wxtoken.New(&countingFetcher{latency: latency}, slow(cache, 3*time.Millisecond))
+			require.Equal(t, "token-1", token(t, src))
+			assert.Equal(t, "token-1", recordOf(t, cache)["token"])
+		})
+	}
+	bubble(t, "an idle Source returns at once, whatever ctx says, and starts nothing", func(t *testing.T) {
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		f, cache := &countingFetcher{}, &faultyCache{Cache: wxtoken.NewMemoryCache()}
+		src := wxtoken.New(f, cache)
+		assert.NoError(t, src.Wait(ended))
+		assert.Zero(t, cache.gets.Load()+f.fetches.Load())
+		token(t, src)
+		require.NoError(t, src.Wait(t.Context()))
+		time.Sleep(3 * time.Hour)
+		gets := cache.gets.Load()
+		assert.NoError(t, src.Wait(ended))
+		assert.Equal(t, gets, cache.gets.Load())
+		assert.EqualValues(t, 1, f.fetches.Load())
+	})
+	bubble(t, "it ends with ctx, and what is under way goes on", func(t *testing.T) {
+		f, cache := &countingFetcher{latency: 3 * time.Second}, wxtoken.NewMemoryCache()
+		src := wxtoken.New(f, cache)
+		go src.Token(context.Background())
+		synctest.Wait()
+		cause := errors.New("the machine shuts down")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Second, cause)
+		defer cancel()
+		start := time.Now()
+		assert.ErrorIs(t, src.Wait(ctx), cause)
+		assert.Equal(t, 2*time.Second, time.Since(start))
+		assert.NoError(t, src.Wait(t.Context()))
+		assert.Equal(t, 3*time.Second, time.Since(start))
+		assert.Equal(t, "token-1", recordOf(t, cache)["token"])
+	})
+	bubble(t, "the Events are delivered, also while another flight is under way", func(t *testing.T) {
+		var delivered atomic.Int64
+		f := &countingFetcher{latency: 50 * time.Millisecond}
+		src := wxtoken.New(f, nil, wxtoken.WithObserver(func(wxtoken.Event) {
+			time.Sleep(5 * time.Second)
+			delivered.Add(1)
+		}))
+		token(t, src)
+		require.NoError(t, src.Wait(t.Context()))
+		assert.EqualValues(t, 1, delivered.Load())
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		token(t, src)
+		start := time.Now()
+		require.NoError(t, src.Wait(t.Context()))
+		assert.EqualValues(t, 3, delivered.Load(), "of the rejection and of the fetch")
+		assert.Less(t, time.Since(start), 6*time.Second)
+	})
+	bubble(t, "a rejection whose caller has left reaches the record", func(t *testing.T) {
+		cache := wxtoken.NewMemoryCache()
+		src := wxtoken.New(&countingFetcher{}, slow(cache, 70*time.Millisecond))
+		token(t, src)
+		age(t)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		require.ErrorIs(t, src.Invalidate(ctx, "token-1"), context.DeadlineExceeded)
+		require.NoError(t, src.Wait(t.Context()))
+		assert.Equal(t, true, recordOf(t, cache)["rejected"])
+	})
+}
+
+// Peek must say what a call of Token at the same moment does, whatever happened
+// before, and must leave no trace.
+func TestPeekAgreesWithToken(t *testing.T) {
+	for seed := range uint64(6) {
+		bubble(t, fmt.Sprint("seed ", seed), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 0))
+			f := &countingFetcher{latency: 40 * time.Millisecond, lifetime: 20 * time.Minute, repeatable: seed%2 == 1}
+			var down, busy atomic.Bool
+			var latency atomic.Int64
+			latency.Store(int64(5 * time.Millisecond))
+			f.answer = func(int64) error {
+				if busy.Load() {
+					return &wxtoken.APIError{Code: 45009}
+				}
+				return nil
+			}
+			cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+			call := func(ctx context.Context) error {
+				select {
+				case <-time.After(time.Duration(latency.Load())):
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+				if down.Load() {
+					return errDown
+				}
+				return nil
+			}
+			cache.get, cache.swap = call, call
+			src := wxtoken.New(f, cache)
+			last, agreed := "", map[bool]int{}
+			for range 1500 {
+				switch random.IntN(12) {
+				case 0:
+					down.Store(!down.Load())
+				case 1:
+					busy.Store(!busy.Load())
+				case 2:
+					latency.Store(int64([]time.Duration{time.Millisecond, 1100 * time.Millisecond, 3 * time.Second}[random.IntN(3)]))
+				case 3:
+					go src.Invalidate(context.Background(), last)
+				case 4:
+					go src.Token(context.Background())
+				}
+				time.Sleep([]time.Duration{0, 7 * time.Millisecond, 1500 * time.Millisecond, 33 * time.Second, 4 * time.Minute}[random.IntN(5)])
+				synctest.Wait()
+				calls := cache.gets.Load() + cache.swaps.Load() + f.fetches.Load()
+				peeked, ok := src.Peek()
+				synctest.Wait()
+				require.Equal(t, calls, cache.gets.Load()+cache.swaps.Load()+f.fetches.Load(), "Peek started something")
+
+				before := time.Now()
+				tok, err := src.Token(t.Context())
+				atOnce := err == nil && time.Since(before) == 0
+				require.Equal(t, atOnce, ok, "Token took %s, %v", time.Since(before), err)
+				if ok {
+					require.Equal(t, tok, peeked)
+				}
+				last = tok.Value
+				agreed[ok]++
+			}
+			assert.Greater(t, agreed[true], 100)
+			assert.Greater(t, agreed[false], 100)
+		})
+	}
+}
+
+// With -race: all that can be called at once is, while the secret changes.
+func TestEverythingAtOnce(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", "right"), wxtest.WithLifetime(time.Minute))
+		var right atomic.Bool
+		f := wxtoken.NewFetcher("wx1", "", wxtoken.WithHTTPClient(p.Client()),
+			wxtoken.WithSecretFunc(func(context.Context) (string, error) {
+				if right.Load() {
+					return "right", nil
+				}
+				return "wrong", nil
+			}))
+		cache, ready := &faultyCache{Cache: wxtoken.NewMemoryCache()}, make(chan struct{})
+		cache.get = func(context.Context) error {
+			time.Sleep(time.Millisecond)
+			if cache.gets.Load()%7 == 0 {
+				return errDown
+			}
+			return nil
+		}
+		var src *wxtoken.Source
+		src = wxtoken.New(f, cache, wxtoken.WithLocalAge(time.Second), wxtoken.WithObserver(func(wxtoken.Event) {
+			<-ready
+			src.Peek()
+			_ = src.Invalidate(t.Context(), "unknown")
+		}))
+		close(ready)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		go func() { _ = src.Run(ctx) }()
+		together(6, func(i int) {
+			for n := 0; ctx.Err() == nil; n++ {
+				right.Store(n%300 > 100)
+				short, cancel := context.WithTimeout(ctx, time.Duration(i)*10*time.Millisecond)
+				tok, _ := src.Token(short)
+				_ = src.Invalidate(short, []string{tok.Value, fmt.Sprint("unknown", n), ""}[n%3])
+				_ = src.Wait(short)
+				cancel()
+				time.Sleep(time.Duration(i+1) * 70 * time.Millisecond)
+			}
+		})
+	})
+}
+
+// A Source that was used and dropped is garbage at once, whatever its timer still
+// has to do: an application may make one for each of very many apps.
+func TestDroppedSourcesAreCollected(t *testing.T) {
+	use := func(i int) weak.Pointer[wxtoken.Source] {
+		f := wxtoken.FetcherFunc(fmt.Sprint("app", i), func(context.Context) (wxtoken.Token, error) {
+			return wxtoken.Token{Value: "t", ExpiresAt: time.Now().Add(2 * time.Hour)}, nil
+		})
+		s := wxtoken.New(f, nil, wxtoken.WithLocalAge(24*time.Hour))
+		_, err := s.Token(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, s.Wait(t.Context()))
+		return weak.Make(s)
+	}
+	var sources [2000]weak.Pointer[wxtoken.Source]
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range sources {
+		sources[i] = use(i)
+	}
+	alive := func() (n int) {
+		runtime.GC()
+		for _, s := range sources {
+			if s.Value() != nil {
+				n++
+			}
+		}
+		return n
+	}
+	require.Eventually(t, func() bool { return alive() == 0 }, 20*time.Second, 10*time.Millisecond)
+	runtime.ReadMemStats(&after)
+	left := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / int64(len(sources))
+	assert.Less(t, left, int64(1024), "bytes that are left of each, until its timer fires")
+	t.Logf("%d bytes are left of each Source", left)
+}
+
+// A copy of an hour ago is not handed out because the cache is slow to answer: it
+// may have been superseded long since. One of a moment ago is.
+func TestOldCopyAndASlowCache(t *testing.T) {
+	for age, stale := range map[time.Duration]bool{70 * time.Minute: false, 4 * time.Minute: false, 3 * time.Minute: true} {
+		bubble(t, age.String(), func(t *testing.T) {
+			f, store := &countingFetcher{}, wxtoken.NewMemoryCache()
+			latency := time.Millisecond
+			cache := &faultyCache{Cache: store, get: func(context.Context) error { time.Sleep(latency); return nil }}
+			src, other := wxtoken.New(f, cache), wxtoken.New(f, store)
+			token(t, src)
+			time.Sleep(11 * time.Second)
+			require.NoError(t, other.Invalidate(t.Context(), "token-1"))
+			require.Equal(t, "token-2", token(t, other))
+			time.Sleep(age - 11*time.Second)
+			latency = 1700 * time.Millisecond
+			before := time.Now()
+			if stale {
+				assert.Equal(t, "token-1", token(t, src), "superseded tokens live for five minutes")
+				assert.Equal(t, time.Second, time.Since(before))
+				return
+			}
+			assert.Equal(t, "token-2", token(t, src))
+			assert.Equal(t, latency, time.Since(before))
+		})
+	}
+	bubble(t, "if the cache fails, an old copy is all there is", func(t *testing.T) {
+		cache, down := breakable(wxtoken.NewMemoryCache())
+		src := wxtoken.New(&countingFetcher{}, cache)
+		token(t, src)
+		time.Sleep(110 * time.Minute)
+		down.Store(true)
+		assert.Equal(t, "token-1", token(t, src))
+		cache.get = func(ctx context.Context) error { <-ctx.Done(); return errors.New("timeout") }
+		time.Sleep(5 * time.Minute)
+		before := time.Now()
+		assert.Equal(t, "token-1", token(t, src))
+		assert.LessOrEqual(t, time.Since(before), 2*time.Second)
+	})
+}
+
+func TestNobodyWaitsWhileATokenIsAtHand(t *testing.T) {
+	bubble(t, "for a cache that hangs after the fetch", func(t *testing.T) {
+		cache, hangs := &faultyCache{Cache: wxtoken.NewMemoryCache()}, false
+		stuck := func(ctx context.Context) error {
+			if hangs {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		}
+		cache.get, cache.swap = stuck, stuck
+		src := wxtoken.New(&countingFetcher{answer: func(int64) error { hangs = true; return nil }}, cache)
+		start := time.Now()
+		token(t, src)
+		assert.LessOrEqual(t, time.Since(start), time.Second)
+	})
+	bubble(t, "for the platform, though they call but once a minute", func(t *testing.T) {
+		src := wxtoken.New(&countingFetcher{latency: 3 * time.Second}, nil)
+		token(t, src)
+		for start := time.Now(); time.Since(start) < 24*time.Hour; time.Sleep(time.Minute) {
+			before := time.Now()
+			token(t, src)
+			require.Zero(t, time.Since(before))
+		}
+	})
+}
+
+// A countsWaits context counts how often somebody waits for its end.
+type countsWaits struct {
+	context.Context
+	times atomic.Int64
+}
+
+func (a *countsWaits) Done() <-chan struct{} { a.times.Add(1); return a.Context.Done() }
+
+func TestWaitersSleepUntilThereIsAToken(t *testing.T) {
+	bubble(t, "for the lease of a dead process", func(t *testing.T) {
+		cache := wxtoken.NewMemoryCache()
+		put(t, cache, []byte(`{"v":1,"epoch":"e","seq":1,"lease":"of a process that died"}`))
+		src := wxtoken.New(&countingFetcher{}, cache)
+		ctx, start := &countsWaits{Context: t.Context()}, time.Now()
+		together(1000, func(int) {
+			_, err := src.Token(ctx)
+			assert.NoError(t, err)
+		})
+		assert.Greater(t, time.Since(start), 14*time.Second)
+		assert.Less(t, ctx.times.Load(), int64(3*1000), "wakeups of a thousand callers")
+	})
+}
+
+// A caller who comes while the first token is being published waits for that as
+// well: a program that ends with an unpublished token leaves the others without.
+func TestCallersDuringThePublication(t *testing.T) {
+	for _, latency := range []time.Duration{50 * time.Millisecond, 400 * time.Millisecond, 1900 * time.Millisecond, 3 * time.Second} {
+		for _, swap := range []time.Duration{3 * time.Millisecond, 300 * time.Millisecond} {
+			bubble(t, fmt.Sprint(latency, " for the fetch, ", swap, " for a swap"), func(t *testing.T) {
+				cache := wxtoken.NewMemoryCache()
+				src := wxtoken.New(&countingFetcher{latency: latency}, slow(cache, swap))
+				published := func() any { return recordOf(t, cache)["token"] }
+				together(600, func(i int) {
+					time.Sleep(time.Duration(i) * 10 * time.Millisecond)
+					if i == 0 {
+						token(t, src)
+						return
+					}
+					if tok, ok := src.Peek(); ok {
+						assert.Equal(t, tok.Value, published(), "Peek")
+					}
+					tok, err := src.Token(t.Context())
+					assert.NoError(t, err)
+					assert.Equal(t, tok.Value, published())
+				})
+			})
+		}
+	}
+}
+
+// An observer that ends its goroutine, as a test's FailNow does, ends no work.
+func TestWaitAfterAnObserverEndedItsGoroutine(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		src := wxtoken.New(&countingFetcher{}, nil, wxtoken.WithObserver(func(wxtoken.Event) { runtime.Goexit() }))
+		token(t, src)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		assert.NoError(t, src.Wait(ctx))
+	})
+}
+
+// A server that starts shortly before the token expires takes no lease yet, and
+// must not sleep beyond the expiry: it would be without a token until called.
+func TestRunStartsBeforeTheExpiry(t *testing.T) {
+	for _, left := range []time.Duration{3 * time.Second, 10 * time.Second, 20 * time.Second, 28 * time.Second} {
+		bubble(t, left.String(), func(t *testing.T) {
+			f, cache := &countingFetcher{latency: 500 * time.Millisecond}, wxtoken.NewMemoryCache()
+			token(t, wxtoken.New(f, cache))
+			time.Sleep(2*time.Hour - left)
+			src := wxtoken.New(f, cache)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go src.Run(ctx)
+			without := 0
+			for range 2400 {
+				time.Sleep(50 * time.Millisecond)
+				if _, ok := src.Peek(); !ok {
+					without++
+				}
+			}
+			require.EqualValues(t, 2, f.fetches.Load())
+			assert.LessOrEqual(t, time.Duration(without)*50*time.Millisecond, time.Second, "without a token")
+		})
+	}
 }

@@ -1,3 +1,64 @@
+// The tests of the package, by subject:
+//
+//	source_test.go      Token, Wait, Peek, Run: who blocks, and for how long
+//	invalidate_test.go  rejected tokens
+//	faults_test.go      the store and other processes fail
+//	cooldown_test.go    the platform denies, or does not answer
+//	fetcher_test.go     requests, answers, secrets, tickets, endpoints
+//	transport_test.go   Transport
+//	caches_test.go      the caches, on real servers
+//	options_test.go     options, encryption, Events
+//	redaction_test.go   nothing shows a secret or a token
+//	days_test.go        days of virtual time, and the hot path (without the race detector)
+//	internal_test.go    what cannot be seen from outside
+//	example*_test.go    Examples
+//
+// The promises of README.md ("What is promised"), and the tests that hold them:
+//
+//  1. One fetch in a token's lifetime, whatever the number of processes:
+//     TestThousandColdCallersMakeOneFetch, TestRefreshIsSeamless,
+//     TestDaysOfWeCom; internal/sim for fleets.
+//  2. A caller waits only while there is no usable token, never beyond its ctx,
+//     and fails for no other's: TestNobodyWaitsWhileATokenIsAtHand,
+//     TestWaiterLeavesAtItsDeadline, TestOthersGoOnWhenTheFirstCallerIsCancelled,
+//     TestAFetcherOrCacheThatMisbehavesBlocksNobody.
+//  3. No copy is handed out that was not compared with the record for 45 s:
+//     TestOtherProcessesAdoptARefreshWithinTheLocalAge, TestOldCopyAndASlowCache.
+//  4. No process, store or clock takes a usable token from the others, or makes
+//     all of them fetch more than 320 times a day: TestDaysWithASickMember,
+//     TestDaysOnAForgetfulStore, TestDaysOfRejections, TestDaysAfterAWrongClock,
+//     TestDaysWithOddOptions, TestDaysOfShortProcesses.
+//  5. Nothing holds the secret or part of a token:
+//     TestNothingShowsTheSecretOrAToken, TestErrorsOfAStoreShowNoRecord,
+//     TestTokenIsPrintedRedacted, TestEndpointShowsNoSecret.
+//  6. Calls can be rejected all the same; what recovers from it:
+//     TestInvalidate, TestAgeFromWhichARejectionIsBelieved,
+//     TestInvalidateNilMeansThatTheTokenIsOutOfUse.
+//
+// What the rest of README.md says:
+//
+//   - After the first call, no lock, no I/O, no allocation: TestGuardHotPath,
+//     TestSteadyStateReadsTheCacheTwiceAMinute.
+//   - The token is replaced before it expires: TestRefreshIsSeamless,
+//     TestRunKeepsTheTokenFresh.
+//   - Recovery when processes die or hang in a fetch: TestDeadProcess,
+//     TestPausedProcessDoesNotPublish, TestProcessesThatAreKilledWhileTheyFetch;
+//     when replies get lost: TestLostRepliesOfTheCache, TestFetchThroughFaults;
+//     when the store loses its data: TestStoreLosesOrRewindsTheRecord,
+//     TestStoreGoesBack, TestRecordDeletedByHand; while it is down: TestCacheDown.
+//   - Transport replaces exactly the rejected token and sends once more:
+//     TestTransportQuery, TestTransportReplaysBodies,
+//     TestTransportReplacesWhatWasHandedOut.
+//   - NewStableFetcher with a memory in each process, NewFetcher never:
+//     TestDaysOfAMemoryEach.
+//   - The caches keep the contract: Test…CacheKeepsTheContract.
+//   - Tickets, WeCom, QQ, endpoints: TestTicketsOnSources, TestWeComTicketsOnSources,
+//     TestDaysOfTickets, TestQQ, TestEndpointRequests, ExampleNewEndpointFetcher_douyin.
+//   - WithSecretFunc is asked before each fetch: TestSecretFunc,
+//     TestANewSecretEndsTheCooldown.
+//   - Peek does no I/O and no waiting: TestPeekAgreesWithToken.
+//   - Wait leaves no fetch half done: TestWait.
+//   - Events and log lines: TestLogLines, TestAnOutageIsLoggedOnce, TestEventLevels.
 package wxtoken_test
 
 import (
@@ -38,59 +99,4 @@ func TestTokenIsPrintedRedacted(t *testing.T) {
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("m", "t", tok)
 	assert.Contains(t, log.String(), want)
-}
-
-func TestOptions(t *testing.T) {
-	bubble(t, "the durations scale the protocol", func(t *testing.T) {
-		f := &stub{lifetime: 10 * time.Minute}
-		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
-		src := wxtoken.New(f, cache, wxtoken.WithLocalAge(4500*time.Millisecond), wxtoken.WithRefreshAhead(time.Minute))
-		token(t, src)
-		cache.gets.Store(0)
-		for range 500 {
-			token(t, src)
-			time.Sleep(time.Second)
-		}
-		assert.InDelta(t, 500/3, cache.gets.Load(), 50, "read again every 3 s")
-		assert.EqualValues(t, 1, f.fetches.Load())
-		for range 60 {
-			token(t, src)
-			time.Sleep(time.Second)
-		}
-		assert.EqualValues(t, 2, f.fetches.Load())
-	})
-	bubble(t, "zero and less are the defaults", func(t *testing.T) {
-		f := &stub{}
-		src := wxtoken.New(f, nil, wxtoken.WithLocalAge(0), wxtoken.WithRefreshAhead(-1), wxtoken.WithFetchTimeout(0),
-			wxtoken.WithObserver(nil), wxtoken.WithLogger(nil), wxtoken.WithEncryption())
-		for range 6890 {
-			token(t, src)
-			time.Sleep(time.Second)
-		}
-		assert.EqualValues(t, 1, f.fetches.Load())
-	})
-	bubble(t, "refresh-ahead is never more than a quarter of the lifetime", func(t *testing.T) {
-		f := &stub{lifetime: time.Minute}
-		src := wxtoken.New(f, nil)
-		for range 44 {
-			require.Equal(t, "token-1", token(t, src))
-			time.Sleep(time.Second)
-		}
-		for range 3600 {
-			token(t, src)
-			time.Sleep(time.Second)
-		}
-		assert.LessOrEqual(t, f.fetches.Load(), int64(3600/30))
-	})
-	bubble(t, "the prefix keeps applications apart", func(t *testing.T) {
-		f, cache := &stub{}, wxtoken.NewMemoryCache()
-		token(t, wxtoken.New(f, cache, wxtoken.WithKeyPrefix("a:")))
-		assert.Equal(t, "token-2", token(t, wxtoken.New(f, cache, wxtoken.WithKeyPrefix("b:"))))
-	})
-	bubble(t, "a bad key is a clear error", func(t *testing.T) {
-		f := &stub{}
-		_, err := wxtoken.New(f, nil, wxtoken.WithKeyPrefix("my app:")).Token(t.Context())
-		assert.ErrorContains(t, err, "has a space or control byte at offset 2; change WithKeyPrefix")
-		assert.Zero(t, f.fetches.Load())
-	})
 }

@@ -15,70 +15,70 @@ import (
 	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
-// A Transport is an http.RoundTripper that gives each request an access_token
-// and replaces one that an API rejects. It is safe for concurrent use, if its
-// fields stay as they are and it is not copied once it is in use.
+// A Transport is an http.RoundTripper that adds an access_token to each request, and
+// replaces a token that an API rejects. It is safe for concurrent use, provided that
+// its fields do not change and it is not copied after its first use.
 //
-// A request to Hosts whose query has no access_token, or an empty one, gets that
-// of Source; one that is there is kept. The query's other bytes stay as they are.
-// The caller's request is never changed, and is what Response.Request returns: no
-// URL with an added token comes back.
+// A request to Hosts whose query has no access_token, or an empty one, gets that of
+// Source; an access_token that is already there is kept. The rest of the query is
+// left as it is. The caller's request is not modified, and it is the one in
+// Response.Request, so a URL with an added token is never returned.
 //
-// Requests that take no access_token, or another credential, are sent as they
-// are, once, whether or not a token can be had: those to /sns/…, the token
-// endpoints (/cgi-bin/token, stable_token, gettoken, /api/getToken),
-// /cgi-bin/clear_quota/v2, /cgi-bin/component/… and /cgi-bin/service/…, and those
-// with a component_access_token, suite_access_token, provider_access_token or
+// Requests that take no access_token, or another credential, are sent as they are,
+// once, whether or not a token is available: those to /sns/…, the token endpoints
+// (/cgi-bin/token, stable_token, gettoken, /api/getToken), /cgi-bin/clear_quota/v2,
+// /cgi-bin/component/… and /cgi-bin/service/…, and those with a
+// component_access_token, suite_access_token, provider_access_token or
 // cloudbase_access_token in the query.
 //
-// When an API answers errcode 40001, 40014 or 42001 to a token that Source or one
-// of Others has handed out, the Transport invalidates exactly that token, and
-// sends the request once more with the one that the same Source has then, even if
-// that is the same: the platform is known to reject a good token now and then,
-// and a rejected call was not carried out. The second answer is returned,
-// whatever it says. A token that none of them has handed out, a user's say, is
-// never replaced. If the request's body cannot be read again (no GetBody), or the
-// Source has no token, the caller gets the rejection.
+// When an API answers errcode 40001, 40014 or 42001 to a token that Source or one of
+// Others handed out, the Transport invalidates exactly that token, and sends the
+// request once more with the token that the same Source then returns. This may be the
+// same token: the platform is known to reject a good token now and then, and a
+// rejected call was not carried out. The second response is returned, whatever it
+// says. A token that none of the Sources handed out, such as a user's, is never
+// replaced. If the request's body cannot be read again (no GetBody), or the Source
+// has no token, the caller gets the rejection.
 //
-// To find an errcode, RoundTrip waits for the response's first bytes, and, if
-// those begin a JSON object, reads on to its top-level errcode, its end, or
-// 64 KiB, for at most a second in all. So a JSON object without errcode that is
-// sent slowly, and an answer whose body is late, come up to a second later; after
-// that, and for any other body, the caller reads as fast as the body comes. All
-// of it is there to read, but for a rejection whose end does not come within
-// another second: it ends where it stalled. A body that comes compressed, because
-// the caller set Accept-Encoding, is not looked into.
+// To find an errcode, RoundTrip waits for the first bytes of the response body and,
+// if they begin a JSON object, reads on to its top-level errcode, its end, or 64 KiB,
+// for at most a second in all. So a JSON object without errcode that is sent slowly,
+// and a response whose body is late, are delayed by up to a second; after that, and
+// for any other body, the caller reads the body as it arrives. No part of a body is
+// lost, except that a rejection whose end does not arrive within another second is
+// cut where it stalled. A body that is compressed because the caller set
+// Accept-Encoding is not inspected.
 //
-// Fields that cannot be used make every request an error: a nil in Others, Hosts
-// that are no hosts, or no Hosts where the Source does not tell them.
+// Invalid fields make every request an error: a nil in Others, an entry of Hosts that
+// is not a host, or nil Hosts if they are not known for the Source.
 type Transport struct {
-	// Source hands out the token; without one, requests to Hosts are errors. One
-	// that has a method Invalidate like Source's gets rejected tokens replaced.
+	// Source returns the token; without it, requests to Hosts are errors. If it has a
+	// method Invalidate like Source's, rejected tokens are replaced.
 	Source TokenSource
 
-	// Others are the Sources of further apps whose tokens requests may bear
-	// already, as with an SDK that has one HTTP client for all of its apps. They
-	// are asked only for the replacement of a rejected token of their own.
+	// Others are the Sources of further apps whose tokens requests may already carry,
+	// as with an SDK that has one HTTP client for all of its apps. They are used only
+	// to replace a rejected token of their own.
 	Others []TokenSource
 
 	// Base sends the requests; nil means http.DefaultTransport.
 	Base http.RoundTripper
 
-	// Hosts may be given a token: each entry is a "host", for every port, or a
+	// Hosts may be sent a token: each entry is a "host", for every port, or a
 	// "host:port", in any case, over http too. Nil means the API hosts of the
-	// platform that Source's Fetcher is for, only over https on port 443: WeChat's
-	// five, also for a TokenSource that is not a *Source; qyapi.weixin.qq.com for
-	// WeCom; api.q.qq.com for QQ. Those of a FetcherFunc or an Endpoint are not
-	// known. Requests to other hosts are passed on as they are. A redirect to one
-	// takes no token, no Referer and no body along, and is not followed where that
-	// cannot be avoided.
+	// platform of Source's Fetcher, only over https on port 443: WeChat's five, also
+	// for a TokenSource that is not a *Source; qyapi.weixin.qq.com for WeCom;
+	// api.q.qq.com for QQ. Those of a FetcherFunc or an Endpoint are not known.
+	// Requests to other hosts are passed on as they are. A redirect to another host
+	// takes no token, no Referer and no body along; where they cannot be removed, it
+	// is not followed.
 	Hosts []string
 
 	given sync.Map // index of a source to *memory, for those that keep none of their own
 }
 
-// RoundTrip implements http.RoundTripper. Its own errors begin with "wxtoken:"
-// and wrap the Source's; no token that it added stands in any error.
+// RoundTrip implements http.RoundTripper. Its own errors begin with "wxtoken:" and
+// wrap the Source's; no error contains a token that it added.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	hosts, err := t.hosts()
 	switch {
@@ -115,8 +115,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// rejects reports whether resp rejects a token. It has then read all of it that
-// came.
+// rejects reports whether resp rejects a token. If so, it has read all of the body
+// that arrived.
 func rejects(resp *http.Response) bool {
 	if !IsTokenRejected(errcode.Of(resp)) {
 		return false
@@ -125,8 +125,8 @@ func rejects(resp *http.Response) bool {
 	return true
 }
 
-// CloseIdleConnections is what http.Client.CloseIdleConnections calls. It is
-// passed on to Base if that has it.
+// CloseIdleConnections is called by http.Client.CloseIdleConnections. It calls
+// Base's, if there is one.
 func (t *Transport) CloseIdleConnections() {
 	if base, ok := t.base().(interface{ CloseIdleConnections() }); ok {
 		base.CloseIdleConnections()
@@ -154,7 +154,7 @@ type call struct {
 	added  bool // token is not the caller's own
 }
 
-// ask takes the token of a source.
+// ask gets the token of a source.
 func (c *call) ask(source int) error {
 	token, err := c.t.ask(c.req.Context(), source)
 	if err == nil {
@@ -173,8 +173,8 @@ func (c *call) replaceable() bool {
 	return false
 }
 
-// again invalidates the token, which was rejected by resp, and sends the request
-// once more with the next one. It reports false where it cannot.
+// again invalidates the token, which was rejected by resp, and sends the request once
+// more with the next one. It reports false if it cannot.
 func (c *call) again(rejection *http.Response) (resp *http.Response, ok bool, err error) {
 	ctx, rejected, source := c.req.Context(), plainValue(c.token), 0
 	if !c.added {
@@ -183,7 +183,7 @@ func (c *call) again(rejection *http.Response) (resp *http.Response, ok bool, er
 	if source < 0 {
 		return nil, false, nil
 	}
-	// Where this fails, another process may still have replaced the token.
+	// If this fails, another process may still have replaced the token.
 	_ = c.t.source(source).(invalidator).Invalidate(ctx, rejected)
 	body := c.req.Body
 	hasBody := body != nil && body != http.NoBody
@@ -200,9 +200,9 @@ func (c *call) again(rejection *http.Response) (resp *http.Response, ok bool, er
 	return resp, true, err
 }
 
-// send passes on a copy of the request with another body and the token. The
-// answer bears no trace of a token that was added which a caller could print, or
-// a redirect take elsewhere.
+// send sends a copy of the request with the given body and the token. The response
+// carries no trace of an added token that a caller could print, or a redirect take
+// elsewhere.
 func (c *call) send(body io.ReadCloser) (*http.Response, error) {
 	out := c.req.Clone(c.req.Context())
 	out.Body, out.URL.RawQuery = body, c.before+c.token+c.after
@@ -223,7 +223,7 @@ func (c *call) send(body io.ReadCloser) (*http.Response, error) {
 	return resp, nil
 }
 
-// ask returns the token of a source, and remembers it where the source does not.
+// ask returns the token of a source, and remembers it if the source does not.
 func (t *Transport) ask(ctx context.Context, source int) (string, error) {
 	src := t.source(source)
 	token, err := src.Token(ctx)
@@ -239,12 +239,12 @@ func (t *Transport) ask(ctx context.Context, source int) (string, error) {
 	return token.Value, nil
 }
 
-// A rememberer is a TokenSource that knows what it handed out, to whomever.
+// A rememberer is a TokenSource that knows what it handed out, to any caller.
 type rememberer interface{ handedOut(value string) bool }
 
-// owner returns which source handed out a rejected value, or -1. One that is not
-// a *Source may have given it to others without the Transport's knowledge: it is
-// asked whether it still does.
+// owner returns the index of the source that handed out a rejected value, or -1. One
+// that is not a *Source may have handed it out elsewhere without the Transport's
+// knowledge, so it is asked whether it still does.
 func (t *Transport) owner(ctx context.Context, value string) int {
 	var strangers []int
 	for i := range 1 + len(t.Others) {

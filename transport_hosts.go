@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// hosts are those that may be given a token: Hosts or, if that is nil, base URLs.
-// An error says that a field is not usable.
+// hosts returns the hosts that may be sent a token: Hosts or, if that is nil, base
+// URLs. An error says which field is invalid.
 func (t *Transport) hosts() ([]string, error) {
 	for i := range 1 + len(t.Others) {
 		if src, ok := t.source(i).(*Source); t.source(i) == nil && i > 0 || ok && src == nil {
@@ -35,12 +35,12 @@ func (t *Transport) hosts() ([]string, error) {
 	case t.Hosts != nil:
 		return t.Hosts, nil
 	case hosts == nil:
-		return nil, errors.New("wxtoken: request not sent: set Transport.Hosts: the Fetcher of its Source does not tell which hosts take the token")
+		return nil, errors.New("wxtoken: request not sent: set Transport.Hosts: the Fetcher of its Source does not say which hosts take the token")
 	}
 	return hosts, nil
 }
 
-// source is Source for 0, and the others after it.
+// source returns Source for 0, and the elements of Others after it.
 func (t *Transport) source(i int) TokenSource {
 	if i == 0 {
 		return t.Source
@@ -55,7 +55,7 @@ func sourceName(i int) string {
 	return fmt.Sprintf("Others[%d]", i-1)
 }
 
-// isHost reports whether s is a name or an IP address, a port after it or not.
+// isHost reports whether s is a name or an IP address, with or without a port.
 func isHost(s string) bool {
 	if _, err := netip.ParseAddr(s); err == nil {
 		return true

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// takesToken reports whether a request for u is one with an app's access_token.
-// Those to the other endpoints bear another credential, in their query or their
-// body: a user's token, a secret, a ticket, the token of a third-party platform,
-// suite or provider.
+// takesToken reports whether a request for u carries an app's access_token. Requests
+// to the other endpoints carry another credential in their query or body: a user's
+// token, a secret, a ticket, or the token of a third-party platform, suite or
+// provider.
 func takesToken(u *url.URL) bool {
 	switch p := cleanPath(u); {
 	case p == "/cgi-bin/token", p == "/cgi-bin/stable_token", p == "/cgi-bin/gettoken", p == "/api/getToken",
@@ -30,7 +30,7 @@ func takesToken(u *url.URL) bool {
 	return true
 }
 
-// cleanPath is the path of u as a server sees it that decodes it, merges slashes
+// cleanPath returns the path of u as seen by a server that decodes it, merges slashes
 // and resolves dots.
 func cleanPath(u *url.URL) string {
 	p := u.Path
@@ -46,9 +46,9 @@ func cleanPath(u *url.URL) string {
 	return path.Clean("/" + p)
 }
 
-// cutToken cuts a raw query around the value of its access_token: the first one
-// that is not empty, else the first. Without one, before ends in a new one.
-// The value is as it stands there, percent-encoded; before+value+after sets it.
+// cutToken splits a raw query around the value of its access_token: the first one
+// that is not empty, else the first. If there is none, before ends in a new one. The
+// value is percent-encoded as in the query; before+value+after sets it.
 func cutToken(query string) (before, value, after string) {
 	found := false
 	for start := 0; start < len(query); {
@@ -72,7 +72,7 @@ func cutToken(query string) (before, value, after string) {
 	return query + "access_token=", "", ""
 }
 
-// plainValue is what a server reads from a value in a query.
+// plainValue returns what a server reads from a value in a query.
 func plainValue(escaped string) string {
 	if plain, err := url.QueryUnescape(escaped); err == nil {
 		return plain

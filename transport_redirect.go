@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// guardRedirect takes added, the token that this Transport put into req if it
-// did, out of the Location of resp. From one that leaves hosts it takes all
-// credentials that req bears, and where net/http would send the body there, too,
-// the Location itself.
+// guardRedirect removes added, the token that this Transport put into req, if any,
+// from the Location of resp. If the Location is outside hosts, it removes all
+// credentials that req carries, and where net/http would send the body there too, the
+// Location itself.
 func (t *Transport) guardRedirect(hosts []string, req *http.Request, resp *http.Response, added string) {
 	to := resp.Header.Get("Location")
 	if to == "" {
@@ -42,9 +42,8 @@ func (t *Transport) guardRedirect(hosts []string, req *http.Request, resp *http.
 	}
 }
 
-// withoutReferer drops the Referer that http.Client makes when it follows a
-// redirect out of hosts: it holds the last URL, with a token if the caller put
-// one there.
+// withoutReferer removes the Referer that http.Client sets when it follows a redirect
+// out of hosts: it holds the last URL, with a token if the caller put one there.
 func (t *Transport) withoutReferer(hosts []string, req *http.Request) *http.Request {
 	from, err := url.Parse(req.Header.Get("Referer"))
 	if req.Response == nil || err != nil || !t.allows(hosts, from) {
@@ -55,8 +54,8 @@ func (t *Transport) withoutReferer(hosts []string, req *http.Request) *http.Requ
 	return out
 }
 
-// credentials are the values of a raw query that are secret by their name. A
-// short one that is no access_token is taken for something else.
+// credentials returns the values of a raw query that are secret by their name. A
+// short value that is not an access_token is assumed to be something else.
 func credentials(query string) []string {
 	var values []string
 	for part := range strings.SplitSeq(query, "&") {
@@ -70,8 +69,8 @@ func credentials(query string) []string {
 	return values
 }
 
-// withoutSecret returns location without secret: without the words that are
-// plainly it or, where it still shows, without query and fragment, or "".
+// withoutSecret returns location without secret: without the places where it stands
+// plainly or, if it still shows, without query and fragment, or "".
 func withoutSecret(location, secret string) string {
 	if !shows(location, secret) {
 		return location
@@ -96,10 +95,10 @@ func withoutSecret(location, secret string) string {
 	return location
 }
 
-// shows reports whether text has secret in it: plainly, percent-encoded, as a
-// whole or in part and more than once, with letters in the other case, as they
-// are in a host, or inside something that is encoded as base64. It may also
-// report so of a text that only looks alike.
+// shows reports whether text contains secret: plainly, percent-encoded in whole or in
+// part, once or more, with letters in the other case, as in a host, or inside
+// something encoded as base64. It may also report true for a text that only looks
+// similar.
 func shows(text, secret string) bool {
 	spelled := []string{fold(secret)}
 	for before := range 3 { // bytes in a group of three that precede the secret
@@ -120,11 +119,11 @@ func shows(text, secret string) bool {
 		}
 		text = plain
 	}
-	return true // nobody encodes so often without something to hide
+	return true // encoded so often only to hide something
 }
 
-// fold maps to one byte those that stand for the same: letters in either case,
-// the two alphabets of base64, and the plus that means a space.
+// fold maps bytes that stand for the same thing to one: letters in either case, the
+// two alphabets of base64, and the plus that means a space.
 func fold(s string) string {
 	b := []byte(s)
 	for i, c := range b {
@@ -140,7 +139,7 @@ func fold(s string) string {
 	return string(b)
 }
 
-// unescape decodes what can be decoded, once.
+// unescape decodes once whatever can be decoded.
 func unescape(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {

@@ -16,7 +16,7 @@ import (
 	"github.com/wxtoken/wxtoken/adapter"
 )
 
-// The interfaces and function types of the SDKs, as their sources declare them.
+// The interfaces and function types of the SDKs, as declared in their sources.
 // Package sdktest runs those that can be downloaded.
 type (
 	silenceperHandle interface {
@@ -39,14 +39,14 @@ type (
 	}
 )
 
-// source hands out A, B, C ... and goes on to the next when the current one is
+// source returns A, B, C ... and moves on to the next when the current one is
 // invalidated.
 type source struct {
 	mu            sync.Mutex
 	n             int
 	err           error
 	invalidateErr error
-	told          []string // what Invalidate was given
+	reported      []string // arguments of Invalidate
 }
 
 func (s *source) Token(ctx context.Context) (wxtoken.Token, error) {
@@ -66,14 +66,14 @@ func (s *source) current() string { return string(rune('A' + s.n)) }
 func (s *source) Invalidate(_ context.Context, rejected string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.told = append(s.told, rejected)
+	s.reported = append(s.reported, rejected)
 	if s.invalidateErr == nil && rejected == s.current() {
 		s.n++
 	}
 	return s.invalidateErr
 }
 
-// plain is a TokenSource that takes no reports of rejections.
+// plain is a TokenSource without Invalidate.
 type plain struct{ src *source }
 
 func (p plain) Token(ctx context.Context) (wxtoken.Token, error) { return p.src.Token(ctx) }
@@ -88,7 +88,7 @@ func TestSilenceper(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = handle.GetAccessTokenContext(ctx)
-	assert.ErrorIs(t, err, context.Canceled, "the caller's ctx is handed on")
+	assert.ErrorIs(t, err, context.Canceled, "the caller's ctx is passed on")
 	src.err = errors.New("away")
 	_, err = handle.GetAccessToken()
 	assert.ErrorIs(t, err, src.err)
@@ -104,7 +104,7 @@ func TestWorkwx(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = provider.GetToken(ctx)
-	assert.ErrorIs(t, err, context.Canceled, "the caller's ctx is handed on")
+	assert.ErrorIs(t, err, context.Canceled, "the caller's ctx is passed on")
 	src.err = errors.New("away")
 	got, err = provider.GetToken(t.Context())
 	assert.ErrorIs(t, err, src.err)
@@ -126,13 +126,13 @@ func TestChanxuehong(t *testing.T) {
 		wg.Go(func() {
 			fresh, err := server.RefreshToken(old)
 			assert.NoError(t, err)
-			assert.Equal(t, "B", fresh, "who reports the old token gets the new one")
+			assert.Equal(t, "B", fresh, "a report of the old token returns the new one")
 		})
 	}
 	wg.Wait()
 	fresh, err := server.RefreshToken("")
 	require.NoError(t, err)
-	assert.Equal(t, "B", fresh, "nothing is known to be rejected")
+	assert.Equal(t, "B", fresh, "nothing was rejected")
 
 	src.invalidateErr = errors.New("cache down")
 	fresh, err = server.RefreshToken("B")
@@ -162,7 +162,7 @@ func TestPowerWeChat(t *testing.T) {
 			assert.Equal(t, "B", value(false))
 		}
 		time.Sleep(9 * time.Second)
-		assert.Equal(t, "B", value(true), "still likely to be about A")
+		assert.Equal(t, "B", value(true), "probably still about A")
 		time.Sleep(time.Second)
 		assert.Equal(t, "C", value(true), "B itself is rejected")
 		assert.Equal(t, "C", value(false))
@@ -173,11 +173,11 @@ func TestPowerWeChat(t *testing.T) {
 	})
 }
 
-// A rejection before any token was handed out is about no token of ours.
+// A rejection before the first token cannot be about one of ours.
 func TestPowerWeChatRefreshFirst(t *testing.T) {
 	src := &source{}
 	assert.Equal(t, "A", adapter.PowerWeChat[hashMap](src)("", true)["access_token"])
-	assert.Empty(t, src.told)
+	assert.Empty(t, src.reported)
 }
 
 func TestPowerWeChatWithoutExpiry(t *testing.T) {
@@ -189,7 +189,7 @@ type tokenFunc func() wxtoken.Token
 
 func (f tokenFunc) Token(context.Context) (wxtoken.Token, error) { return f(), nil }
 
-// Client.AccessToken calls the getter when its own cache has let the token go.
+// Client.AccessToken calls the getter when its own cache has dropped the token.
 func TestWeapp(t *testing.T) {
 	src := &source{}
 	var getter weappGetter = adapter.Weapp(src)
@@ -215,7 +215,7 @@ func TestFastwego(t *testing.T) {
 			assert.NoError(t, err)
 			return token
 		}
-		require.NoError(t, notice(account), "nothing handed out yet")
+		require.NoError(t, notice(account), "no token was returned yet")
 		assert.Equal(t, "A", value())
 		for range 8 {
 			require.NoError(t, notice(account))
@@ -223,7 +223,7 @@ func TestFastwego(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		src.invalidateErr = errors.New("cache down")
-		require.NoError(t, notice(account), "the call is tried again all the same")
+		require.NoError(t, notice(account), "the call is retried anyway")
 		assert.Equal(t, "B", value())
 		src.invalidateErr = nil
 		require.NoError(t, notice(account))

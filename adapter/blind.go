@@ -14,15 +14,16 @@ import (
 //	app.AccessToken.GetCustomToken = adapter.PowerWeChat[object.HashMap](src)
 //
 // The map always has a string access_token and a float64 expires_in, the seconds
-// left: the SDK panics without them. After an error of the Source they are empty
-// and 0, the platform answers errcode 41001 (access_token missing), and the
-// Source's own log or observer has the reason.
+// left: the SDK panics without them. If the Source returns an error, they are empty
+// and 0, the platform answers errcode 41001 (access_token missing), and the reason is
+// in the Source's log or observer.
 //
-// refresh says that an API rejected a token, but not which: it is taken to be the
-// last one handed out, unless that is so new that it is likely the one before.
+// refresh means that an API rejected a token, but not which one: it is assumed to be
+// the last one returned, unless that is so new that it was probably the one before.
 //
-// The SDK sends a rejected call again, but not a POST's body. A wxtoken.Transport
-// in UserConfig.Http.Transport makes up for that, and reports the Source's errors.
+// The SDK resends a rejected call, but without the body of a POST. A
+// wxtoken.Transport in UserConfig.Http.Transport fixes that, and reports the Source's
+// errors.
 func PowerWeChat[M ~map[string]any](src wxtoken.TokenSource) func(key string, refresh bool) M {
 	g := &given{src: must(src)}
 	return func(_ string, refresh bool) M {
@@ -43,20 +44,20 @@ func PowerWeChat[M ~map[string]any](src wxtoken.TokenSource) func(key string, re
 //	app.AccessToken.GetAccessTokenHandler, app.AccessToken.NoticeAccessTokenExpireHandler =
 //		adapter.Fastwego[offiaccount.OffiAccount](src)
 //
-// notice says that an API rejected a token, but not which: it is taken to be the
-// last one handed out, unless that is so new that it is likely the one before. It
-// never fails.
+// notice means that an API rejected a token, but not which one: it is assumed to be
+// the last one returned, unless that is so new that it was probably the one before.
+// It never returns an error.
 //
-// The SDK sends a rejected call again, but not a POST's body. A wxtoken.Transport
-// in http.DefaultClient, which the SDK uses for all of its apps, makes up for
-// that:
+// The SDK resends a rejected call, but without the body of a POST. A
+// wxtoken.Transport in http.DefaultClient, which the SDK uses for all of its apps,
+// fixes that:
 //
 //	http.DefaultClient.Transport = &wxtoken.Transport{
 //		Source: first,
-//		Others: []wxtoken.TokenSource{second}, // if there are more apps than one
+//		Others: []wxtoken.TokenSource{second}, // if there is more than one app
 //	}
 //
-// By default it logs URLs with their tokens: app.Logger = nil.
+// By default it logs URLs with their tokens: set app.Logger = nil.
 func Fastwego[T any](src wxtoken.TokenSource) (get func(*T) (accessToken string, err error), notice func(*T) error) {
 	g := &given{src: must(src)}
 	get = func(*T) (string, error) {
@@ -70,19 +71,19 @@ func Fastwego[T any](src wxtoken.TokenSource) (get func(*T) (accessToken string,
 	return get, notice
 }
 
-// settle is how long after a new token turned up a rejection is taken to be about
-// the one before: of many callers whose calls were rejected with the old token,
-// the last may report it only then, and must not invalidate the new one.
+// settle is how long after a new token appeared a rejection is assumed to be about
+// the one before: of many callers whose calls were rejected with the old token, the
+// last may report it late, and must not invalidate the new one.
 const settle = 10 * time.Second
 
-// given knows the token that an SDK last got, for SDKs that do not say which
+// given remembers the token that an SDK got last, for SDKs that do not say which
 // token was rejected.
 type given struct {
 	src wxtoken.TokenSource
 
 	mu    sync.Mutex
 	value string
-	since time.Time // when value took another's place; zero for the first
+	since time.Time // when value replaced another one; zero for the first
 }
 
 func (g *given) token() (wxtoken.Token, error) {

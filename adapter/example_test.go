@@ -10,7 +10,7 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// newSource stands for what an application has anyway:
+// newSource stands for the Source that an application already has:
 // wxtoken.New(wxtoken.NewFetcher(appID, secret), wxtoken.NewRedisCache(rdb)).
 func newSource() (*wxtoken.Source, *wxtest.Platform) {
 	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
@@ -21,8 +21,8 @@ func ExampleSilenceper() {
 	src, platform := newSource()
 	handle := adapter.Silenceper(src)
 	// account.SetAccessTokenHandle(handle)
-	// wc.SetHTTPClient(client), so that a rejected token is replaced; Sources of
-	// other apps that the process has go into Others
+	// wc.SetHTTPClient(client), so that a rejected token is replaced; the Sources of
+	// the process's other apps go into Others
 	client := &http.Client{Transport: &wxtoken.Transport{Source: src}}
 	_ = client
 
@@ -79,7 +79,7 @@ func ExampleFastwego() {
 
 	token, err := get(&OffiAccount{})
 	fmt.Println(token == platform.Latest("wx1"), err)
-	fmt.Println(notice(&OffiAccount{})) // a rejection; of so new a token, it is not believed
+	fmt.Println(notice(&OffiAccount{})) // a rejection, which is not believed of so new a token
 	// Output:
 	// true <nil>
 	// <nil>

@@ -23,7 +23,7 @@ func (s swap) on(c wxtoken.Cache) (bool, error) {
 	return c.CompareAndSwap(s.ctx, s.key, s.old, s.new, s.ttl)
 }
 
-// force stores without a comparison.
+// force stores new without comparing.
 func (s swap) force(c wxtoken.Cache) (bool, error) {
 	s.old, _ = c.Get(s.ctx, s.key)
 	return s.on(c)
@@ -51,7 +51,7 @@ func (c change) CompareAndSwap(ctx context.Context, key string, old, new []byte,
 	return c.swap(c.Cache, s)
 }
 
-// changeValue passes each value, on its way in, through f.
+// changeValue passes each value through f before it is stored.
 func changeValue(f func([]byte) []byte) change {
 	return change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
 		if s.new = f(bytes.Clone(s.new)); s.old != nil {
@@ -79,8 +79,8 @@ func changeTTL(f func(time.Duration) time.Duration) change {
 	}}
 }
 
-// keeping stores values in a map of its own, passed through in on their way in,
-// and through out on their way out.
+// keeping stores values in its own map; in is applied to values that are stored, out
+// to values that are read.
 func keeping(in, out func([]byte) []byte) change {
 	var mu sync.Mutex
 	kept := make(map[string][]byte)
@@ -105,7 +105,7 @@ func keeping(in, out func([]byte) []byte) change {
 	}
 }
 
-// keepingTTL lets each entry end when its first value would have.
+// keepingTTL lets each entry expire when its first value would have.
 func keepingTTL() change {
 	var mu sync.Mutex
 	ends := make(map[string]time.Time)
@@ -122,31 +122,31 @@ func keepingTTL() change {
 }
 
 var brokenCaches = map[string]struct {
-	check string // the one that is there to find it; others may, too
+	check string // the check that must find it; others may, too
 	change
 }{
-	"a miss is no error": {"miss", change{get: func(c wxtoken.Cache, ctx context.Context, key string) ([]byte, error) {
+	"a miss returns no error": {"miss", change{get: func(c wxtoken.Cache, ctx context.Context, key string) ([]byte, error) {
 		value, err := c.Get(ctx, key)
 		if errors.Is(err, wxtoken.ErrCacheMiss) {
 			return nil, nil
 		}
 		return value, err
 	}}},
-	"a miss is another error": {"miss", change{get: func(c wxtoken.Cache, ctx context.Context, key string) ([]byte, error) {
+	"a miss returns another error": {"miss", change{get: func(c wxtoken.Cache, ctx context.Context, key string) ([]byte, error) {
 		value, err := c.Get(ctx, key)
 		if errors.Is(err, wxtoken.ErrCacheMiss) {
 			return nil, errors.New("not found")
 		}
 		return value, err
 	}}},
-	"swaps what is absent": {"miss", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
+	"swaps an absent key": {"miss", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
 		if _, err := c.Get(s.ctx, s.key); err != nil {
 			s.old = nil
 		}
 		return s.on(c)
 	}}},
 	"compares nothing": {"swap", change{swap: func(c wxtoken.Cache, s swap) (bool, error) { return s.force(c) }}},
-	"adds to what is there": {"swap", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
+	"adds over an existing value": {"swap", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
 		if s.old == nil {
 			return s.force(c)
 		}
@@ -158,14 +158,14 @@ var brokenCaches = map[string]struct {
 		}
 		return s.on(c)
 	}}},
-	"refuses and stores": {"swap", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
+	"reports false and stores": {"swap", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
 		stored, err := s.on(c)
 		if err == nil && !stored {
 			_, err = s.force(c)
 		}
 		return stored, err
 	}}},
-	"writes behind": {"swap", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
+	"stores after returning": {"swap", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
 		s.new = bytes.Clone(s.new)
 		if there, err := c.Get(s.ctx, s.key); (err != nil) != (s.old == nil) || !bytes.Equal(there, s.old) {
 			return s.on(c)
@@ -173,7 +173,7 @@ var brokenCaches = map[string]struct {
 		time.AfterFunc(time.Millisecond, func() { _, _ = s.on(c) })
 		return true, s.ctx.Err()
 	}}},
-	"takes empty for absent": {"empty value", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
+	"treats empty as absent": {"empty value", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
 		if len(s.old) == 0 {
 			s.old = nil
 		}
@@ -186,32 +186,32 @@ var brokenCaches = map[string]struct {
 		}
 		return value, err
 	}}},
-	"ends values at a zero byte": {"any bytes", changeValue(func(v []byte) []byte {
+	"cuts values at a zero byte": {"any bytes", changeValue(func(v []byte) []byte {
 		v, _, _ = bytes.Cut(v, []byte{0})
 		return v
 	})},
 	"trims values":     {"any bytes", changeValue(bytes.TrimSpace)},
 	"stores text only": {"any bytes", changeValue(func(v []byte) []byte { return bytes.ToValidUTF8(v, []byte("?")) })},
 	"limits values":    {"sizes", changeValue(func(v []byte) []byte { return v[:min(len(v), 255)] })},
-	"fails large": {"sizes", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
+	"fails for large values": {"sizes", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
 		if len(s.new) > 16<<10 {
 			return false, errors.New("too large")
 		}
 		return s.on(c)
 	}}},
-	"refuses large": {"sizes", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
+	"reports false for large values": {"sizes", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
 		if len(s.new) > 300 {
 			return false, nil
 		}
 		return s.on(c)
 	}}},
-	"loses large": {"sizes", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
+	"loses large values": {"sizes", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
 		if len(s.new) > 1000 {
 			return true, nil
 		}
 		return s.on(c)
 	}}},
-	"evicts large": {"sizes", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
+	"evicts large values": {"sizes", change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
 		if len(s.new) > 8<<10 {
 			s.ttl = 1
 		}

@@ -20,7 +20,7 @@ func TestRun(t *testing.T) {
 	Run(t, func(*testing.T) wxtoken.Cache { return wxtoken.NewMemoryCache() })
 }
 
-// A cache that is slow keeps the contract all the same.
+// A slow cache keeps the contract, too.
 func TestSlowCachePasses(t *testing.T) {
 	slow := change{swap: func(c wxtoken.Cache, s swap) (bool, error) {
 		time.Sleep(3 * time.Millisecond)
@@ -29,8 +29,8 @@ func TestSlowCachePasses(t *testing.T) {
 	assert.Empty(t, failures(t, slow))
 }
 
-// TestBrokenCachesFail breaks a cache in one way at a time, and sees the suite
-// notice: a check that nothing can fail would be worth nothing.
+// TestBrokenCachesFail breaks a cache in one way at a time and expects the suite to
+// notice: a check that cannot fail is worthless.
 func TestBrokenCachesFail(t *testing.T) {
 	tried := make(map[string]bool)
 	for name, broken := range brokenCaches {
@@ -46,7 +46,7 @@ func TestBrokenCachesFail(t *testing.T) {
 	}
 }
 
-// The lines that failures quote are in the comment of wxtoken.Cache.
+// The sentences that failures quote are in the comment of wxtoken.Cache.
 func TestContractIsQuoted(t *testing.T) {
 	source, err := os.ReadFile("../cache.go")
 	require.NoError(t, err)
@@ -56,8 +56,8 @@ func TestContractIsQuoted(t *testing.T) {
 	}
 }
 
-// failures runs every check on a cache with a change, in virtual time, and
-// returns what those that failed said.
+// failures runs every check on a changed cache, in virtual time, and returns the
+// messages of those that failed.
 func failures(t *testing.T, c change) map[string]string {
 	failed := make(map[string]string)
 	synctest.Test(t, func(t *testing.T) {
@@ -78,7 +78,7 @@ func failures(t *testing.T, c change) map[string]string {
 	return failed
 }
 
-// A recorder is a test that may fail without failing the real one.
+// A recorder is a testing.TB that can fail without failing the real test.
 type recorder struct {
 	testing.TB
 	mu   sync.Mutex

@@ -13,15 +13,15 @@ import (
 // long is a ttl that no check waits for.
 const long = time.Minute
 
-// A tester is a test with the cache under test. Its methods end the test when
-// the cache answers with something else than they expect.
+// A tester is a test together with the cache under test. Its methods fail the test if
+// the cache does not return what they expect.
 type tester struct {
 	testing.TB
 	cache    wxtoken.Cache
-	contract string // the line of it that is tested
+	contract string // the sentence that is tested
 }
 
-// Errorf and Fatalf say first which line is broken.
+// Errorf and Fatalf first quote the broken sentence.
 func (t tester) Errorf(format string, args ...any) {
 	t.Helper()
 	t.TB.Errorf("the contract of wxtoken.Cache says %q:\n%s", t.contract, fmt.Sprintf(format, args...))
@@ -35,7 +35,7 @@ func (t tester) Fatalf(format string, args ...any) {
 // newKey returns a key that was never used before.
 func (t tester) newKey() string { return "cachetest:" + rand.Text() }
 
-// swap expects a swap without error and returns its answer.
+// swap expects a swap without error and returns what it reports.
 func (t tester) swap(key string, old, new []byte, ttl time.Duration) bool {
 	t.Helper()
 	stored, err := t.cache.CompareAndSwap(t.Context(), key, old, new, ttl)
@@ -52,8 +52,8 @@ func (t tester) wantStored(key string, old, new []byte) {
 	}
 }
 
-// wantRefused expects false, and that the swap changed nothing.
-func (t tester) wantRefused(key string, old, new []byte) {
+// wantNoSwap expects false, and that the swap changed nothing.
+func (t tester) wantNoSwap(key string, old, new []byte) {
 	t.Helper()
 	before, there := t.get(key)
 	if t.swap(key, old, new, long) {
@@ -92,7 +92,7 @@ func (t tester) wantMiss(key string) {
 	}
 }
 
-// show returns a value in a line, and tells no value from an empty one.
+// show formats a value on one line, and distinguishes nil from empty.
 func show(b []byte) string {
 	switch {
 	case b == nil:

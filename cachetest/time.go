@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// grace is how long an entry may outlive its ttl: stores that count in seconds
-// need some of it, and the rest is for a busy machine.
+// grace is how long an entry may outlive its ttl: stores that count in seconds need
+// some of it, and the rest is for a busy machine.
 const grace = 10 * time.Second
 
-// checkOneWinner lets many swap the same old value at once, round after round.
+// checkOneWinner swaps the same old value many times at once, round after round.
 func checkOneWinner(t tester) {
 	const rounds, rivals = 100, 8
 	key := t.newKey()
@@ -41,14 +41,14 @@ func checkOneWinner(t tester) {
 		}
 		done.Wait()
 		if n := winners.Load(); n != 1 || t.Failed() {
-			t.Fatalf("round %d: %d of %d rivals with the same old were told that they had stored, want 1", round, n, rivals)
+			t.Fatalf("round %d: %d of %d rivals with the same old reported that they had stored, want 1", round, n, rivals)
 		}
 		old = winner.Load().([]byte)
 		t.wantValue(key, old)
 	}
 }
 
-// checkTTL stores some entries at once, and sees which are there when.
+// checkTTL stores some entries at once, and checks how long each stays.
 func checkTTL(t tester) {
 	short, shortest, shortened, prolonged := t.newKey(), t.newKey(), t.newKey(), t.newKey()
 	first, second := []byte("first"), []byte("second")
@@ -63,27 +63,27 @@ func checkTTL(t tester) {
 		t.Fatalf("an entry with a ttl of 1s could not be replaced at once")
 	}
 
-	t.lives(shortest, start.Add(300*time.Millisecond))
-	t.lives(short, start.Add(time.Second))
-	t.dies(short)
-	t.dies(shortest)
-	t.dies(shortened)
-	if inTime { // else the machine is so slow that there was nothing to prolong
+	t.stays(shortest, start.Add(300*time.Millisecond))
+	t.stays(short, start.Add(time.Second))
+	t.expires(short)
+	t.expires(shortest)
+	t.expires(shortened)
+	if inTime { // otherwise the machine was so slow that nothing could be prolonged
 		t.wantValue(prolonged, second)
 	}
 
-	t.wantRefused(short, first, second) // what has expired is absent
+	t.wantNoSwap(short, first, second) // expired means absent
 	t.wantStored(short, nil, second)
 	t.wantValue(short, second)
 }
 
-// lives expects key to be there until then.
-func (t tester) lives(key string, then time.Time) {
+// stays expects key to be there until then.
+func (t tester) stays(key string, then time.Time) {
 	t.Helper()
 	for {
 		_, there := t.get(key)
 		if !time.Now().Before(then) {
-			return // the store may have been asked too late
+			return // the store may have handled the request too late
 		}
 		if !there {
 			t.Fatalf("Get(%q) is a miss %v before the end of its ttl", key, time.Until(then))
@@ -92,8 +92,8 @@ func (t tester) lives(key string, then time.Time) {
 	}
 }
 
-// dies expects key, which should have about a second to live, to go away.
-func (t tester) dies(key string) {
+// expires expects key, which should have about a second to live, to expire.
+func (t tester) expires(key string) {
 	t.Helper()
 	deadline := time.Now().Add(time.Second + grace)
 	for {
@@ -108,10 +108,10 @@ func (t tester) dies(key string) {
 	}
 }
 
-// checkEndingContext ends ctx at some point of each call. Whether the call has
+// checkEndingContext ends ctx at various points of a call. Whether the call has
 // stored is then unknown, but what it reports must be true.
 func checkEndingContext(t tester) {
-	var took time.Duration // what a call takes when nothing disturbs it
+	var took time.Duration // the duration of an undisturbed call
 	for range 10 {
 		start := time.Now()
 		t.wantStored(t.newKey(), nil, []byte("v"))

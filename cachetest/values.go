@@ -9,7 +9,7 @@ import (
 func checkMiss(t tester) {
 	key := t.newKey()
 	t.wantMiss(key)
-	t.wantRefused(key, []byte("old"), []byte("new"))
+	t.wantNoSwap(key, []byte("old"), []byte("new"))
 	t.wantMiss(key)
 }
 
@@ -19,12 +19,12 @@ func checkSwap(t tester) {
 	t.wantStored(key, nil, one)
 	t.wantValue(key, one)
 	for _, wrong := range []string{"", "on", "one ", "ONE", "one\x00", "two"} {
-		t.wantRefused(key, []byte(wrong), two)
+		t.wantNoSwap(key, []byte(wrong), two)
 	}
-	t.wantRefused(key, nil, two)
+	t.wantNoSwap(key, nil, two)
 	t.wantStored(key, one, two)
 	t.wantValue(key, two)
-	t.wantRefused(key, one, one)
+	t.wantNoSwap(key, one, one)
 	t.wantStored(key, two, two) // as a new ttl does
 	t.wantStored(key, two, one)
 	t.wantValue(key, one)
@@ -33,10 +33,10 @@ func checkSwap(t tester) {
 // An empty value is a value: a key that holds it is not absent.
 func checkEmptyValue(t tester) {
 	key, empty := t.newKey(), []byte{}
-	t.wantRefused(key, empty, []byte("v"))
+	t.wantNoSwap(key, empty, []byte("v"))
 	t.wantStored(key, nil, empty)
 	t.wantValue(key, empty)
-	t.wantRefused(key, nil, []byte("v"))
+	t.wantNoSwap(key, nil, []byte("v"))
 	got, _ := t.get(key)
 	if got == nil {
 		t.Errorf("Get of an empty value returned nil, which as CompareAndSwap's old would mean that the key is absent")
@@ -71,15 +71,15 @@ func checkAnyBytes(t tester) {
 	} {
 		t.wantStored(key, old, value)
 		t.wantValue(key, value)
-		t.wantRefused(key, old, []byte("x"))
+		t.wantNoSwap(key, old, []byte("x"))
 		old = value
 	}
 }
 
-// checkSizes replaces a small value by larger and larger ones, and each of them
-// by the small one again. A lease is some 300 bytes, a record with a token up to
-// 16 KiB, and a sealed one up to 24 KiB: a store that keeps the lease and loses
-// the token would have each token fetched in vain.
+// checkSizes replaces a small value by larger and larger ones, and each of those by
+// the small one again. A lease takes about 300 bytes, a record with a token up to 16
+// KiB, and an encrypted one up to 24 KiB: with a store that keeps the lease and loses
+// the token, every fetched token would be lost.
 func checkSizes(t tester) {
 	const limit = 32 << 10
 	random := rand.NewChaCha8([32]byte{1})
@@ -91,17 +91,17 @@ func checkSizes(t tester) {
 		t.wantSize(key, small, value)
 		almost := bytes.Clone(value)
 		almost[size-1] ^= 1
-		t.wantRefused(key, almost, small)
-		t.wantRefused(key, value[:size-1], small)
+		t.wantNoSwap(key, almost, small)
+		t.wantNoSwap(key, value[:size-1], small)
 		t.wantStored(key, value, small)
 		t.wantValue(key, small)
 	}
 	value := make([]byte, limit)
 	_, _ = random.Read(value)
-	t.wantSize(t.newKey(), nil, value) // it need not begin small
+	t.wantSize(t.newKey(), nil, value) // it need not start small
 }
 
-// wantSize expects a swap to store new, and says what of its size is not kept.
+// wantSize expects a swap to store new, and reports how its size is not supported.
 func (t tester) wantSize(key string, old, new []byte) {
 	t.Helper()
 	stored, err := t.cache.CompareAndSwap(t.Context(), key, old, new, long)
@@ -115,13 +115,13 @@ func (t tester) wantSize(key string, old, new []byte) {
 	case !there:
 		t.Fatalf("CompareAndSwap reported that it stored %d bytes, but Get is a miss", len(new))
 	case string(got) == string(old):
-		t.Fatalf("CompareAndSwap reported that it stored %d bytes, but what was there before is there still", len(new))
+		t.Fatalf("CompareAndSwap reported that it stored %d bytes, but the previous value is still there", len(new))
 	case string(got) != string(new):
 		t.Fatalf("CompareAndSwap reported that it stored %d bytes, but Get returned %d others", len(new), len(got))
 	}
 }
 
-// What is stored changes by CompareAndSwap only, never through a slice.
+// Stored values change only through CompareAndSwap, never through a slice.
 func checkIsolation(t tester) {
 	key := t.newKey()
 	passed := []byte("value")
@@ -153,7 +153,8 @@ func checkKeysApart(t tester) {
 	}
 }
 
-// The longest key that must work, and two of them that differ in the last byte.
+// Keys of the maximum length must work, and two of them may differ only in the last
+// byte.
 func checkLongestKey(t tester) {
 	key := t.newKey()
 	key += strings.Repeat("k", 249-len(key))

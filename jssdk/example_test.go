@@ -46,7 +46,7 @@ func ExampleSign_handler() {
 			return
 		}
 		config, err := jssdk.Sign(r.Context(), tickets, "wx1", page)
-		if err != nil { // it shows no ticket, but is for the log
+		if err != nil { // it contains no ticket, but belongs in the log
 			http.Error(w, "no ticket now", http.StatusServiceUnavailable)
 			return
 		}
@@ -67,8 +67,8 @@ func ExampleSign_handler() {
 	// 403  0
 }
 
-// WeCom has two: wx.config, signed with the corporation's ticket, and
-// wx.agentConfig, signed with that of one app.
+// WeCom has two signatures: for wx.config, with the corporation's ticket, and for
+// wx.agentConfig, with the ticket of one app.
 func ExampleSign_wecom() {
 	platform := wxtest.NewPlatform()
 	platform.AddCorp("ww1", "s3cret-of-the-app")

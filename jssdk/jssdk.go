@@ -1,5 +1,5 @@
-// Package jssdk signs pages for the JS-SDK of WeChat and WeCom: it makes what
-// wx.config and wx.agentConfig need.
+// Package jssdk signs pages for the JS-SDK of WeChat and WeCom: it computes the
+// arguments of wx.config and wx.agentConfig.
 //
 //	access := wxtoken.New(wxtoken.NewStableFetcher(appID, secret), cache)
 //	tickets := wxtoken.New(wxtoken.NewTicketFetcher(access, "jsapi"), cache)
@@ -24,11 +24,11 @@ import (
 	"github.com/wxtoken/wxtoken/internal/endpoint"
 )
 
-// A Config is what a page hands to wx.config, as appId, timestamp, nonceStr and
-// signature, together with its own debug and jsApiList. It holds no secret.
+// A Config is what a page passes to wx.config, as appId, timestamp, nonceStr and
+// signature, together with its own debug and jsApiList. It contains no secret.
 //
-// For wx.agentConfig of WeCom, AppID is the corpid, and the page hands over corpid
-// and agentid in place of appId.
+// For wx.agentConfig of WeCom, AppID is the corpid, and the page passes corpid and
+// agentid instead of appId.
 type Config struct {
 	AppID     string `json:"appId"`
 	NonceStr  string `json:"nonceStr"`
@@ -39,13 +39,12 @@ type Config struct {
 // Sign signs the page at pageURL for the app or corporation appID with a ticket of
 // tickets, a Source of wxtoken.NewTicketFetcher. For wx.config its kind is jsapi,
 // for wx.agentConfig agent_config.
+// pageURL must equal the page's location.href exactly, including parameters that were
+// added to a shared link: let the page send it. A #fragment is removed. Sign only
+// your own pages: check the host first.
 //
-// pageURL must be what the page finds in location.href, to the byte, parameters
-// that were added to a shared link included: let the page send it. A #fragment is
-// cut off. Sign only pages of your own: check the host before.
-//
-// An error means that there is no ticket, and wraps that of tickets; or that appID
-// is not one, or pageURL no absolute http or https URL.
+// An error means that there is no ticket, in which case it wraps that of tickets, or
+// that appID or pageURL is invalid; pageURL must be an absolute http or https URL.
 func Sign(ctx context.Context, tickets wxtoken.TokenSource, appID, pageURL string) (Config, error) {
 	page, err := signable(pageURL)
 	switch {
@@ -72,15 +71,15 @@ func Sign(ctx context.Context, tickets wxtoken.TokenSource, appID, pageURL strin
 	return c, nil
 }
 
-// sign is the platform's algorithm, values as they are.
+// sign computes the signature by the platform's algorithm, without escaping.
 func (c Config) sign(ticket, page string) string {
 	text := fmt.Sprintf("jsapi_ticket=%s&noncestr=%s&timestamp=%d&url=%s", ticket, c.NonceStr, c.Timestamp, page)
 	sum := sha1.Sum([]byte(text))
 	return hex.EncodeToString(sum[:])
 }
 
-// signable returns the part of a URL that is signed. Its errors do not show the
-// URL, which can hold the code of a user's authorization.
+// signable returns the part of a URL that is signed. Its errors do not show the URL,
+// which can contain the code of a user's authorization.
 func signable(pageURL string) (string, error) {
 	page, _, _ := strings.Cut(pageURL, "#")
 	u, err := url.Parse(page)

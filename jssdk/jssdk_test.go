@@ -30,7 +30,7 @@ func (f fixed) Token(context.Context) (wxtoken.Token, error) {
 	return wxtoken.Token{Value: f.ticket, ExpiresAt: time.Now().Add(time.Hour)}, f.err
 }
 
-// The example of the platform's documentation, WeChat's and WeCom's alike.
+// The example of the platform's documentation, the same for WeChat and WeCom.
 func TestVector(t *testing.T) {
 	c := Config{NonceStr: "Wm3WZYTPz0wzccnW", Timestamp: 1414587457}
 	for _, pageURL := range []string{"http://mp.weixin.qq.com?params=value", "http://mp.weixin.qq.com?params=value#top"} {
@@ -118,7 +118,8 @@ func TestBadInput(t *testing.T) {
 	assert.ErrorIs(t, err, cause)
 }
 
-// Of the platform's faults, too, no error shows the ticket or what got it.
+// Errors show neither the ticket nor the credentials behind it, whatever the
+// platform's faults.
 func TestErrorsOfSources(t *testing.T) {
 	for _, fault := range []wxtest.Fault{wxtest.Busy(), wxtest.ServerError(502), wxtest.Truncated(), wxtest.LostReply(), wxtest.Refusal(40001)} {
 		synctest.Test(t, func(t *testing.T) {

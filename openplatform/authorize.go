@@ -12,28 +12,28 @@ import (
 )
 
 const (
-	codeKept  = 2 * time.Hour          // what came of a code; the platform's codes live for at most one
-	codeFree  = time.Minute            // that a failed exchange may be tried again
-	claimLife = 15 * time.Second       // after which the cache lets go of a claim: the process that made it must have died
-	claimPoll = 100 * time.Millisecond // while another process exchanges a code, at first
+	codeKept  = 2 * time.Hour          // the outcome of a code; the platform's codes live for at most an hour
+	codeFree  = time.Minute            // after a failed exchange, until the code can be tried again
+	claimLife = 15 * time.Second       // after which the cache drops a claim: the process that made it must have died
+	claimPoll = 100 * time.Millisecond // the first wait while another process exchanges a code
 	maxCode   = 4 << 10                // bytes
 )
 
-// An exchange is what the processes know of one authorization code.
+// An exchange is what the processes know about one authorization code.
 type exchange struct {
 	Claim string `json:"claim,omitempty"` // nonce of the process that exchanges it
 	AppID string `json:"appid,omitempty"` // of the authorizer, once it is exchanged
 	Taken bool   `json:"taken,omitempty"` // Authorize has returned it
 }
 
-// Authorize exchanges the authorization code (auth_code) that the owner of an
-// account brings back from the authorization page, by api_query_auth, keeps the
-// refresh token, and returns the account's appID.
+// Authorize exchanges the authorization code (auth_code) that the owner of an account
+// brings back from the authorization page, by api_query_auth, stores the refresh
+// token, and returns the account's appID.
 //
-// A code is for one use: to Authorize one twice is an error. One that also came
-// by a push, and that ServeHTTP has exchanged, is not asked for again, and
-// Authorize returns its appID. If the refresh token cannot be saved, that is the
-// error, and Authorize with the same code tries to save it again.
+// A code can be used once: a second Authorize with it returns an error. If the code
+// was also pushed, and ServeHTTP has exchanged it, Authorize returns the appID
+// without asking again. If the refresh token cannot be saved, Authorize returns that
+// error, and calling it again with the same code retries the save.
 func (p *Platform) Authorize(ctx context.Context, code string) (authorizerAppID string, err error) {
 	switch {
 	case p.fault != nil:
@@ -50,9 +50,10 @@ func (p *Platform) Authorize(ctx context.Context, code string) (authorizerAppID 
 	return appID, err
 }
 
-// redeem exchanges a code, once for all processes, or returns what came of that;
-// with take, for Authorize. before says that the authorizer was authorized before.
-// What is under way when ctx ends goes on, since a code cannot be used again.
+// redeem exchanges a code, once for all processes, or returns the outcome of an
+// earlier exchange; take is set for Authorize. before reports whether the authorizer
+// was authorized before. An exchange continues after ctx ends, since a code cannot be
+// used again.
 func (p *Platform) redeem(ctx context.Context, code string, take bool) (appID string, before bool, err error) {
 	type result struct {
 		appID  string
@@ -82,7 +83,7 @@ func (p *Platform) redeemOnce(ctx context.Context, code string, take bool) (appI
 			case <-time.After(poll):
 				continue
 			case <-ctx.Done():
-				return "", false, fmt.Errorf("wxtoken: another process exchanges the authorization code and has not finished: %w", ctx.Err())
+				return "", false, fmt.Errorf("wxtoken: another process is still exchanging the authorization code: %w", ctx.Err())
 			}
 		}
 		mine := exchange{Claim: nonce}
@@ -96,7 +97,7 @@ func (p *Platform) redeemOnce(ctx context.Context, code string, take bool) (appI
 	}
 }
 
-// exchanged returns what came of a code that was exchanged already.
+// exchanged returns the outcome of a code that was exchanged earlier.
 func (p *Platform) exchanged(ctx context.Context, name, code string, v stored[exchange], take bool) (string, bool, error) {
 	a := p.authorizer(v.value.AppID)
 	if !take {
@@ -110,7 +111,7 @@ func (p *Platform) exchanged(ctx context.Context, name, code string, v stored[ex
 		return a.appID, false, err
 	}
 	if v.value.Taken {
-		return "", false, fmt.Errorf("wxtoken: the authorization code was used already, for %s; each is for one use: take a new one from the authorization page", a.appID)
+		return "", false, fmt.Errorf("wxtoken: the authorization code was used already, for %s; a code can be used once: get a new one from the authorization page", a.appID)
 	}
 	if err := a.saveUnsaved(ctx); err != nil {
 		return "", false, err
@@ -167,19 +168,19 @@ func (p *Platform) queryAuth(ctx context.Context, name, code string, mine exchan
 	return info.AppID, before, nil
 }
 
-// codeError says what the platform's errors about a code mean.
+// codeError explains the platform's errors about a code.
 func codeError(err error) error {
 	switch codeOf(err) {
 	case 61009:
-		return fmt.Errorf("wxtoken: the authorization code is invalid, or was used already: each is for one use: %w", err)
+		return fmt.Errorf("wxtoken: the authorization code is invalid, or was used already; a code can be used once: %w", err)
 	case 61010:
-		return fmt.Errorf("wxtoken: the authorization code has expired: take a new one from the authorization page: %w", err)
+		return fmt.Errorf("wxtoken: the authorization code has expired: get a new one from the authorization page: %w", err)
 	}
 	return err
 }
 
-// redeemPushed exchanges a code that came by a push. If it cannot be exchanged any
-// more, the authorization stands all the same, and the platform lists its refresh
+// redeemPushed exchanges a code that was pushed. If the code can no longer be
+// exchanged, the authorization is still valid, and the platform lists its refresh
 // token if an earlier attempt got that far.
 func (a *authorizer) redeemPushed(ctx context.Context, code string) error {
 	_, _, err := a.p.redeem(ctx, code, false)
@@ -194,8 +195,8 @@ func (a *authorizer) redeemPushed(ctx context.Context, code string) error {
 	return err
 }
 
-// supersede has the token that was in use before a new authorization replaced:
-// the platform ends it. Where that fails, an API's rejection does it.
+// supersede replaces the token that was in use before a new authorization, since the
+// platform revokes it. If that fails, an API's rejection causes the replacement.
 func (a *authorizer) supersede(ctx context.Context) {
 	fetches := a.fetched()
 	tok, err := a.src.Token(ctx)

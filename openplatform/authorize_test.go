@@ -17,7 +17,7 @@ import (
 )
 
 func TestAuthorize(t *testing.T) {
-	bubble(t, "a code is for one use", func(t *testing.T) {
+	bubble(t, "a code can be used once", func(t *testing.T) {
 		w := newWorld(t)
 		p := w.ready()
 		code := w.IssueCode(compID, "wx1")
@@ -56,7 +56,7 @@ func TestAuthorize(t *testing.T) {
 		aged()
 		require.NoError(t, w.Push(compID, hook, map[string]string{"InfoType": "authorized", "AuthorizerAppid": "wx1", "AuthorizationCode": code}))
 		assert.Equal(t, before, token(t, p.Authorizer("wx1")))
-		time.Sleep(3 * time.Hour) // what came of the code is forgotten
+		time.Sleep(3 * time.Hour) // the outcome of the code is forgotten
 		assert.True(t, w.Honoured(token(t, p.Authorizer("wx1"))))
 		assert.Equal(t, wxtest.Tally{0: 1}, w.sent(wxtest.QueryAuthPath))
 	})
@@ -99,7 +99,7 @@ func TestAuthorize(t *testing.T) {
 		assert.Equal(t, 61010, denied.Code)
 		assert.ErrorContains(t, err, "has expired")
 	})
-	bubble(t, "a caller that leaves does not waste the code", func(t *testing.T) {
+	bubble(t, "a caller whose ctx ends does not waste the code", func(t *testing.T) {
 		w := newWorld(t)
 		p := w.ready()
 		token(t, p.Source())
@@ -125,8 +125,8 @@ func TestAuthorize(t *testing.T) {
 	})
 }
 
-// The reply to api_query_auth is lost: the code is used up, and nobody has the
-// refresh token but the platform.
+// The reply to api_query_auth is lost: the code is used up, and only the platform
+// knows the refresh token.
 func TestALostReplyToACode(t *testing.T) {
 	bubble(t, "pushed", func(t *testing.T) {
 		w := newWorld(t)
@@ -146,17 +146,17 @@ func TestALostReplyToACode(t *testing.T) {
 		require.ErrorContains(t, err, "no answer")
 		_, err = p.Authorize(t.Context(), code)
 		require.ErrorContains(t, err, "used already")
-		assert.True(t, w.Honoured(token(t, p.Authorizer("wx1"))), "the authorization stands")
+		assert.True(t, w.Honoured(token(t, p.Authorizer("wx1"))), "the authorization is still valid")
 	})
 }
 
-// A process dies with a claim to a code: the others wait until that is over.
+// A process dies after it claimed a code: the others wait until the claim expires.
 func TestACodeOutlivesTheProcessThatClaimedIt(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		w := newWorld(t)
 		p := w.ready()
 		token(t, p.Source())
-		dying := w.process(openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(&http.Client{Transport: death{}})))
+		dying := w.process(openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(&http.Client{Transport: goexit{}})))
 		w.to(dying)
 		w.authorize("wx1")
 		start := time.Now()
@@ -173,10 +173,10 @@ func TestACodeOutlivesTheProcessThatClaimedIt(t *testing.T) {
 	})
 }
 
-// death ends the goroutine that sends a request, so that nothing is done after it.
-type death struct{}
+// A goexit ends the goroutine that sends a request, so that nothing runs after it.
+type goexit struct{}
 
-func (death) RoundTrip(*http.Request) (*http.Response, error) {
+func (goexit) RoundTrip(*http.Request) (*http.Response, error) {
 	runtime.Goexit()
 	return nil, nil
 }

@@ -14,14 +14,14 @@ import (
 	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
-// ErrNotAuthorized is wrapped by the errors of Authorizer(…).Token where there is
-// no authorization: none was given, the owner has ended it, or its refresh token
-// is invalid and the platform lists no other. The owner has to authorize again.
+// ErrNotAuthorized is wrapped by the errors of Authorizer(…).Token when there is no
+// authorization: it was never given, the owner has ended it, or its refresh token is
+// invalid and the platform lists no other. The owner has to authorize again.
 var ErrNotAuthorized = errors.New("wxtoken: not authorized; have the account's owner authorize the platform again")
 
 const (
-	deniedFor  = time.Hour        // how long a process that was denied (61003) does not ask again
-	invalidFor = 10 * time.Minute // the same where there is no valid refresh token
+	deniedFor  = time.Hour        // how long a process does not ask again after a denial (61003)
+	invalidFor = 10 * time.Minute // the same without a valid refresh token
 	endedFor   = 24 * time.Hour   // the same after an unauthorized push
 	mostTries  = 3                // refresh tokens that one fetch tries
 )
@@ -34,15 +34,15 @@ type authorizer struct {
 	gate  gate
 
 	mu       sync.Mutex
-	unsaved  *renewal  // came back and is not saved yet
-	saveAt   time.Time // when saving it is to be tried again
+	unsaved  *renewal  // returned by the platform and not saved yet
+	saveAt   time.Time // when to retry saving it
 	barred   error     // why the platform is not asked
-	until    time.Time // the end of that
-	barredBy string    // digest of what was known then: any change ends it too
+	until    time.Time // when barred ends
+	barredBy string    // digest of what was known then: any change ends barred too
 	fetches  int
 }
 
-// A renewal is a refresh token that came back for another one.
+// A renewal is a refresh token that was returned for another one.
 type renewal struct {
 	used, next string
 	force      bool // of a new authorization: it replaces whatever is kept
@@ -51,11 +51,11 @@ type renewal struct {
 // Key names the credential in the cache.
 func (a *authorizer) Key() string { return "authorizer:" + a.p.appID + ":" + a.appID }
 
-// Platform tells whose error codes and API hosts these are.
+// Platform returns the platform whose error codes and API hosts apply.
 func (a *authorizer) Platform() errcode.Platform { return errcode.ThirdParty }
 
-// Gate changes when the owner has ended or renewed the authorization,
-// that a ticket has come, or that a refresh token is to be saved.
+// Gate changes when the owner has ended or renewed the authorization, when a ticket
+// has arrived, or when a refresh token is to be saved.
 func (a *authorizer) Gate() (bridge.Revision, error) {
 	a.mu.Lock()
 	if now := time.Now(); a.unsaved != nil && !now.Before(a.saveAt) {
@@ -68,7 +68,7 @@ func (a *authorizer) Gate() (bridge.Revision, error) {
 	return mine + component, closed
 }
 
-// look reports whether another process has been given an authorization.
+// look reports whether another process has received an authorization.
 func (a *authorizer) look(ctx context.Context) bool {
 	v, err := get[authorization](ctx, &a.p.store, a.name())
 	a.mu.Lock()
@@ -105,8 +105,8 @@ func (a *authorizer) Fetch(ctx context.Context) (wxtoken.Token, error) {
 	return a.fetch(ctx, v, pending)
 }
 
-// fetch tries the refresh token that is kept, then what may have replaced it,
-// then what the platform lists. With a pending code the authorization is not over.
+// fetch tries the stored refresh token, then what may have replaced it, then what the
+// platform lists. A pending code means that the authorization may still be valid.
 func (a *authorizer) fetch(ctx context.Context, v stored[authorization], pending error) (wxtoken.Token, error) {
 	var invalid []string
 	denial := errors.New("no refresh token is kept and the platform lists none")
@@ -144,21 +144,21 @@ func (a *authorizer) fetch(ctx context.Context, v stored[authorization], pending
 	}
 }
 
-// finish saves the refresh token that came back. The access token must not be
-// handed out before.
+// finish saves the returned refresh token. The access token must not be handed out
+// before that.
 func (a *authorizer) finish(ctx context.Context, v stored[authorization], r renewal) error {
 	if err := a.save(ctx, r); err != nil {
 		return unsent(err)
 	}
-	if v.value.Ended { // it is back, without a push
+	if v.value.Ended { // authorized again, without a push
 		_, _ = a.authorized(ctx, "", "")
 	}
 	a.gate.has()
 	return nil
 }
 
-// refreshToken returns the refresh token that is kept unless it is among invalid,
-// else what the platform lists, which it saves; "" if there is none.
+// refreshToken returns the stored refresh token unless it is in invalid, otherwise
+// the one that the platform lists, which it saves; "" if there is none.
 func (a *authorizer) refreshToken(ctx context.Context, v stored[authorization], invalid []string) (string, error) {
 	if r := v.value.Refresh; r != "" && !slices.Contains(invalid, r) {
 		return r, nil
@@ -170,8 +170,8 @@ func (a *authorizer) refreshToken(ctx context.Context, v stored[authorization], 
 	return r, a.save(ctx, renewal{used: v.value.Refresh, next: r})
 }
 
-// renew asks for a token by a refresh token, and returns the one that comes back
-// with it, or "".
+// renew requests a token with a refresh token, and also returns the new refresh
+// token, or "".
 func (a *authorizer) renew(ctx context.Context, refresh string) (tok wxtoken.Token, next string, err error) {
 	tok, err = a.p.sendAsComponent(ctx, request{
 		path: refreshPath, field: "authorizer_access_token", secrets: []string{refresh},
@@ -184,7 +184,7 @@ func (a *authorizer) renew(ctx context.Context, refresh string) (tok wxtoken.Tok
 	return tok, next, err
 }
 
-// bar remembers that there is no authorization, and returns the error that says so.
+// bar records that there is no authorization, and returns the error that says so.
 func (a *authorizer) bar(v stored[authorization], cause error, d time.Duration) error {
 	err := fmt.Errorf("%w (authorizer %s): %w", ErrNotAuthorized, a.appID, cause)
 	until := a.setBarred(v, err, d)
@@ -196,7 +196,7 @@ func (a *authorizer) bar(v stored[authorization], cause error, d time.Duration) 
 	return unsent(err)
 }
 
-// end stops the token, since the owner has ended the authorization.
+// end stops handing out the token, since the owner has ended the authorization.
 func (a *authorizer) end(v stored[authorization]) error {
 	err := fmt.Errorf("%w (authorizer %s): the owner has ended the authorization", ErrNotAuthorized, a.appID)
 	a.gate.close(err, a.setBarred(v, err, endedFor))
@@ -210,7 +210,7 @@ func (a *authorizer) setBarred(v stored[authorization], why error, d time.Durati
 	return a.until
 }
 
-// isBarred returns why the platform is not to be asked, if so.
+// isBarred returns why the platform must not be asked, if so.
 func (a *authorizer) isBarred(v stored[authorization]) error {
 	a.mu.Lock()
 	why, same, over := a.barred, digest(string(v.raw)) == a.barredBy, !time.Now().Before(a.until)
@@ -218,13 +218,13 @@ func (a *authorizer) isBarred(v stored[authorization]) error {
 	switch {
 	case why != nil && same && !over:
 		return why
-	case v.value.Ended && !same: // this process has just read of it
+	case v.value.Ended && !same: // this process has just read it
 		return a.end(v)
 	}
 	return nil
 }
 
-// stringIn returns a JSON string that can be a refresh token, else "".
+// stringIn returns a JSON string that can be a refresh token, or "".
 func stringIn(raw json.RawMessage) (s string) {
 	if json.Unmarshal(raw, &s) != nil || len(s) > maxTicket || !printable(s) {
 		return ""

@@ -35,8 +35,8 @@ func TestAnAuthorizersToken(t *testing.T) {
 	})
 }
 
-// However the platform treats refresh tokens, none is lost in a day of three
-// processes that share one cache.
+// Whatever the platform does with refresh tokens, three processes that share one
+// cache lose none in a day.
 func TestRefreshTokensLast(t *testing.T) {
 	for _, own := range []bool{false, true} {
 		for _, b := range []wxtest.ThirdParty{
@@ -50,14 +50,14 @@ func TestRefreshTokensLast(t *testing.T) {
 				}
 				ps := []*openplatform.Platform{w.ready(opts...), w.process(opts...), w.process(opts...)}
 				w.authorize("wx1", "wx2")
-				for minute := range 24 * 60 {
+				for minute := 0; minute < 24*60; minute += every {
 					p := ps[minute%3]
 					if minute%10 == 0 {
 						require.NoError(t, w.PushTicket(compID, hook))
 					}
 					require.True(t, w.Honoured(token(t, p.Authorizer("wx1"))))
 					require.True(t, w.Honoured(token(t, p.Authorizer("wx2"))))
-					time.Sleep(time.Minute)
+					time.Sleep(every * time.Minute)
 				}
 				assert.LessOrEqual(t, w.sent(wxtest.AuthorizerPath)[0], 2*13)
 				assert.LessOrEqual(t, w.sent(wxtest.ComponentPath)[0], 13)
@@ -69,7 +69,7 @@ func TestRefreshTokensLast(t *testing.T) {
 	}
 }
 
-func TestALostOrInvalidRefreshTokenIsFoundAgain(t *testing.T) {
+func TestALostOrInvalidRefreshTokenIsRecovered(t *testing.T) {
 	bubble(t, "lost by the cache", func(t *testing.T) {
 		w := newWorld(t)
 		lost := &forgetful{Cache: w.cache}
@@ -118,9 +118,9 @@ func TestALostOrInvalidRefreshTokenIsFoundAgain(t *testing.T) {
 		assert.Equal(t, wxtest.Tally{61023: 1}, w.sent(wxtest.AuthorizerPath))
 		lift()
 		time.Sleep(7 * time.Minute)
-		assert.NotEmpty(t, token(t, p.Authorizer("wx1")), "the refresh token is still kept")
+		assert.NotEmpty(t, token(t, p.Authorizer("wx1")), "the refresh token is still stored")
 	})
-	bubble(t, "thousands at once cost a list", func(t *testing.T) {
+	bubble(t, "thousands at once read one list", func(t *testing.T) {
 		const many = 1000
 		w := newWorld(t)
 		w.ready()
@@ -149,7 +149,7 @@ func TestALostOrInvalidRefreshTokenIsFoundAgain(t *testing.T) {
 	})
 }
 
-// A replacing table loads the right refresh token the second time.
+// A replacing table returns the right refresh token only on the second Load.
 type replacing struct {
 	table
 	w     *world
@@ -207,7 +207,7 @@ func TestNotAuthorized(t *testing.T) {
 		w.authorize("wx1")
 		assert.NotEmpty(t, token(t, p.Authorizer("wx1")), "at once")
 	})
-	bubble(t, "61003 that is wrong ends by itself", func(t *testing.T) {
+	bubble(t, "a wrong 61003 ends by itself", func(t *testing.T) {
 		w := newWorld(t)
 		p := w.ready()
 		w.authorize("wx1")
@@ -258,7 +258,7 @@ func TestUnauthorized(t *testing.T) {
 		w.authorize("wx1")
 		assert.True(t, w.Honoured(token(t, p.Authorizer("wx1"))), "at once")
 		time.Sleep(3 * time.Second)
-		_, _ = other.Authorizer("wx1").Token(t.Context()) // has it look
+		_, _ = other.Authorizer("wx1").Token(t.Context()) // makes it look
 		time.Sleep(time.Second)
 		assert.True(t, w.Honoured(token(t, other.Authorizer("wx1"))))
 	})

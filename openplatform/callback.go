@@ -31,29 +31,30 @@ type push struct {
 	created int64 // CreateTime, or when it was sent if that is no time
 }
 
-// A badPush is why a push is not taken, and the status to say so with.
+// A badPush is why a push is rejected, and the status to answer.
 type badPush struct {
 	status int
 	why    string
 }
 
 func (b *badPush) Error() string {
-	return "wxtoken: push not taken: " + strings.TrimPrefix(b.why, "wxtoken: ")
+	return "wxtoken: push rejected:  " + strings.TrimPrefix(b.why, "wxtoken: ")
 }
 
-// ServeHTTP takes the pushes that the platform sends to the authorization event
-// URL (授权事件接收URL), and answers "success". It needs WithCallback.
+// ServeHTTP handles the pushes that the platform sends to the authorization event URL
+// (授权事件接收URL), and answers "success". It needs WithCallback.
 //
 // component_verify_ticket: the newest ticket is kept for 12 hours. authorized and
-// updateauthorized: the code is exchanged, at once if that takes no longer than
-// the platform waits, else by the next Token. unauthorized: this process stops
-// handing out the account's token within a minute, others when it is next
-// rejected. Pushes of other kinds are answered and ignored.
+// updateauthorized: the code is exchanged, at once if the platform waits long enough,
+// otherwise by the next Token. unauthorized: this process stops handing out the
+// account's token within a minute, other processes when it is next rejected. Other
+// pushes are answered and ignored.
 //
-// A push with a wrong signature is answered 401; one that cannot be decrypted or
-// read, is for another appID, has an empty ticket, or has a timestamp more than
-// an hour off, 400; one of over 64 KiB 413; one that could not be kept 500, and the
-// platform sends the next. A replayed push changes nothing.
+// A push with a wrong signature is answered with status 401; one that cannot be
+// decrypted or read, is for another appID, has an empty ticket, or has a timestamp
+// more than an hour off, with 400; one of more than 64 KiB with 413; one that could
+// not be stored with 500, after which the platform sends the next. A replayed push
+// changes nothing.
 func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	err := p.take(w, r)
 	var bad *badPush
@@ -71,13 +72,13 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// take takes one push.
+// take handles one push.
 func (p *Platform) take(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodPost {
 		return &badPush{http.StatusMethodNotAllowed, "the platform sends POST"}
 	}
 	if p.box == nil {
-		return errors.New("wxtoken: push not taken: openplatform.New had no WithCallback")
+		return errors.New("wxtoken: push rejected:  openplatform.New had no WithCallback")
 	}
 	m, raw, err := p.open(w, r)
 	if err != nil {
@@ -96,15 +97,15 @@ func (p *Platform) take(w http.ResponseWriter, r *http.Request) error {
 			return &badPush{http.StatusBadRequest, err.Error()}
 		}
 		if len(m.AuthorizationCode) > maxCode || !printable(m.AuthorizationCode) {
-			return &badPush{http.StatusBadRequest, "AuthorizationCode is no code"}
+			return &badPush{http.StatusBadRequest, "AuthorizationCode is invalid"}
 		}
 		return p.takeEvent(ctx, m, raw)
 	}
 	return nil
 }
 
-// takeEvent takes a push about an authorization. Once it is noted in the cache, the
-// rest can be done later, by any process.
+// takeEvent handles a push about an authorization. Once it is recorded in the cache,
+// any process can do the rest later.
 func (p *Platform) takeEvent(ctx context.Context, m push, raw []byte) error {
 	a := p.authorizer(m.AuthorizerAppID)
 	e := event{created: m.created, digest: digest(string(raw)), code: m.AuthorizationCode, ended: m.InfoType == "unauthorized"}
@@ -128,7 +129,7 @@ func (p *Platform) takeEvent(ctx context.Context, m push, raw []byte) error {
 	return nil
 }
 
-// open checks and decrypts a push.
+// open verifies and decrypts a push.
 func (p *Platform) open(w http.ResponseWriter, r *http.Request) (push, []byte, error) {
 	bad := func(status int, format string, args ...any) (push, []byte, error) {
 		return push{}, nil, &badPush{status, fmt.Sprintf(format, args...)}

@@ -27,7 +27,7 @@ func serve(p http.Handler, req *http.Request) (int, string) {
 	return rec.Code, rec.Body.String()
 }
 
-// signed makes a push with any encrypted content.
+// signed returns a push with any encrypted content.
 func signed(t testing.TB, message, appID string, sent time.Time) *http.Request {
 	box, err := msgcrypt.New(msgToken, aesKey)
 	require.NoError(t, err)
@@ -90,7 +90,7 @@ func TestBadPushes(t *testing.T) {
 			"empty ticket":                 {signed(t, ticketPush(""), compID, now), 400},
 			"ticket with a space":          {signed(t, ticketPush("a b"), compID, now), 400},
 			"no authorizer":                {signed(t, "<xml><InfoType>authorized</InfoType></xml>", compID, now), 400},
-			"message is no XML":            {signed(t, "ticket", compID, now), 400},
+			"message is not XML":           {signed(t, "ticket", compID, now), 400},
 			"document type":                {body(`<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><xml><Encrypt>&e;</Encrypt></xml>`), 400},
 			"document type in the message": {signed(t, `<!DOCTYPE x [<!ENTITY e "t">]>`+ticketPush("&e;"), compID, now), 400},
 			"entity in the message":        {signed(t, strings.Replace(ticketPush("t"), "<![CDATA[t]]>", "&e;", 1), compID, now), 400},
@@ -104,7 +104,7 @@ func TestBadPushes(t *testing.T) {
 			}
 		}
 		_, err = p.Source().Token(t.Context())
-		require.ErrorContains(t, err, "no push has come yet", "none of them was taken")
+		require.ErrorContains(t, err, "no push has come yet", "none of them was accepted")
 
 		status, text := serve(p, good())
 		assert.Equal(t, 200, status)
@@ -159,7 +159,7 @@ func TestReplayedPushesChangeNothing(t *testing.T) {
 		time.Sleep(time.Minute)
 		assert.NotEmpty(t, token(t, p.Authorizer("wx1")))
 		w.authorize("wx1")
-		status, text := serve(p, late) // one that took longer on its way
+		status, text := serve(p, late) // a delayed one
 		assert.Equal(t, 200, status, text)
 		time.Sleep(time.Minute)
 		assert.NotEmpty(t, token(t, p.Authorizer("wx1")))
@@ -199,7 +199,7 @@ func TestNewPanicsWithoutShowingTheKey(t *testing.T) {
 	}
 }
 
-// Whatever strangers send, nothing of it is taken, and nothing panics.
+// Pushes from strangers are never accepted, and nothing panics.
 func FuzzServeHTTP(f *testing.F) {
 	p := openplatform.New(compID, secret, nil, openplatform.WithCallback(msgToken, aesKey))
 	f.Add("timestamp=1&nonce=2&msg_signature=3", "<xml><Encrypt>AAAA</Encrypt></xml>")
@@ -214,17 +214,17 @@ func FuzzServeHTTP(f *testing.F) {
 	})
 }
 
-// Whatever is signed with the right key is taken or rejected, and nothing panics.
+// Correctly signed pushes are accepted or rejected, and nothing panics.
 func FuzzSignedPush(f *testing.F) {
 	f.Add(ticketPush("ticket@@@1"))
 	f.Add("<xml><InfoType>unauthorized</InfoType><AuthorizerAppid>wx1</AuthorizerAppid></xml>")
 	f.Add("<xml><InfoType>authorized</InfoType><AuthorizerAppid>wx1</AuthorizerAppid><CreateTime>-5</CreateTime></xml>")
 	f.Add("<xml><InfoType>authorized</InfoType><AuthorizerAppid>wx1</AuthorizerAppid><AuthorizationCode>c</AuthorizationCode></xml>")
 	f.Add("<!DOCTYPE x><xml/>")
-	nobody := wxtest.NewPlatform()
+	empty := wxtest.NewPlatform()
 	f.Fuzz(func(t *testing.T, message string) {
 		p := openplatform.New(compID, secret, nil, openplatform.WithCallback(msgToken, aesKey),
-			openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(nobody.Client())))
+			openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(empty.Client())))
 		req := signed(t, message, compID, time.Now())
 		if status, text := serve(p, req); status != 200 && status != 400 && status != 413 {
 			t.Fatalf("status %d: %s", status, text)

@@ -9,8 +9,9 @@ import (
 	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
-// A component is the Fetcher of the component_access_token. What it embeds sends
-// nothing: it makes a Source tell apart processes with different secrets.
+// A component is the Fetcher of the component_access_token. The HTTPFetcher that it
+// embeds sends nothing: it lets a Source distinguish processes with different
+// secrets.
 type component struct {
 	*wxtoken.HTTPFetcher
 	p       *Platform
@@ -21,13 +22,13 @@ type component struct {
 // Key names the credential in the cache.
 func (c *component) Key() string { return "component:" + c.p.appID }
 
-// Platform tells whose error codes and API hosts these are.
+// Platform returns the platform whose error codes and API hosts apply.
 func (c *component) Platform() errcode.Platform { return errcode.ThirdParty }
 
-// Repeatable reports that a second fetch supersedes the first.
+// Repeatable reports false: a second fetch supersedes the first.
 func (c *component) Repeatable() bool { return false }
 
-// Gate changes when a ticket has come.
+// Gate changes when a ticket has arrived.
 func (c *component) Gate() (bridge.Revision, error) { return c.gate.state(c.look) }
 
 // Fetch asks for a component_access_token.

@@ -121,7 +121,7 @@ func TestADeniedTicket(t *testing.T) {
 			assert.Equal(t, code, denied.Code)
 			assert.ErrorContains(t, err, "the last push came at 2000-01-01T00:00:00Z")
 			assert.Equal(t, 1, w.sent(wxtest.StartPushPath).Total())
-			for range 20 { // the dead ticket is not sent again and again
+			for range 20 { // the denied ticket is not sent again and again
 				_, err := p.Source().Token(t.Context())
 				require.Error(t, err)
 				time.Sleep(20 * time.Second)
@@ -220,11 +220,11 @@ func TestTheSecretComesFromAFunction(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		assert.NotEmpty(t, token(t, p.Source()), "a changed secret ends the cooldown about the old one")
 
-		for bad, want := range map[string]string{"away": "vault is sealed", "": "empty", "a b": "space"} {
+		for bad, want := range map[string]string{"unavailable": "vault is sealed", "": "empty", "a b": "space"} {
 			w.cache = wxtoken.NewMemoryCache()
 			p := openplatform.New(compID, "", w.cache, openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(w.Client()),
 				wxtoken.WithSecretFunc(func(context.Context) (string, error) {
-					if bad == "away" {
+					if bad == "unavailable" {
 						return "", errors.New("vault is sealed")
 					}
 					return bad, nil

@@ -12,7 +12,7 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// A platform that is pushed a ticket and an authorization, by the fake platform.
+// The fake platform pushes a ticket and an authorization.
 func ExamplePlatform() {
 	fake := wxtest.NewPlatform(wxtest.WithComponent(compID, secret, msgToken, aesKey))
 	p := openplatform.New(compID, secret, wxtoken.NewMemoryCache(), // NewRedisCache(client) for several processes
@@ -32,8 +32,8 @@ func ExamplePlatform() {
 	// true <nil>
 }
 
-// The page to which the platform sends the owner of an account after the
-// authorization, with auth_code in the query.
+// The platform sends the owner of an account to this page after the authorization,
+// with auth_code in the query.
 func ExamplePlatform_Authorize() {
 	p := openplatform.New("wxcomponent", "secret", wxtoken.NewMemoryCache())
 	http.HandleFunc("/wechat/authorized", func(w http.ResponseWriter, r *http.Request) {
@@ -46,8 +46,8 @@ func ExamplePlatform_Authorize() {
 	})
 }
 
-// Calls on behalf of an account: a Transport puts the token in, and replaces one
-// that the platform rejects.
+// Calls on behalf of an account: a Transport adds the token, and replaces one that
+// the platform rejects.
 func ExamplePlatform_Authorizer() {
 	p := openplatform.New("wxcomponent", "secret", wxtoken.NewMemoryCache())
 	client := &http.Client{Transport: &wxtoken.Transport{Source: p.Authorizer("wxshop")}}
@@ -57,7 +57,7 @@ func ExamplePlatform_Authorizer() {
 	}
 }
 
-// A ticket that came by a way of its own.
+// A ticket that arrived by another way than ServeHTTP.
 func ExamplePlatform_SetTicket() {
 	p := openplatform.New("wxcomponent", "secret", wxtoken.NewMemoryCache())
 	err := p.SetTicket(context.Background(), "ticket@@@…")
@@ -65,7 +65,7 @@ func ExamplePlatform_SetTicket() {
 	// Output: wxtoken: the component_verify_ticket is over 4096 bytes, or holds a space, a control byte or a byte that is not ASCII
 }
 
-// A table is in the application's database:
+// A table in the application's database:
 //
 //	CREATE TABLE refresh_tokens (appid VARCHAR(64) PRIMARY KEY, token TEXT NOT NULL)
 type sqlTable struct{ db *sql.DB }
@@ -84,7 +84,8 @@ func (t sqlTable) Save(ctx context.Context, appID, token string) error {
 	return err
 }
 
-// Refresh tokens in the application's own database, and the rest in the cache.
+// Refresh tokens are kept in the application's own database, and the rest in the
+// cache.
 func ExampleWithRefreshTokens() {
 	var db *sql.DB // from sql.Open
 	p := openplatform.New("wxcomponent", "secret", wxtoken.NewMemoryCache(),
@@ -93,8 +94,8 @@ func ExampleWithRefreshTokens() {
 	// Output: openplatform.Platform(wxcomponent)
 }
 
-// Tickets and refresh tokens are sealed with the same keys as the records of the
-// tokens, and stand under the same prefix.
+// Tickets and refresh tokens are encrypted with the same keys as the records of the
+// tokens, and have the same prefix.
 func ExampleWithSourceOptions() {
 	var key [32]byte // from a secret store
 	p := openplatform.New("wxcomponent", "secret", wxtoken.NewMemoryCache(),

@@ -8,23 +8,23 @@ import (
 	"github.com/wxtoken/wxtoken/internal/bridge"
 )
 
-// lookEvery is how often a process that lacks something looks whether another
-// process has been given it, while it is asked for a token.
+// lookEvery is how often a process that lacks something checks whether another
+// process has received it, while callers ask for a token.
 const lookEvery = 2 * time.Second
 
-// A gate is what a process knows of a credential apart from its token. The zero
-// gate is open.
+// A gate is what a process knows about a credential besides its token. The zero gate
+// is open.
 type gate struct {
 	mu       sync.Mutex
 	revision bridge.Revision
 	closed   error     // why no token is handed out
-	until    time.Time // when closed is over in any case
-	lacking  bool      // the last fetch lacked what another process may be given
+	until    time.Time // when closed ends in any case
+	lacking  bool      // the last fetch lacked something that another process may receive
 	looked   time.Time
 	looking  bool
 }
 
-// opened says that the credential can be had again.
+// opened records that the credential is available again.
 func (g *gate) opened() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -32,28 +32,29 @@ func (g *gate) opened() {
 	g.closed, g.lacking = nil, false
 }
 
-// changed says that a failure of this process has lost its reason.
+// changed records that the cause of this process's last failure may be gone.
 func (g *gate) changed() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.revision++
 }
 
-// lacks says that a fetch failed for the want of what may come at any time.
+// lacks records that a fetch failed for lack of something that may arrive at any
+// time.
 func (g *gate) lacks() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.lacking, g.looked = true, time.Now()
 }
 
-// has says that a fetch lacked nothing.
+// has records that a fetch lacked nothing.
 func (g *gate) has() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.lacking = false
 }
 
-// close says that no token is to be handed out before until, unless the gate is
+// close records that no token is to be handed out before until, unless the gate is
 // opened.
 func (g *gate) close(why error, until time.Time) {
 	g.mu.Lock()
@@ -61,8 +62,8 @@ func (g *gate) close(why error, until time.Time) {
 	g.closed, g.until, g.looked = why, until, time.Now()
 }
 
-// state is what bridge.Gate asks for. Where something is lacking it has look
-// called now and then, which reports whether it has come.
+// state implements bridge.Gate. While something is lacking, it calls look now and
+// then, which reports whether it has arrived.
 func (g *gate) state(look func(context.Context) bool) (bridge.Revision, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -43,7 +43,7 @@ func newWorld(t *testing.T, opts ...wxtest.Option) *world {
 	return &world{wxtest.NewPlatform(opts...), t, wxtoken.NewMemoryCache()}
 }
 
-// process makes a Platform as another process would.
+// process returns a Platform as another process would make it.
 func (w *world) process(opts ...openplatform.Option) *openplatform.Platform {
 	opts = append([]openplatform.Option{
 		openplatform.WithCallback(msgToken, aesKey),
@@ -52,10 +52,10 @@ func (w *world) process(opts ...openplatform.Option) *openplatform.Platform {
 	return openplatform.New(compID, secret, w.cache, opts...)
 }
 
-// to makes p the one that gets the pushes.
+// to makes p receive the pushes.
 func (w *world) to(p *openplatform.Platform) { w.PushThrough(wxtest.HandlerClient(p)) }
 
-// ready is a process that has been pushed a ticket.
+// ready returns a process that has received a ticket.
 func (w *world) ready(opts ...openplatform.Option) *openplatform.Platform {
 	p := w.process(opts...)
 	w.to(p)
@@ -63,7 +63,7 @@ func (w *world) ready(opts ...openplatform.Option) *openplatform.Platform {
 	return p
 }
 
-// authorize has the owner of each account authorize, and the push arrive.
+// authorize makes the owner of each account authorize, and delivers the push.
 func (w *world) authorize(appIDs ...string) {
 	w.t.Helper()
 	for _, appID := range appIDs {
@@ -75,7 +75,7 @@ func (w *world) authorize(appIDs ...string) {
 // sent counts requests to a path, by result.
 func (w *world) sent(path string) wxtest.Tally { return w.Stats().Results[path] }
 
-// token is src.Token, which must succeed.
+// token returns src's token, and fails the test without one.
 func token(t *testing.T, src *wxtoken.Source) string {
 	t.Helper()
 	tok, err := src.Token(t.Context())
@@ -91,7 +91,7 @@ type table struct {
 	fail  error // of Save
 }
 
-var errTable = errors.New("the database is away")
+var errTable = errors.New("the database is unavailable")
 
 func (r *table) Load(_ context.Context, appID string) (string, error) {
 	r.mu.Lock()

@@ -12,23 +12,23 @@ import (
 const (
 	pageSize  = 200              // authorizers in one answer; the platform allows 500, whose tokens make 100 KB
 	listFresh = time.Minute      // how long a list is used for other authorizers
-	listAgain = 5 * time.Second  // the age from which it is read again for one whose token it had wrong
-	listStale = 10 * time.Minute // when a list that was left half read is begun again
+	listAgain = 5 * time.Second  // its age from which it is read again for an authorizer whose token was wrong in it
+	listStale = 10 * time.Minute // when reading a half-read list starts over
 )
 
-// A lister reads the platform's list of authorizers, one caller at a time. What
-// one caller reads serves the others: a cache that loses everything costs one
-// request for each 200 authorizers, not that many for each of them.
+// A lister reads the platform's list of authorizers, one caller at a time. All
+// callers use what one of them reads: if the cache loses everything, that takes one
+// request for every 200 authorizers, not that many for each authorizer.
 type lister struct {
-	turn  chan struct{} // holds a value while somebody reads
+	turn  chan struct{} // holds a value while a caller reads
 	found map[string]string
 	next  int       // offset of the next page
 	begun time.Time // zero: there is no list
-	done  time.Time // zero: it is not read to its end
+	done  time.Time // zero: it has not been read to its end
 }
 
-// find returns the refresh token that the platform lists for an authorizer, or ""
-// if it lists none or one of those in invalid.
+// find returns the refresh token that the platform lists for an authorizer, or "" if
+// it lists none or one that is in invalid.
 func (l *lister) find(ctx context.Context, p *Platform, appID string, invalid []string) (string, error) {
 	select {
 	case l.turn <- struct{}{}:

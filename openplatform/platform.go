@@ -13,9 +13,9 @@ import (
 	"github.com/wxtoken/wxtoken/internal/msgcrypt"
 )
 
-// A Platform is a third-party platform. Make one with New, keep it for the life
-// of the process and share it: it is safe for concurrent use, holds no goroutine
-// while idle, and need not be closed.
+// A Platform is a third-party platform. Make one with New, keep it for the lifetime
+// of the process and share it: it is safe for concurrent use, has no goroutine while
+// idle, and need not be closed.
 type Platform struct {
 	appID     string
 	fault     error // why nothing can be sent
@@ -23,7 +23,7 @@ type Platform struct {
 	http      bridge.HTTP
 	store     store
 	box       *msgcrypt.Box // nil: no WithCallback
-	saved     RefreshTokens // nil: refresh tokens live in the cache
+	saved     RefreshTokens // nil: refresh tokens are kept in the cache
 	options   []wxtoken.Option
 	component *component
 	src       *wxtoken.Source
@@ -33,7 +33,7 @@ type Platform struct {
 	authorizers map[string]*authorizer
 }
 
-// An Option changes what New makes.
+// An Option configures the Platform that New makes.
 type Option interface{ apply(*settings) }
 
 type settings struct {
@@ -47,49 +47,49 @@ type option func(*settings)
 
 func (o option) apply(s *settings) { o(s) }
 
-// WithCallback sets what ServeHTTP checks and decrypts pushes with: the message
-// token (消息校验Token) and the EncodingAESKey (消息加解密Key, 43 characters) of
-// the platform's console. New panics if the token is empty or the key is not one,
-// and shows neither.
+// WithCallback sets how ServeHTTP verifies and decrypts pushes: by the message token
+// (消息校验Token) and the EncodingAESKey (消息加解密Key, 43 characters) of the platform's
+// console. New panics if the token is empty or the key is invalid, without showing
+// either.
 func WithCallback(token, encodingAESKey string) Option {
 	return option(func(s *settings) { s.callback = []string{token, encodingAESKey} })
 }
 
-// RefreshTokens is an application's own durable store of refresh tokens, a table
-// in its database say. It must be safe for concurrent use. A token may be saved
+// RefreshTokens is an application's own durable store of refresh tokens, such as a
+// table in its database. It must be safe for concurrent use. A token may be saved
 // more than once.
 type RefreshTokens interface {
 	// Load returns the refresh token that was saved last, or "" if there is none.
 	Load(ctx context.Context, authorizerAppID string) (string, error)
 
-	// Save replaces the refresh token. The platform accepts the one before for a
-	// few minutes at most: return nil only when the new one cannot be lost.
+	// Save replaces the refresh token. The platform accepts the previous one for a
+	// few minutes at most, so return nil only when the new one cannot be lost.
 	Save(ctx context.Context, authorizerAppID, refreshToken string) error
 }
 
-// WithRefreshTokens keeps refresh tokens in s. Without it, and with nil, they live
+// WithRefreshTokens keeps refresh tokens in s. Without it, or with nil, they are kept
 // in the cache, and are read again from the platform when the cache loses them.
 func WithRefreshTokens(s RefreshTokens) Option {
 	return option(func(set *settings) { set.saved = s })
 }
 
-// WithSourceOptions sets options of every Source of the Platform. WithKeyPrefix
-// and WithEncryption also hold for the tickets and refresh tokens in the cache.
+// WithSourceOptions sets options of every Source of the Platform. WithKeyPrefix and
+// WithEncryption also apply to the tickets and refresh tokens in the cache.
 func WithSourceOptions(opts ...wxtoken.Option) Option {
 	return option(func(s *settings) { s.source = append(s.source, opts...) })
 }
 
-// WithFetcherOptions sets options of every request of the Platform.
-// WithSecretFunc among them gives the component's secret.
+// WithFetcherOptions sets options of every request of the Platform. WithSecretFunc,
+// if among them, supplies the component's secret.
 func WithFetcherOptions(opts ...wxtoken.FetcherOption) Option {
 	return option(func(s *settings) { s.fetcher = append(s.fetcher, opts...) })
 }
 
-// New makes the Platform with this appID and secret, which shares what it keeps
-// with all others of the same appID over the same cache. A nil c means a new
-// MemoryCache, good for a single process that may lose its refresh tokens. New
-// starts nothing and sends nothing. It panics if WithCallback has no token or a
-// bad key; an empty or unfit appID or secret is an error when a token is asked for.
+// New returns a Platform with this appID and secret, which shares its state with
+// every Platform of the same appID and the same cache. A nil c means a new
+// MemoryCache, for a single process that may lose its refresh tokens. New starts
+// nothing and sends nothing. It panics if WithCallback has no token or an invalid
+// key; an empty or invalid appID or secret is an error when a token is asked for.
 func New(appID, secret string, c wxtoken.Cache, opts ...Option) *Platform {
 	var set settings
 	for _, o := range opts {
@@ -138,30 +138,29 @@ func New(appID, secret string, c wxtoken.Cache, opts ...Option) *Platform {
 	return p
 }
 
-// defaultPrefix is that of wxtoken.WithKeyPrefix.
+// defaultPrefix is the default of wxtoken.WithKeyPrefix.
 const defaultPrefix = "wxtoken:"
 
-// Format prints the platform's appID, for every verb of package fmt, and nothing
-// else.
+// Format prints only the platform's appID, for every verb of package fmt.
 func (p *Platform) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "openplatform.Platform(%s)", p.appID) }
 
-// Source returns the Source of the component_access_token, the same each time. Its
-// Token needs a component_verify_ticket: without one, and when the platform
-// denies the ticket (61005, 61006), the error says what is missing and when the
-// last push came, and as soon as this process is given a ticket the next Token
-// fetches. Another process notices a new ticket within a few seconds.
+// Source returns the Source of the component_access_token, always the same one. Its
+// Token needs a component_verify_ticket: without one, or when the platform denies the
+// ticket (61005, 61006), the error says what is missing and when the last push came.
+// As soon as this process receives a ticket, the next Token fetches; other processes
+// notice a new ticket within a few seconds.
 func (p *Platform) Source() *wxtoken.Source { return p.src }
 
-// Authorizer returns the Source of the authorizer_access_token of an account that
-// has authorized the platform, the same each time. It costs as much as any other
-// Source, and lives as long as the Platform does: do not call it with names that
-// strangers make up.
+// Authorizer returns the Source of the authorizer_access_token of an account that has
+// authorized the platform, always the same one. It needs as much memory as any other
+// Source, for the lifetime of the Platform: do not call it with appIDs that strangers
+// can make up.
 //
-// Where the authorization has ended (61003, or a push that says so), Token returns
-// an error and nothing is sent, until an authorized push or Authorize, or for an
-// hour (24 h after a push): the owner has to authorize again. If the refresh token
-// is lost or invalid (61023), it is read again from where it is kept, then from
-// the platform's list, before that is an error.
+// When the authorization has ended (61003, or a push that says so), Token returns an
+// error and nothing is sent, until an authorized push or Authorize, or for an hour
+// (24 h after a push): the owner has to authorize again. If the refresh token is lost
+// or invalid (61023), it is first read again from where it is kept, then from the
+// platform's list; only then is that an error.
 func (p *Platform) Authorizer(appID string) *wxtoken.Source { return p.authorizer(appID).src }
 
 func (p *Platform) authorizer(appID string) *authorizer {
@@ -176,7 +175,7 @@ func (p *Platform) authorizer(appID string) *authorizer {
 	return a
 }
 
-// checkAppID returns an error for what is no appID.
+// checkAppID returns an error if appID is invalid.
 func checkAppID(name, appID string) error {
 	return endpoint.CheckCredential(name, appID, "-")
 }

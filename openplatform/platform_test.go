@@ -20,7 +20,7 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// A recorder keeps what is written to a cache.
+// A recorder records what is written to a cache.
 type recorder struct {
 	wxtoken.Cache
 	mu     sync.Mutex
@@ -55,7 +55,7 @@ func TestPrefixAndEncryptionHoldForAllThatIsCached(t *testing.T) {
 			ticket := w.IssueTicket(compID)
 			require.NoError(t, p.SetTicket(t.Context(), ticket))
 			_, err := w.process(openplatform.WithSourceOptions(wxtoken.WithKeyPrefix("empty:"))).Source().Token(t.Context())
-			require.Error(t, err) // notes that pushes were asked for
+			require.Error(t, err) // records that pushes were asked for
 
 			all := strings.Builder{}
 			for key, value := range kept.values {
@@ -83,7 +83,7 @@ func TestPrefixAndEncryptionHoldForAllThatIsCached(t *testing.T) {
 				moved, err := w.cache.CompareAndSwap(t.Context(), "mine:authorization:"+compID+":wx2", nil, raw, time.Hour)
 				require.True(t, moved && err == nil)
 				_, err = again.Authorizer("wx2").Token(t.Context())
-				assert.ErrorContains(t, err, "sealed", "a sealed value opens in its own place only")
+				assert.ErrorContains(t, err, "sealed", "a sealed value opens only under its own key")
 			}
 		})
 	}
@@ -218,7 +218,7 @@ func TestSourcesServeTransportsAndTickets(t *testing.T) {
 	})
 }
 
-// What an idle authorizer costs is what an app costs: see examples/manyapps.
+// For the cost of an idle authorizer, see examples/manyapps.
 func TestTenThousandAuthorizers(t *testing.T) {
 	const many, asked = 10_000, 2_000
 	w := newWorld(t)
@@ -260,7 +260,7 @@ func TestTenThousandAuthorizers(t *testing.T) {
 // heap is how many bytes are in use.
 func heap() int64 {
 	runtime.GC()
-	runtime.GC() // what a pool held lives for one more
+	runtime.GC() // what a pool held survives one more
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)

@@ -22,7 +22,7 @@ const workerEnv = "WXTOKEN_OPENPLATFORM_WORKER" // set in the processes that the
 
 var accounts = []string{"wx1", "wx2", "wx3", "wx4", "wx5"}
 
-// A quiet log keeps go-redis from telling of each failover.
+// A quiet log keeps go-redis from logging each failover.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// A fleet is the fake platform on a socket, with five accounts that authorized.
+// A fleet is the fake platform on a socket, with five authorized accounts.
 type fleet struct {
 	*wxtest.Server
 	job job
@@ -49,7 +49,7 @@ func newFleet(t *testing.T, j job, opts ...wxtest.Option) *fleet {
 	return f
 }
 
-// authorize makes a ticket and an authorization of each account under a prefix.
+// authorize creates a ticket and an authorization of each account under a prefix.
 func (f *fleet) authorize(t *testing.T, prefix string) {
 	t.Helper()
 	j := f.job
@@ -63,7 +63,7 @@ func (f *fleet) authorize(t *testing.T, prefix string) {
 	}
 }
 
-// latest is what each caller must have got.
+// latest returns the token that each caller must have got.
 func (f *fleet) latest(account string) string {
 	if account == "" {
 		return f.LatestComponent(compID)
@@ -86,7 +86,7 @@ func TestColdProcessesMakeOneFetchForEachCredential(t *testing.T) {
 	for round := range rounds {
 		prefix := fmt.Sprint("round", round, ":")
 		f.authorize(t, prefix)
-		// The component's token was needed for that. From here each credential is cold.
+		// That needed the component's token. From here on no credential has a token.
 		f.authorizeOnly(t, store, prefix)
 		before := f.Stats().Results
 		component, authorizer := before[wxtest.ComponentPath].Total(), before[wxtest.AuthorizerPath].Total()
@@ -114,9 +114,10 @@ func (f *fleet) authorizeOnly(t *testing.T, store *servers.Server, prefix string
 }
 
 // A process dies at each of its steps in turn; the next one must get all tokens,
-// whatever the dead one left behind. Refresh tokens change with each use, and
-// every now and then the cache loses everything.
+// whatever the dead one left behind. Refresh tokens change with each use, and now and
+// then the cache loses everything.
 func TestNoRefreshTokenIsLostToADeathAtAnyStep(t *testing.T) {
+	t.Parallel() // with the failover: both mostly wait
 	for _, own := range []bool{false, true} {
 		t.Run(fmt.Sprint("own=", own), func(t *testing.T) {
 			t.Parallel()
@@ -142,7 +143,7 @@ func TestNoRefreshTokenIsLostToADeathAtAnyStep(t *testing.T) {
 				out := w.ask("p:")
 				_ = w.stop()
 				if out != nil {
-					break // it had done all before its death
+					break // it finished before the step
 				}
 				deaths++
 				f.mustRecover(t, "p:", killAt)
@@ -162,7 +163,7 @@ func (f *fleet) setTicket(t *testing.T, prefix string) error {
 	return errors.Join(p.SetTicket(t.Context(), f.IssueTicket(compID)), done())
 }
 
-// expire makes every token expire and lets go of its record.
+// expire expires every token and deletes its record.
 func (f *fleet) expire(t *testing.T, client *redis.Client) {
 	f.Expire(f.LatestComponent(compID))
 	require.NoError(t, client.Del(t.Context(), "p:component:"+compID).Err())
@@ -172,7 +173,7 @@ func (f *fleet) expire(t *testing.T, client *redis.Client) {
 	}
 }
 
-// mustRecover has a new process ask until it has a good token of each account.
+// mustRecover lets a new process retry until it has a valid token of each account.
 func (f *fleet) mustRecover(t *testing.T, prefix string, step int64) {
 	t.Helper()
 	j := f.job
@@ -201,13 +202,17 @@ func (f *fleet) mustRecover(t *testing.T, prefix string, step int64) {
 	all.Wait()
 }
 
-// Processes go on through the death of the master and a promotion, with refresh
+// Processes keep working when the master dies and a replica is promoted, with refresh
 // tokens that change with each use.
 func TestNoRefreshTokenIsLostInAFailover(t *testing.T) {
+	t.Parallel()
 	group := servers.Sentinel(t)
 	f := newFleet(t, job{Sentinels: group.SentinelAddrs(), Callers: 2, Fetch: time.Second},
 		wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true}), wxtest.WithLifetime(3*time.Second), wxtest.WithGrace(time.Second))
 	f.authorize(t, "p:")
+	// Long enough to leave the machine to the servers, and short enough that each
+	// token is missed within a hundredth of its life.
+	const pause = 20 * time.Millisecond
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	for range 4 {
@@ -215,6 +220,7 @@ func TestNoRefreshTokenIsLostInAFailover(t *testing.T) {
 		all.Go(func() {
 			for ctx.Err() == nil { // each time as a process that has just started
 				w.ask("p:")
+				time.Sleep(pause)
 			}
 			assert.NoError(t, w.stop())
 		})

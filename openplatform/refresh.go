@@ -13,16 +13,16 @@ import (
 
 const (
 	keptFor    = 365 * 24 * time.Hour // an authorization, since it was last written
-	renewAfter = 30 * 24 * time.Hour  // when it is written again although nothing changed
+	renewAfter = 30 * 24 * time.Hour  // when it is rewritten although nothing changed
 	storeCall  = 5 * time.Second      // one call of an application's RefreshTokens
-	manyEvents = 8                    // of which a replay is recognized
+	manyEvents = 8                    // that are remembered to recognize replays
 )
 
-// An authorization is what the cache keeps of an authorizer, apart from the
-// record of its token.
+// An authorization is what the cache keeps of an authorizer, besides the record of
+// its token.
 type authorization struct {
 	Refresh string   `json:"refresh_token,omitempty"` // unless the application has a store of its own
-	SavedAt int64    `json:"saved_at,omitempty"`      // unix seconds, when Refresh was
+	SavedAt int64    `json:"saved_at,omitempty"`      // unix seconds, when Refresh was saved
 	Code    string   `json:"code,omitempty"`          // pushed, and not exchanged yet
 	Ended   bool     `json:"ended,omitempty"`         // by an unauthorized push
 	EventAt int64    `json:"event_at,omitempty"`      // CreateTime of the last push that counted
@@ -31,7 +31,7 @@ type authorization struct {
 
 func (a *authorizer) name() string { return "authorization:" + a.p.appID + ":" + a.appID }
 
-// load returns what is kept, with the refresh token, wherever that is.
+// load returns what is stored, with the refresh token, wherever that is kept.
 func (a *authorizer) load(ctx context.Context) (stored[authorization], error) {
 	v, err := get[authorization](ctx, &a.p.store, a.name())
 	if err != nil || a.p.saved == nil {
@@ -58,9 +58,9 @@ func (a *authorizer) loadSaved(ctx context.Context) (string, error) {
 
 func printable(s string) bool { return endpoint.Printable(s) }
 
-// save keeps the refresh token that came back for another one; if it fails,
-// nothing else is done before it has been tried again. It goes on when the caller
-// has left, as the platform may not accept the one before for long.
+// save stores the refresh token that was returned for another one; if that fails,
+// nothing else is done before a retry. It continues after the caller has gone, since
+// the platform may not accept the previous one for long.
 func (a *authorizer) save(ctx context.Context, r renewal) error {
 	ctx, cancel := detached(ctx, storeCall)
 	defer cancel()
@@ -79,14 +79,14 @@ func (a *authorizer) save(ctx context.Context, r renewal) error {
 		return nil
 	}
 	if a.unsaved == nil {
-		a.saveAt = time.Time{} // the first time at the next call
+		a.saveAt = time.Time{} // retry at the next call
 	}
 	a.unsaved = &r
 	return fmt.Errorf("wxtoken: the refresh token of %s is not saved, so its access token is not handed out: %w", a.appID, hidden(err, r.used, r.next))
 }
 
-// saveInCache replaces r.used by r.next. What another process has put there
-// meanwhile stays: which of the two is newer only the platform knows.
+// saveInCache replaces r.used by r.next. A value that another process has stored
+// meanwhile stays: only the platform knows which of the two is newer.
 func (a *authorizer) saveInCache(ctx context.Context, r renewal) error {
 	now := time.Now()
 	next := cmp.Or(r.next, r.used)
@@ -104,8 +104,8 @@ func (a *authorizer) saveInCache(ctx context.Context, r renewal) error {
 	return err
 }
 
-// saveUnsaved saves what an earlier call could not, unless another process has
-// saved a newer one meanwhile.
+// saveUnsaved saves what an earlier call could not, unless another process has since
+// saved a newer one.
 func (a *authorizer) saveUnsaved(ctx context.Context) error {
 	a.mu.Lock()
 	r := a.unsaved
@@ -125,8 +125,9 @@ func (a *authorizer) saveUnsaved(ctx context.Context) error {
 	return a.save(ctx, *r)
 }
 
-// authorized keeps the refresh token of a new authorization, whatever was kept
-// before. It reports whether anything was. "" means that the platform gave none.
+// authorized stores the refresh token of a new authorization, whatever was stored
+// before, and reports whether there was anything. "" means that the platform returned
+// none.
 func (a *authorizer) authorized(ctx context.Context, refresh, code string) (before bool, err error) {
 	ctx, cancel := detached(ctx, storeCall)
 	defer cancel()
@@ -160,8 +161,8 @@ type event struct {
 	code    string // to be exchanged; "": none
 }
 
-// note keeps an event, and reports whether it counts: one that is older than the
-// last, or a replay, does not.
+// note records an event, and reports whether it counts: one older than the last, or a
+// replay, does not.
 func (a *authorizer) note(ctx context.Context, e event) (counts bool, err error) {
 	_, err = update(ctx, &a.p.store, a.name(), keptFor, func(v *authorization) bool {
 		if counts = e.created >= v.EventAt && !slices.Contains(v.Events, e.digest); !counts {

@@ -16,7 +16,7 @@ import (
 // fetchTimeout bounds a request that is not part of a Source's fetch.
 const fetchTimeout = 10 * time.Second
 
-// Where the platform is asked.
+// The platform's endpoints.
 const (
 	componentPath = "/cgi-bin/component/api_component_token"
 	startPath     = "/cgi-bin/component/api_start_push_ticket"
@@ -31,7 +31,7 @@ type request struct {
 	body       map[string]any
 	secrets    []string // what no error may show
 	field      string   // of the answer, with a token; "": it has none
-	repeatable bool     // a second request does no harm
+	repeatable bool     // a second request is harmless
 	once       bool     // it must not be sent twice, not even to a busy platform
 	read       func(object map[string]json.RawMessage) error
 
@@ -54,15 +54,15 @@ func (p *Platform) send(ctx context.Context, r request) (wxtoken.Token, error) {
 		e.Query = "component_access_token=" + url.QueryEscape(r.access)
 	}
 	value, expiresAt, err := e.Fetch(ctx, r.access)
-	var denied *endpoint.Refusal
+	var denied *endpoint.Denial
 	if errors.As(err, &denied) {
 		return wxtoken.Token{}, &wxtoken.APIError{Code: denied.Code, Message: denied.Message}
 	}
 	return wxtoken.Token{Value: value, ExpiresAt: expiresAt}, err
 }
 
-// beforehand is a ctx for what precedes the request of a fetch. It leaves the
-// request the rest of the time, and time to say that nothing was sent.
+// beforehand returns a ctx for the work before the request of a fetch. It leaves the
+// request the rest of the time, and time to report that nothing was sent.
 func beforehand(ctx context.Context) (context.Context, context.CancelFunc) {
 	end, ok := ctx.Deadline()
 	if !ok {
@@ -87,11 +87,11 @@ func (p *Platform) sendAsComponent(ctx context.Context, r request) (wxtoken.Toke
 		if code := codeOf(err); !wxtoken.IsTokenRejected(code) && code != 42006 {
 			return tok, err
 		}
-		if !again { // nothing was issued: it is the component's token that must be put right
+		if !again { // nothing was issued: the component's token is what needs fixing
 			return wxtoken.Token{}, unsent(fmt.Errorf("wxtoken: %s: the component_access_token was rejected twice: %w", r.path, err))
 		}
-		// Should the Source not believe it, the token may be good: the platform is
-		// known to reject such now and then.
+		// If the Source does not believe it, the token may be good: the platform
+		// is known to reject good tokens now and then.
 		_ = p.src.Invalidate(early, access.Value)
 	}
 }
@@ -105,12 +105,12 @@ func codeOf(err error) int {
 	return 0
 }
 
-// unsent marks an error after which certainly no token was issued, so that the
-// Source holds nothing against other processes.
+// unsent marks an error after which certainly no token was issued, so that the Source
+// does not treat the outcome as unknown.
 func unsent(err error) error { return &endpoint.Unsent{Err: err} }
 
-// hidden returns err without the secrets, should its text have any: an error of
-// an application's store may quote what it could not save.
+// hidden returns err without the secrets, if its text contains any: an error of an
+// application's store may quote what it could not save.
 func hidden(err error, secrets ...string) error {
 	return endpoint.HideError(err, endpoint.Mask(secrets...), false)
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// Nothing that a program could print shows a secret, whatever goes wrong.
+// No text that a program could print shows a secret, whatever goes wrong.
 func TestNothingShowsASecret(t *testing.T) {
 	faults := map[string]wxtest.Fault{
 		"none": wxtest.Latency(0), "busy": wxtest.Busy(), "portal": wxtest.CaptivePortal(), "empty": wxtest.EmptyBody(),
@@ -91,7 +91,7 @@ func TestNothingShowsASecret(t *testing.T) {
 	}
 }
 
-// An echo answers with all that it was sent, as an errcode or as a page.
+// An echo answers with everything it was sent, as an errcode or as a page.
 type echo struct {
 	*wxtest.Platform
 	path string

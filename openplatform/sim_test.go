@@ -19,7 +19,7 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// A dice is shared by all that happens by chance, so that a seed repeats a run.
+// A dice is shared by everything random, so that a seed repeats a run.
 type dice struct {
 	mu  sync.Mutex
 	rng *rand.Rand
@@ -33,8 +33,8 @@ func (d *dice) float() float64 {
 
 func (d *dice) n(n int) int { return int(d.float() * float64(n)) }
 
-// A roughCache fails now and then, holds a process up for 90 s now and then, and
-// can lose everything, or what was written since a snapshot.
+// A roughCache fails now and then, blocks a process for 90 s now and then, and can
+// lose everything, or everything written since a snapshot.
 type roughCache struct {
 	*dice
 	faults atomic.Bool
@@ -52,7 +52,7 @@ func (c *roughCache) rough(ctx context.Context) error {
 	case x < 0.005:
 		return errRough
 	case x < 0.025:
-		time.Sleep(90 * time.Second) // whatever ctx says, as a paused process would
+		time.Sleep(90 * time.Second) // ignoring ctx, as a paused process would
 	}
 	return ctx.Err()
 }
@@ -84,13 +84,13 @@ func (c *roughCache) flush() {
 	c.now = wxtoken.NewMemoryCache()
 }
 
-// A tally is what the callers saw.
+// A tally counts what the callers saw.
 type tally struct {
 	calls, rejected, rejectedTwice, none int
 }
 
-// simulate runs a component with five authorizers in six processes for some days.
-// Processes are replaced, and the owner of an account authorizes again, now and then.
+// simulate runs a component with five authorizers in six processes for some days. Now
+// and then a process is replaced, or an account's owner authorizes again.
 func simulate(t *testing.T, seed uint64, days int, faults bool, opts ...wxtest.Option) (tally, *world) {
 	w := newWorld(t, append(opts, wxtest.WithSeed(seed))...)
 	d := &dice{rng: rand.New(rand.NewPCG(seed, seed))}
@@ -111,7 +111,7 @@ func simulate(t *testing.T, seed uint64, days int, faults bool, opts ...wxtest.O
 		}
 	}
 	var sum tally
-	for minute := range days * 24 * 60 {
+	for minute := 0; minute < days*24*60; minute += every {
 		if minute%10 == 0 {
 			w.to(processes[d.n(len(processes))])
 			_ = w.PushTicket(compID, hook) // a cache error loses it
@@ -128,13 +128,13 @@ func simulate(t *testing.T, seed uint64, days int, faults bool, opts ...wxtest.O
 		for _, account := range accounts {
 			sum.call(w, processes[d.n(len(processes))].Authorizer(account))
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(every * time.Minute)
 	}
 	cache.faults.Store(false)
 	return sum, w
 }
 
-// call is a call of a business API, once more with a new token if it is rejected.
+// call calls a business API, and once more with a new token if it is rejected.
 func (s *tally) call(w *world, src *wxtoken.Source) {
 	s.calls++
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -170,9 +170,9 @@ func TestSimulation(t *testing.T) {
 		{"no faults, strict and rotating", false, []wxtest.Option{wxtest.WithStrictGrace(), wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true})}, 0, 13, 0},
 		{"faults, lenient", true, nil, 30, 18, 0.001},
 		{"faults, strict and rotating", true, []wxtest.Option{wxtest.WithStrictGrace(), wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true})}, 30, 18, 0.001},
-		{"faults, no refresh token comes back", true, []wxtest.Option{wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true, EmptyRefreshTokens: true})}, 30, 18, 0.001},
+		{"faults, no refresh token is returned", true, []wxtest.Option{wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true, EmptyRefreshTokens: true})}, 30, 18, 0.001},
 	} {
-		for seed := range uint64(2) {
+		for seed := range uint64(seeds) {
 			t.Run(fmt.Sprint(test.name, " seed=", seed), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					sum, w := simulate(t, seed, days, test.faults, test.opts...)
@@ -187,8 +187,8 @@ func TestSimulation(t *testing.T) {
 					assert.LessOrEqual(t, float64(sum.none)/float64(sum.calls), test.noneInTime)
 					assert.Zero(t, w.sent(wxtest.AuthorizerPath)[61003])
 
-					// Once the faults are over, every account has a token again: no
-					// refresh token is lost.
+					// After the faults, every account has a token again: no refresh
+					// token is lost.
 					time.Sleep(15 * time.Minute)
 					p := w.ready()
 					for _, account := range accounts {

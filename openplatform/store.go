@@ -16,18 +16,18 @@ import (
 
 const (
 	cacheCall = 2 * time.Second // one call of the cache
-	swapTries = 10              // of an update that others get in the way of
+	swapTries = 10              // of an update while other processes write
 )
 
-// A store keeps small values in the cache, next to the records of the Sources,
-// under the same prefix and sealed with the same keys. It changes them by
-// compare-and-swap only, and never removes one.
+// A store keeps small values in the cache, next to the records of the Sources, with
+// the same prefix and the same encryption. It changes them only by compare-and-swap,
+// and never removes one.
 type store struct {
 	cache  wxtoken.Cache
 	shared bridge.Cache
 }
 
-// A stored is a value and the bytes that stand for it; nil bytes: there are none.
+// A stored is a value and the bytes that encode it; nil bytes: there is none.
 type stored[T any] struct {
 	value T
 	raw   []byte
@@ -37,16 +37,16 @@ func (s *store) sealer(key string) protocol.Sealer {
 	return protocol.Sealer{Keys: s.shared.Keys, CacheKey: key, Plain: s.shared.Plain}
 }
 
-// key returns the whole key in the cache, or why it cannot be one.
+// key returns the full key in the cache, or an error if it is invalid.
 func (s *store) key(name string) (string, error) {
 	key := s.shared.Prefix + name
 	if len(key) > 250 || !endpoint.Printable(key) {
-		return "", errors.New("wxtoken: the key prefix and the appID make no key for the cache: at most 250 bytes of printable ASCII")
+		return "", errors.New("wxtoken: the key prefix and the appID make an invalid cache key: it may have at most 250 bytes of printable ASCII")
 	}
 	return key, nil
 }
 
-// get reads a value. What is not one counts as absent, and is overwritten.
+// get reads a value. Invalid bytes count as absent, and are overwritten.
 func get[T any](ctx context.Context, s *store, name string) (v stored[T], err error) {
 	key, err := s.key(name)
 	if err != nil {
@@ -72,8 +72,8 @@ func get[T any](ctx context.Context, s *store, name string) (v stored[T], err er
 	return v, err
 }
 
-// put stores value in place of old, and reports whether it did. After an error
-// it may have, or may yet do so.
+// put stores value in place of old, and reports whether it did. After an error it may
+// have, or may still.
 func put[T any](ctx context.Context, s *store, name string, old stored[T], value T, ttl time.Duration) (bool, error) {
 	key, err := s.key(name)
 	if err != nil {
@@ -92,7 +92,7 @@ func put[T any](ctx context.Context, s *store, name string, old stored[T], value
 	return done, err
 }
 
-// update changes a value, unless change reports that it is right as it is. It
+// update changes a value, unless change returns false because it is already right. It
 // returns the value that is then stored.
 func update[T any](ctx context.Context, s *store, name string, ttl time.Duration, change func(*T) bool) (T, error) {
 	for range swapTries {
@@ -110,10 +110,10 @@ func update[T any](ctx context.Context, s *store, name string, ttl time.Duration
 		}
 	}
 	var none T
-	return none, fmt.Errorf("%w: it did not swap %d times running", wxtoken.ErrCacheUnavailable, swapTries)
+	return none, fmt.Errorf("%w: it did not swap %d times in a row", wxtoken.ErrCacheUnavailable, swapTries)
 }
 
-// digest tells values apart without showing them.
+// digest distinguishes values without showing them.
 func digest(parts ...string) string {
 	h := sha256.New()
 	for _, part := range parts {

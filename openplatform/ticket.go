@@ -26,31 +26,31 @@ type ticket struct {
 	Created int64  `json:"created"` // unix seconds, by the platform's clock if it was pushed
 }
 
-// newer reports whether t replaces have. Tickets of one second replace each other.
+// newer reports whether t replaces have. Tickets of the same second replace each
+// other.
 func (t ticket) newer(have ticket) bool {
 	return t.Created > have.Created || t.Created == have.Created && t.Value != have.Value
 }
 
-// A moment is when something happened, in unix seconds.
+// A moment is a time at which something happened, in unix seconds.
 type moment struct {
 	At int64 `json:"at"`
 }
 
-// tickets is what this process knows of the tickets. The cache is what counts; the
-// copy here replaces what the cache loses.
+// tickets is what this process knows about the tickets. The cache is authoritative;
+// the copy here restores what the cache loses.
 type tickets struct {
 	mu      sync.Mutex
 	newest  ticket
 	until   time.Time // when newest has expired
-	dead    ticket    // that the platform denied
-	retry   time.Time // when dead may be tried again all the same
+	dead    ticket    // the one that the platform denied
+	retry   time.Time // when dead may be tried again anyway
 	pushed  time.Time // the last push that this process knows of
 	started time.Time // when this process sent api_start_push_ticket
 }
 
-// SetTicket keeps a component_verify_ticket that came by another way than
-// ServeHTTP. An error means that the other processes have not been given it: set
-// it again.
+// SetTicket stores a component_verify_ticket that did not arrive through ServeHTTP.
+// An error means that the other processes have not received it: set it again.
 func (p *Platform) SetTicket(ctx context.Context, value string) error {
 	if err := checkTicket(value); err != nil {
 		return err
@@ -68,8 +68,8 @@ func checkTicket(value string) error {
 	return nil
 }
 
-// keepTicket keeps a ticket that was created at a time in unix seconds; 0 means
-// now, and after any before it.
+// keepTicket stores a ticket that was created at a time in unix seconds; 0 means now,
+// and later than any ticket before.
 func (p *Platform) keepTicket(ctx context.Context, value string, created int64) error {
 	now := time.Now()
 	t := ticket{value, created}
@@ -98,9 +98,9 @@ func (p *Platform) keepTicket(ctx context.Context, value string, created int64) 
 		p.component.gate.opened()
 	}
 	if err != nil {
-		return fmt.Errorf("wxtoken: the component_verify_ticket is not kept: %w", err)
+		return fmt.Errorf("wxtoken: the component_verify_ticket is not stored: %w", err)
 	}
-	// It only makes an error say more.
+	// This only adds detail to an error.
 	_, _ = update(ctx, &p.store, p.name("push"), pushNoted, func(m *moment) bool {
 		m.At = max(m.At, now.Unix())
 		return true
@@ -108,11 +108,11 @@ func (p *Platform) keepTicket(ctx context.Context, value string, created int64) 
 	return nil
 }
 
-// name is that of one of the component's values in the cache.
+// name returns the name of one of the component's values in the cache.
 func (p *Platform) name(what string) string { return "component_" + what + ":" + p.appID }
 
-// ticket returns the newest ticket that the platform has not denied to this
-// process, or the zero ticket. It gives the cache what that has lost.
+// ticket returns the newest ticket that the platform has not denied to this process,
+// or the zero ticket. It writes back what the cache has lost.
 func (c *component) ticket(ctx context.Context) (ticket, error) {
 	cached, err := get[ticket](ctx, &c.p.store, c.p.name("ticket"))
 	if err != nil {
@@ -126,7 +126,7 @@ func (c *component) ticket(ctx context.Context) (ticket, error) {
 	}
 	t, left := ts.newest, ts.until.Sub(now)
 	if t == cached.value {
-		left = ticketLife // it is there, and gone from the cache when it has expired
+		left = ticketLife // it is in the cache, which drops it when it expires
 	}
 	dead := t == ts.dead && now.Before(ts.retry)
 	ts.mu.Unlock()
@@ -139,9 +139,9 @@ func (c *component) ticket(ctx context.Context) (ticket, error) {
 	return t, nil
 }
 
-// denied notes that the platform does not accept t. This process does not try it
-// again for a while, or until it is pushed again; others may, since the fault may
-// be this process's own.
+// denied records that the platform does not accept t. This process does not try it
+// again for a while, or until it is pushed again; other processes may, since the
+// fault may be this process's own.
 func (c *component) denied(t ticket) {
 	ts := &c.tickets
 	ts.mu.Lock()
@@ -149,8 +149,8 @@ func (c *component) denied(t ticket) {
 	ts.dead, ts.retry = t, time.Now().Add(startEvery)
 }
 
-// missing says that there is no ticket to fetch with, or none that the platform
-// accepts (cause), asks it to push, and says what came of that.
+// missing returns an error that there is no ticket, or none that the platform accepts
+// (cause), after asking the platform to push, and says what came of that.
 func (c *component) missing(ctx context.Context, secret string, cause error) error {
 	c.gate.lacks()
 	started := c.start(ctx, secret)
@@ -176,8 +176,8 @@ func (c *component) lastPush(ctx context.Context) string {
 	return "the last push came at " + last.UTC().Format(time.RFC3339)
 }
 
-// start sends api_start_push_ticket, unless this or another process did in the
-// last 10 minutes, and says what came of it.
+// start sends api_start_push_ticket, unless this or another process did in the last
+// 10 minutes, and describes the outcome.
 func (c *component) start(ctx context.Context, secret string) string {
 	p, now := c.p, time.Now()
 	c.tickets.mu.Lock()
@@ -189,7 +189,7 @@ func (c *component) start(ctx context.Context, secret string) string {
 	if recent {
 		return "pushes were asked for in the last 10 minutes"
 	}
-	// The first to put something there may send, until the cache lets go of it.
+	// The first process to store something there may send, until the cache drops it.
 	first, err := put(ctx, &p.store, p.name("start"), stored[moment]{}, moment{now.Unix()}, startEvery)
 	switch {
 	case err != nil:
@@ -210,13 +210,13 @@ func (c *component) start(ctx context.Context, secret string) string {
 	return "pushes have just been asked for"
 }
 
-// look reports whether a ticket has come by way of another process.
+// look reports whether another process has stored a ticket.
 func (c *component) look(ctx context.Context) bool {
 	t, err := c.ticket(ctx)
 	return err == nil && t.Value != ""
 }
 
-// detached is a ctx for what must be finished although the caller may leave.
+// detached returns a ctx for work that must finish even if the caller has gone.
 func detached(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(guard.Detach(ctx), d)
 }

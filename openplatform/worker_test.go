@@ -25,7 +25,7 @@ import (
 	"github.com/wxtoken/wxtoken/openplatform"
 )
 
-// A job is what a process is told to do.
+// A job is the configuration of a worker process.
 type job struct {
 	Redis     string   // address
 	Sentinels []string // in place of Redis
@@ -34,10 +34,10 @@ type job struct {
 	Rows      string // directory of the application's own store; "": none
 	KillAt    int64  // the process kills itself at this step; 0: never
 	Callers   int
-	Fetch     time.Duration // WithFetchTimeout; a death holds others up for three times as long at most
+	Fetch     time.Duration // WithFetchTimeout; a death blocks others for at most three times as long
 }
 
-// A step is anything that leaves the process: an operation of the cache, of the
+// A step is anything that leaves the process: a cache operation, an operation of the
 // application's store, or a request. Each counts twice, before and after.
 type steps struct {
 	n, killAt atomic.Int64
@@ -76,7 +76,7 @@ func (t steppedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(req)
 }
 
-// rows is an application's own store: a directory with a file for each account.
+// rows is an application's own store: a directory with one file per account.
 type rows struct {
 	dir string
 	*steps
@@ -102,7 +102,8 @@ func (r rows) Save(_ context.Context, appID, refreshToken string) error {
 	return errors.Join(err, f.Close(), os.Rename(f.Name(), filepath.Join(r.dir, appID)))
 }
 
-// platform makes the Platform of a process, and what closes its connections.
+// platform returns the Platform of a process, and a function that closes its
+// connections.
 func (j job) platform(s *steps) (*openplatform.Platform, func() error) {
 	var client redis.UniversalClient
 	if j.Sentinels != nil {
@@ -123,10 +124,10 @@ func (j job) platform(s *steps) (*openplatform.Platform, func() error) {
 }
 
 // An outcome is what the callers of one process got: for each account, and for the
-// component under "", the tokens and errors with their number.
+// component under "", the tokens and errors with their counts.
 type outcome map[string]map[string]int
 
-// ask has many callers ask for all tokens at once.
+// ask makes many callers ask for all tokens at once.
 func (j job) ask(p *openplatform.Platform) outcome {
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -154,8 +155,8 @@ func (j job) ask(p *openplatform.Platform) outcome {
 	return out
 }
 
-// work is what a started process does in place of the tests: for each line on its
-// standard input, which is a prefix, it starts again and asks.
+// work is what a worker process does instead of running tests: for each line on its
+// standard input, which is a prefix, it starts over and asks.
 func work(text string) {
 	var j job
 	if err := json.Unmarshal([]byte(text), &j); err != nil {
@@ -172,7 +173,7 @@ func work(text string) {
 	}
 }
 
-// A worker is a started process.
+// A worker is a running worker process.
 type worker struct {
 	t   *testing.T
 	cmd *exec.Cmd

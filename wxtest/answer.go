@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// messages holds what the platform says with each errcode, before the rid.
+// messages holds the platform's message for each errcode, without the rid.
 var messages = map[int]string{
 	-1:    "system error",
 	-1000: "system error",
@@ -61,8 +61,8 @@ func message(code int, ip string) string {
 	return fmt.Sprintf("%s rid: %08x-%08x-%08x", text, time.Now().Unix(), rand.Uint32(), rand.Uint32())
 }
 
-// refuse counts and writes an errcode, with status 200 as the platform does.
-func (p *Platform) refuse(w http.ResponseWriter, r *http.Request, code int) {
+// deny counts and writes an errcode, with status 200 as the platform does.
+func (p *Platform) deny(w http.ResponseWriter, r *http.Request, code int) {
 	p.count(r.URL.Path, code)
 	writeRefusal(w, r, code)
 }

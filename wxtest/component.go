@@ -8,27 +8,25 @@ import (
 	"github.com/wxtoken/wxtoken/internal/msgcrypt"
 )
 
-// Paths of the third-party platform (第三方平台). ComponentPath and
-// AuthorizerPath are token endpoints, the others are business calls; all but the
-// first two take a component_access_token, as component_access_token or as
-// access_token.
+// Paths of the third-party platform (第三方平台). ComponentPath and AuthorizerPath are
+// token endpoints, the others are business calls; all but the first two take a
+// component_access_token, as component_access_token or as access_token.
 const (
-	StartPushPath      = "/cgi-bin/component/api_start_push_ticket" // counted; the pushes are the test's to send
-	ComponentPath      = "/cgi-bin/component/api_component_token"   // each answer supersedes the token before it
+	StartPushPath      = "/cgi-bin/component/api_start_push_ticket" // only counted; the test sends the pushes
+	ComponentPath      = "/cgi-bin/component/api_component_token"   // each answer supersedes the previous token
 	QueryAuthPath      = "/cgi-bin/component/api_query_auth"
-	AuthorizerPath     = "/cgi-bin/component/api_authorizer_token" // supersedes too
+	AuthorizerPath     = "/cgi-bin/component/api_authorizer_token" // so does this
 	AuthorizerListPath = "/cgi-bin/component/api_get_authorizer_list"
 )
 
-// A ThirdParty says how the platform behaves where its documentation leaves open
-// how it does. What copes with the zero value and with each field copes with
-// either reading.
+// A ThirdParty sets how the platform behaves where its documentation is silent. Code
+// that works with the zero value and with each field set works with either reading.
 type ThirdParty struct {
-	RotateRefreshTokens bool // api_authorizer_token returns a new refresh token each time, and accepts the one before for 5 minutes; else it repeats it while the authorization lasts
+	RotateRefreshTokens bool // api_authorizer_token returns a new refresh token each time, and accepts the previous one for 5 minutes; otherwise it returns the same one while the authorization lasts
 	EmptyRefreshTokens  bool // api_authorizer_token returns an empty refresh token
 	RepeatTickets       bool // pushes carry the same ticket until it has expired
-	LatestTicketOnly    bool // a ticket is accepted until the next; else for 12 hours
-	KeepOnReauthorize   bool // a new authorization leaves the live access token alone; else it ends it
+	LatestTicketOnly    bool // a ticket is accepted until the next one; otherwise for 12 hours
+	KeepOnReauthorize   bool // a new authorization leaves the current access token valid; otherwise it revokes it
 }
 
 // WithThirdParty sets how the third-party platform behaves.
@@ -43,7 +41,7 @@ func WithComponent(appID, secret, token, encodingAESKey string) Option {
 
 const (
 	ticketLife = 12 * time.Hour
-	codeLife   = 10 * time.Minute // where the documentation gives each code an end of its own
+	codeLife   = 10 * time.Minute // the documentation gives each code its own expiry
 )
 
 // A thirdParty is the part of a Platform that serves components.
@@ -71,21 +69,21 @@ type authCode struct {
 	used       bool
 }
 
-// An authorization is what an account's owner gave to a component.
+// An authorization is what an account's owner granted to a component.
 type authorization struct {
 	appID    string
 	ended    bool
 	since    time.Time
-	refresh  string    // "": its code was not exchanged yet
-	before   string    // the refresh token before that
-	accepted time.Time // until when before is
+	refresh  string    // "": the code has not been exchanged yet
+	before   string    // the previous refresh token
+	accepted time.Time // until when before is accepted
 	ledger   ledger
 }
 
 // AddComponent adds a third-party platform, with the message token and the
-// EncodingAESKey of 43 characters that its pushes are signed and encrypted with.
-// It has no ticket yet. SetWhitelist and Refuse know it as an app. To add an appID
-// twice panics, and so does a bad key.
+// EncodingAESKey of 43 characters that its pushes are signed and encrypted with. It
+// has no ticket yet. SetWhitelist and Refuse treat it as an app. AddComponent panics
+// if the appID already exists or the key is invalid.
 func (p *Platform) AddComponent(appID, secret, token, encodingAESKey string) {
 	box, err := msgcrypt.New(token, encodingAESKey)
 	if err != nil {
@@ -100,7 +98,8 @@ func (p *Platform) AddComponent(appID, secret, token, encodingAESKey string) {
 	p.components[appID] = &component{appID: appID, secret: secret, box: box, codes: map[string]*authCode{}, byAppID: map[string]*authorization{}}
 }
 
-// component returns a known component; p.mu is held.
+// component returns the component with this appID, and panics if there is none; p.mu
+// is held.
 func (p *Platform) component(appID string) *component {
 	c := p.components[appID]
 	if c == nil {
@@ -109,7 +108,7 @@ func (p *Platform) component(appID string) *component {
 	return c
 }
 
-// IssueTicket makes a new component_verify_ticket without pushing it.
+// IssueTicket creates a new component_verify_ticket without pushing it.
 func (p *Platform) IssueTicket(componentAppID string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -126,10 +125,9 @@ func (p *Platform) issueTicket(c *component) string {
 	return t.value
 }
 
-// IssueCode has the owner of an account authorize the component, or authorize it
+// IssueCode makes the owner of an account authorize the component, or authorize it
 // again, and returns the code that the owner's browser brings back. Nothing is
-// pushed. A new authorization replaces the refresh token when its code is
-// exchanged.
+// pushed. A new authorization replaces the refresh token when its code is exchanged.
 func (p *Platform) IssueCode(componentAppID, authorizerAppID string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -151,8 +149,8 @@ func (p *Platform) authorize(c *component, appID string) (code string, again boo
 	return code, again
 }
 
-// EndAuthorization has the owner of an account end the authorization, without a
-// push: the account's tokens are dead from now on.
+// EndAuthorization makes the owner of an account end the authorization, without a
+// push: the account's tokens are invalid from now on.
 func (p *Platform) EndAuthorization(componentAppID, authorizerAppID string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -168,7 +166,7 @@ func (p *Platform) endAuthorization(c *component, appID string) {
 	p.revokeAll(&a.ledger)
 }
 
-// revokeAll ends the tokens of l, those in their grace too.
+// revokeAll revokes all tokens of l, those in their grace period included.
 func (p *Platform) revokeAll(l *ledger) {
 	if l.latest == nil {
 		return
@@ -207,9 +205,9 @@ func (p *Platform) RefreshToken(componentAppID, authorizerAppID string) string {
 	return ""
 }
 
-// ReplaceRefreshToken gives the account another refresh token, as after something
-// that nobody told the component: the one before is invalid (61023) from now on,
-// and only api_get_authorizer_list has the new one.
+// ReplaceRefreshToken replaces the account's refresh token without telling the
+// component: the previous one is invalid (61023) from now on, and only
+// api_get_authorizer_list has the new one.
 func (p *Platform) ReplaceRefreshToken(componentAppID, authorizerAppID string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -31,7 +31,7 @@ func newThirdParty(t *testing.T, opts ...wxtest.Option) thirdParty {
 	return thirdParty{wxtest.NewPlatform(append([]wxtest.Option{wxtest.WithComponent("wxc", "s3cret", pushToken, pushKey)}, opts...)...), t}
 }
 
-// post sends JSON, and returns what came back.
+// post sends JSON, and returns the answer.
 func (p thirdParty) post(path string, body map[string]any) map[string]any {
 	p.t.Helper()
 	text, err := json.Marshal(body)
@@ -94,7 +94,7 @@ func TestComponentToken(t *testing.T) {
 		assert.EqualValues(t, 7200, first["expires_in"])
 		assert.Equal(t, p.LatestComponent("wxc"), first["component_access_token"])
 		second := p.component()
-		assert.True(t, p.Honoured(first["component_access_token"].(string)), "in its grace")
+		assert.True(t, p.Honoured(first["component_access_token"].(string)), "in its grace period")
 		time.Sleep(5 * time.Minute)
 		assert.False(t, p.Honoured(first["component_access_token"].(string)))
 		assert.True(t, p.Honoured(second))
@@ -152,7 +152,7 @@ func TestAuthorization(t *testing.T) {
 	})
 }
 
-// Where the platform's documentation leaves something open, each reading can be had.
+// Where the platform's documentation is ambiguous, each reading can be selected.
 func TestThirdPartyReadings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newThirdParty(t, wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true, LatestTicketOnly: true, KeepOnReauthorize: true}))

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// Handle adds a business endpoint: h is called after the access_token in the
-// query has been checked, and it answers as it likes. It replaces a built-in
-// endpoint of the same path, but not a token endpoint.
+// Handle adds a business endpoint: h is called after the access_token in the query
+// has been checked, and may answer anything. It replaces a built-in endpoint of the
+// same path, but not a token endpoint.
 //
-// Built in are /cgi-bin/get_api_domain_ip, /cgi-bin/message/custom/send (a JSON
-// POST, given back as "echo"), /cgi-bin/media/upload (multipart, field "media"),
+// Built in are /cgi-bin/get_api_domain_ip, /cgi-bin/message/custom/send (a JSON POST,
+// returned as "echo"), /cgi-bin/media/upload (multipart, field "media"),
 // /cgi-bin/media/get (binary, by media_id), /cgi-bin/ticket/getticket and WeCom's
 // /cgi-bin/get_jsapi_ticket and /cgi-bin/ticket/get. WithAnyPath adds all others.
 func (p *Platform) Handle(path string, h http.Handler) {
@@ -26,10 +26,10 @@ func (p *Platform) Handle(path string, h http.Handler) {
 	}
 }
 
-// A businessHandler serves a call whose token is good.
+// A businessHandler serves a call whose token is valid.
 type businessHandler func(http.ResponseWriter, *http.Request, *token)
 
-// serve routes one request that no fault has spoiled.
+// serve routes a request that no fault has hit.
 func (p *Platform) serve(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case TokenPath, QQPath:
@@ -52,11 +52,11 @@ func (p *Platform) serveBusiness(w http.ResponseWriter, r *http.Request) {
 	p.mu.Unlock()
 	switch {
 	case code != 0:
-		p.refuse(w, r, code)
+		p.deny(w, r, code)
 	case serve == nil && p.anyPath:
 		p.ok(w, r, map[string]any{"errcode": 0, "errmsg": "ok"})
 	case serve == nil:
-		p.refuse(w, r, 40066)
+		p.deny(w, r, 40066)
 	default:
 		serve(w, r, t)
 	}
@@ -68,12 +68,12 @@ func (p *Platform) serveDomainIP(w http.ResponseWriter, r *http.Request, _ *toke
 
 func (p *Platform) serveSend(w http.ResponseWriter, r *http.Request, _ *token) {
 	if r.Method != http.MethodPost {
-		p.refuse(w, r, 43002)
+		p.deny(w, r, 43002)
 		return
 	}
 	var sent json.RawMessage
 	if json.NewDecoder(r.Body).Decode(&sent) != nil {
-		p.refuse(w, r, 47001)
+		p.deny(w, r, 47001)
 		return
 	}
 	p.ok(w, r, map[string]any{"errcode": 0, "errmsg": "ok", "echo": sent})
@@ -87,12 +87,12 @@ type media struct {
 
 func (p *Platform) serveUpload(w http.ResponseWriter, r *http.Request, _ *token) {
 	if r.Method != http.MethodPost {
-		p.refuse(w, r, 43002)
+		p.deny(w, r, 43002)
 		return
 	}
 	m, err := readMedia(r)
 	if err != nil {
-		p.refuse(w, r, 41005)
+		p.deny(w, r, 41005)
 		return
 	}
 	id := randomString(64)
@@ -127,7 +127,7 @@ func (p *Platform) serveMedia(w http.ResponseWriter, r *http.Request, _ *token) 
 	m, found := p.media[r.URL.Query().Get("media_id")]
 	p.mu.Unlock()
 	if !found {
-		p.refuse(w, r, 40007)
+		p.deny(w, r, 40007)
 		return
 	}
 	p.count(r.URL.Path, 0)

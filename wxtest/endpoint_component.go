@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// A componentCall is what a request of a third-party platform brings.
+// A componentCall holds the parameters of a request of a third-party platform.
 type componentCall struct {
 	ComponentAppID string `json:"component_appid"`
 	Secret         string `json:"component_appsecret"`
-	StartSecret    string `json:"component_secret"` // as api_start_push_ticket has it
+	StartSecret    string `json:"component_secret"` // the name in api_start_push_ticket
 	Ticket         string `json:"component_verify_ticket"`
 	Code           string `json:"authorization_code"`
 	AuthorizerID   string `json:"authorizer_appid"`
@@ -26,17 +26,17 @@ func (p *Platform) serveComponent(w http.ResponseWriter, r *http.Request) {
 	var call componentCall
 	switch {
 	case r.Method != http.MethodPost:
-		p.refuse(w, r, 43002)
+		p.deny(w, r, 43002)
 		return
 	case json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&call) != nil:
-		p.refuse(w, r, 47001)
+		p.deny(w, r, 47001)
 		return
 	}
 	p.mu.Lock()
 	answer, code := p.answerComponent(r, call, time.Now())
 	p.mu.Unlock()
 	if code != 0 {
-		p.refuse(w, r, code)
+		p.deny(w, r, code)
 		return
 	}
 	p.ok(w, r, answer)
@@ -76,7 +76,7 @@ func (p *Platform) answerComponent(r *http.Request, call componentCall, now time
 	return c.list(call.Offset, call.Count)
 }
 
-// admitComponent checks IP and secret of a request without a token.
+// admitComponent checks the IP and secret of a request without a token.
 func (p *Platform) admitComponent(c *component, secret, ip string) int {
 	a := p.apps[c.appID]
 	switch {
@@ -94,7 +94,7 @@ func (p *Platform) admitComponent(c *component, secret, ip string) int {
 	return 0
 }
 
-// componentToken is api_component_token.
+// componentToken serves api_component_token.
 func (p *Platform) componentToken(c *component, call componentCall, ip string, now time.Time) (map[string]any, int) {
 	if code := p.admitComponent(c, call.Secret, ip); code != 0 {
 		return nil, code
@@ -112,7 +112,7 @@ func (p *Platform) componentToken(c *component, call componentCall, ip string, n
 	return map[string]any{"component_access_token": t.value, "expires_in": int64(p.lifetime / time.Second)}, 0
 }
 
-// queryAuth is api_query_auth: each code is for one use.
+// queryAuth serves api_query_auth: each code can be used once.
 func (p *Platform) queryAuth(c *component, code string, now time.Time) (map[string]any, int) {
 	auth := c.codes[code]
 	switch {
@@ -138,13 +138,14 @@ func (p *Platform) queryAuth(c *component, code string, now time.Time) (map[stri
 	}}, 0
 }
 
-// replaceRefresh gives a new refresh token; the one before is accepted for a while.
+// replaceRefresh issues a new refresh token; the previous one is accepted for a
+// while.
 func (a *authorization) replaceRefresh(p *Platform, now time.Time) {
 	a.before, a.accepted = a.refresh, now.Add(p.grace)
 	a.refresh = newRefreshToken()
 }
 
-// authorizerToken is api_authorizer_token.
+// authorizerToken serves api_authorizer_token.
 func (p *Platform) authorizerToken(c *component, call componentCall, now time.Time) (map[string]any, int) {
 	a := c.byAppID[call.AuthorizerID]
 	switch {
@@ -170,8 +171,8 @@ func (p *Platform) authorizerToken(c *component, call componentCall, now time.Ti
 	}, 0
 }
 
-// list is api_get_authorizer_list. An account whose code was never exchanged has an
-// empty refresh token there.
+// list serves api_get_authorizer_list. An account whose code was never exchanged has
+// an empty refresh token there.
 func (c *component) list(offset, count int) (map[string]any, int) {
 	if offset < 0 || count < 1 || count > 500 {
 		return nil, 40097

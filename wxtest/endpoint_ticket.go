@@ -11,24 +11,24 @@ type ticket struct {
 	expires time.Time
 }
 
-// A ticketKey says whose ticket it is: an app's, a corporation's or that of one
-// of its agents.
+// A ticketKey identifies the owner of a ticket: an app, a corporation or one of its
+// agents.
 type ticketKey struct{ owner, agentSecret, kind string }
 
-// WithTickets sets how long a ticket lives, and from how long before its end a
-// request gets a new one, beside which the old one lives on. The platform documents
-// neither: it says 7200 s each time, even of a ticket that it repeats. The default
-// is the lifetime of tokens, and 0: a ticket is repeated until it is dead. With
-// twice the lifetime, and one lifetime ahead, what it says is always true.
+// WithTickets sets how long a ticket lives, and how long before its expiry a request
+// gets a new one, while the old one stays valid. The platform documents neither: it
+// says 7200 s each time, even for a ticket that it repeats. The default is the
+// lifetime of tokens, and 0: a ticket is repeated until it has expired. With twice
+// the lifetime, and one lifetime ahead, what it says is always true.
 func WithTickets(life, ahead time.Duration) Option {
 	return func(p *Platform) { p.ticketLife, p.ticketAhead = life, ahead }
 }
 
-// serveTicket is WeChat's cgi-bin/ticket/getticket.
+// serveTicket serves WeChat's cgi-bin/ticket/getticket.
 func (p *Platform) serveTicket(w http.ResponseWriter, r *http.Request, t *token) {
 	kind := r.URL.Query().Get("type")
 	if t.ledger.app == nil || kind != "jsapi" && kind != "wx_card" && kind != "2" {
-		p.refuse(w, r, 40097)
+		p.deny(w, r, 40097)
 		return
 	}
 	p.answerTicket(w, r, ticketKey{owner: t.ledger.app.id, kind: kind}, nil)
@@ -40,20 +40,21 @@ const (
 	ticketsPerAgentHour = 100
 )
 
-// serveCorpTicket is WeCom's cgi-bin/get_jsapi_ticket, which is the same for all
-// agents of a corporation, and cgi-bin/ticket/get, which is the agent's own.
+// serveCorpTicket serves WeCom's cgi-bin/get_jsapi_ticket, whose ticket is the same
+// for all agents of a corporation, and cgi-bin/ticket/get, whose ticket is the
+// agent's own.
 func (p *Platform) serveCorpTicket(w http.ResponseWriter, r *http.Request, t *token) {
 	l := t.ledger
 	key := ticketKey{owner: l.corp.corpID, kind: "jsapi"}
 	switch {
 	case l.app != nil:
-		p.refuse(w, r, 40014)
+		p.deny(w, r, 40014)
 		return
 	case r.URL.Path != CorpTicketPath:
 	case r.URL.Query().Get("type") == "agent_config":
 		key.agentSecret, key.kind = l.corp.secret, "agent_config"
 	default:
-		p.refuse(w, r, 40097)
+		p.deny(w, r, 40097)
 		return
 	}
 	p.answerTicket(w, r, key, func(now time.Time) int {
@@ -69,8 +70,8 @@ func (p *Platform) serveCorpTicket(w http.ResponseWriter, r *http.Request, t *to
 	})
 }
 
-// answerTicket gives the same ticket until it ends, and says each time that it
-// has its whole life before it, as the platform does.
+// answerTicket returns the same ticket until it expires, and says each time that its
+// whole lifetime is left, as the platform does.
 func (p *Platform) answerTicket(w http.ResponseWriter, r *http.Request, key ticketKey, spend func(time.Time) int) {
 	p.mu.Lock()
 	now, code := time.Now(), 0
@@ -89,7 +90,7 @@ func (p *Platform) answerTicket(w http.ResponseWriter, r *http.Request, key tick
 	}
 	p.mu.Unlock()
 	if code != 0 {
-		p.refuse(w, r, code)
+		p.deny(w, r, code)
 		return
 	}
 	p.ok(w, r, map[string]any{
@@ -105,8 +106,8 @@ func (p *Platform) LatestTicket(appID, kind string) string {
 	return p.tickets[ticketKey{owner: p.app(appID).id, kind: kind}].value
 }
 
-// LatestCorpTicket is LatestTicket for WeCom: "jsapi", which is the corporation's,
-// whichever of its secrets is given, or "agent_config".
+// LatestCorpTicket is LatestTicket for WeCom: "jsapi", which is the same for all
+// secrets of the corporation, or "agent_config".
 func (p *Platform) LatestCorpTicket(corpID, secret, kind string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -117,8 +118,8 @@ func (p *Platform) LatestCorpTicket(corpID, secret, kind string) string {
 	return p.tickets[key].value
 }
 
-// TicketHonoured reports whether a page signed with this ticket would work now.
-// On the platform only the page can tell: no API does.
+// TicketHonoured reports whether a page signed with this ticket would work now. On
+// the real platform only the page finds out: no API reports it.
 func (p *Platform) TicketHonoured(ticket string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A credential is what a request for a token brings.
+// A credential holds the parameters of a token request.
 type credential struct {
 	GrantType    string `json:"grant_type"`
 	AppID        string `json:"appid"`
@@ -15,8 +15,8 @@ type credential struct {
 	ForceRefresh bool   `json:"force_refresh"`
 }
 
-// admit checks a request for a token in the platform's order: appid, then IP,
-// then secret. p.mu is held.
+// admit checks a token request in the platform's order: appid, then IP, then secret.
+// p.mu is held.
 func (p *Platform) admit(c credential, ip string) (*app, int) {
 	a := p.apps[c.AppID]
 	switch {
@@ -40,7 +40,7 @@ func (p *Platform) admit(c credential, ip string) (*app, int) {
 	return a, 0
 }
 
-// answerToken is the body of a good answer.
+// answerToken is the body of a successful answer.
 type answerToken struct {
 	Errcode     *int   `json:"errcode,omitempty"` // WeCom and QQ send it, the others do not
 	Errmsg      string `json:"errmsg,omitempty"`
@@ -48,8 +48,8 @@ type answerToken struct {
 	ExpiresIn   int64  `json:"expires_in"`
 }
 
-// serveToken is cgi-bin/token, and QQ's api/getToken with the few codes that are
-// documented there: each answer supersedes the token before it.
+// serveToken serves cgi-bin/token, and QQ's api/getToken with the few codes that are
+// documented there: each answer supersedes the previous token.
 func (p *Platform) serveToken(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	c := credential{GrantType: q.Get("grant_type"), AppID: q.Get("appid"), Secret: q.Get("secret")}
@@ -81,16 +81,16 @@ const (
 	forcedApart     = 30 * time.Second
 )
 
-// serveStable is cgi-bin/stable_token: POST and JSON only, and the same token
-// with what is left of its life until its last minutes, or until it is forced.
+// serveStable serves cgi-bin/stable_token: POST and JSON only, and the same token
+// with its remaining lifetime until its last minutes, or until it is forced.
 func (p *Platform) serveStable(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
-		p.refuse(w, r, 43002)
+		p.deny(w, r, 43002)
 		return
 	}
 	var c credential
 	if json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&c) != nil {
-		c = credential{} // read as a request without an appid
+		c = credential{} // treated as a request without an appid
 	}
 	p.answerToken(w, r, func(now time.Time) (*token, int) {
 		a, code := p.admit(c, clientIP(r))
@@ -100,7 +100,7 @@ func (p *Platform) serveStable(w http.ResponseWriter, r *http.Request) {
 		if code != 0 {
 			return nil, code
 		}
-		// Forced refreshes closer together than 30 s do not refresh.
+		// Forced refreshes within 30 s of each other do not refresh.
 		if c.ForceRefresh && now.Sub(a.forced.lastTaken) >= forcedApart {
 			if code := a.forced.take(forcedPerDay, 0, now); code != 0 {
 				return nil, code
@@ -111,7 +111,8 @@ func (p *Platform) serveStable(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// serveCorp is WeCom's cgi-bin/gettoken: the same token until it is dead.
+// serveCorp serves WeCom's cgi-bin/gettoken: the same token until it expires or is
+// revoked.
 func (p *Platform) serveCorp(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	corpID, secret := q.Get("corpid"), q.Get("corpsecret")
@@ -133,7 +134,7 @@ func (p *Platform) serveCorp(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// answerToken runs decide under p.mu and writes what comes of it.
+// answerToken runs decide under p.mu and writes its result.
 func (p *Platform) answerToken(w http.ResponseWriter, r *http.Request, decide func(time.Time) (*token, int)) {
 	p.mu.Lock()
 	now := time.Now()
@@ -145,7 +146,7 @@ func (p *Platform) answerToken(w http.ResponseWriter, r *http.Request, decide fu
 	}
 	p.mu.Unlock()
 	if code != 0 {
-		p.refuse(w, r, code)
+		p.deny(w, r, code)
 		return
 	}
 	if r.URL.Path == CorpPath || r.URL.Path == QQPath {

@@ -16,7 +16,7 @@ import (
 
 const api = "https://api.weixin.qq.com"
 
-// answer holds what the endpoints send.
+// answer holds the fields that the endpoints send.
 type answer struct {
 	Errcode     int
 	Errmsg      string
@@ -58,7 +58,8 @@ func Example() {
 	// 1 fetch
 }
 
-// A token that dies early: somebody else fetched one, and the grace is over.
+// A token becomes invalid early: another system fetched one, and the grace period is
+// over.
 func ExamplePlatform_Issue() {
 	srv := wxtest.NewServer(wxtest.WithApp("wx1", "s3cret"), wxtest.WithGrace(0))
 	defer srv.Close()
@@ -74,7 +75,7 @@ func ExamplePlatform_Issue() {
 	// 40001
 }
 
-// A reply that is lost: the platform issued a token, and nobody knows it.
+// A reply is lost: the platform issued a token that no client knows.
 func ExamplePlatform_Inject() {
 	p := wxtest.NewPlatform(wxtest.WithApp("wx1", "s3cret"))
 	p.Inject(wxtest.LostReply().On(wxtest.TokenCalls).Times(1))

@@ -1,4 +1,4 @@
 package wxtest
 
-// ForgetLate is what Server.Close does, for a bubble that can have no Server.
+// ForgetLate does what Server.Close does, for a bubble that cannot have a Server.
 func (p *Platform) ForgetLate() { p.forgetLate() }

@@ -17,14 +17,14 @@ const (
 	BusinessCalls = "business calls"
 )
 
-// A Fault is something that goes wrong with a request. It strikes every request
-// until it is lifted, unless On, Times or Rate narrow it:
+// A Fault is something that goes wrong with a request. It hits every request until it
+// is lifted, unless On, Times or Rate narrow it:
 //
 //	srv.Inject(wxtest.LostReply().On(wxtest.TokenPath).Times(1))
-//	srv.Inject(wxtest.Refusal(40001).On(wxtest.BusinessCalls).Rate(0.01)) // good tokens flap
+//	srv.Inject(wxtest.Refusal(40001).On(wxtest.BusinessCalls).Rate(0.01)) // good tokens are rejected now and then
 //
-// A Fault is a plain value; the zero Fault does nothing. Faults that replace
-// the answer keep the request from having an effect, unless Applied is added.
+// A Fault is a plain value; the zero Fault does nothing. A request whose answer is
+// replaced by a Fault has no effect, unless Applied is added.
 type Fault struct {
 	name    string
 	do      outcome
@@ -52,17 +52,17 @@ const (
 	truncate
 )
 
-// Latency holds each request for d before it takes effect and is answered. It
-// ends early when the request's context ends; then the request takes effect at
-// once, as it was on its way already. Several add up, and it goes together with
+// Latency delays each request for d before it takes effect and is answered. The delay
+// ends early when the request's context ends; the request then takes effect at once,
+// since it was already on its way. Several delays add up, and Latency combines with
 // any other fault.
 func Latency(d time.Duration) Fault {
 	return Fault{name: "latency", do: slow, delay: d, rate: 1}
 }
 
-// LostReply lets the request take effect, so that a token is issued, and closes
-// the connection without an answer. Note that net/http's own client repeats a
-// GET by itself when that happens on a connection that was used before.
+// LostReply lets the request take effect, so that a token is issued, and closes the
+// connection without an answer. Note that net/http's own client resends a GET when
+// that happens on a reused connection.
 func LostReply() Fault { return Fault{name: "lost reply", do: lose, rate: 1} }
 
 // LateRequest closes the connection without an answer at once, and lets the
@@ -71,9 +71,9 @@ func LateRequest(d time.Duration) Fault {
 	return Fault{name: "late request", do: land, delay: d, rate: 1}
 }
 
-// Refusal answers with an errcode and the platform's message for it, in place
-// of the true answer: -1 for a busy platform, or 40001 for a good token that is
-// refused all the same.
+// Refusal answers with an errcode and the platform's message for it, in place of the
+// real answer: -1 for a busy platform, for example, or 40001 for a good token that is
+// rejected anyway.
 func Refusal(code int) Fault {
 	return Fault{name: fmt.Sprint("errcode ", code), do: refusal, code: code, rate: 1}
 }
@@ -84,7 +84,7 @@ func Busy() Fault { return Refusal(-1) }
 // Truncated lets the request take effect and cuts its answer in half.
 func Truncated() Fault { return Fault{name: "truncated", do: truncate, rate: 1} }
 
-// Answer gives any status, content type and body in place of the true answer.
+// Answer returns any status, content type and body in place of the real answer.
 func Answer(status int, contentType, body string) Fault {
 	return Fault{name: "answer", do: replace, status: status, ctype: contentType, body: body, rate: 1}
 }
@@ -113,14 +113,14 @@ func (f Fault) String() string { return f.name }
 // On narrows the fault to TokenCalls, to BusinessCalls or to one path.
 func (f Fault) On(where string) Fault { f.on = where; return f }
 
-// Times ends the fault after it struck n requests; 0 is no limit.
+// Times ends the fault after it has hit n requests; 0 means no limit.
 func (f Fault) Times(n int) Fault { f.times = n; return f }
 
-// Rate makes the fault strike each request with a probability from 0 to 1.
+// Rate makes the fault hit each request with a probability from 0 to 1.
 func (f Fault) Rate(probability float64) Fault { f.rate = probability; return f }
 
-// Applied lets the request take effect before its answer is replaced, as when
-// a gateway fails on the way back.
+// Applied lets the request take effect before its answer is replaced, as when a
+// gateway fails on the way back.
 func (f Fault) Applied() Fault { f.applied = true; return f }
 
 func (f Fault) covers(path string) bool {
@@ -141,8 +141,8 @@ type injected struct {
 	struck int
 }
 
-// Inject puts a fault in force and returns what lifts it. Of several faults
-// that cover a request, the one injected first strikes.
+// Inject puts a fault in force and returns a function that lifts it. If several
+// faults cover a request, the one injected first hits it.
 func (p *Platform) Inject(f Fault) (lift func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -155,7 +155,7 @@ func (p *Platform) Inject(f Fault) (lift func()) {
 	}
 }
 
-// draw decides which faults strike a request: a delay and at most one other.
+// draw decides which faults hit a request: a delay and at most one other.
 func (p *Platform) draw(path string) (delay time.Duration, f Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -219,7 +219,7 @@ func (p *Platform) serveReplaced(w http.ResponseWriter, r *http.Request, f Fault
 	write(w, f.status, f.ctype, []byte(f.body))
 }
 
-// serveLate lets r take effect after d, unless the platform is closed before.
+// serveLate lets r take effect after d, unless the platform is closed first.
 func (p *Platform) serveLate(r *http.Request, d time.Duration) {
 	body, _ := io.ReadAll(r.Body)
 	r = r.Clone(context.WithoutCancel(r.Context()))
@@ -240,7 +240,7 @@ func (p *Platform) serveLate(r *http.Request, d time.Duration) {
 	p.late[t] = struct{}{}
 }
 
-// forgetLate drops the requests that have yet to take effect.
+// forgetLate drops the requests that have not taken effect yet.
 func (p *Platform) forgetLate() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -73,7 +73,7 @@ func TestLatency(t *testing.T) {
 		token := p.fetch()
 		assert.Equal(t, 3*time.Second, time.Since(begun), "they add up")
 		assert.Equal(t, -1, p.call(token))
-		assert.Equal(t, 4*time.Second, time.Since(begun), "and go with others")
+		assert.Equal(t, 4*time.Second, time.Since(begun), "and combine with others")
 		assert.Equal(t, map[string]int{"latency": 3, "errcode -1": 1}, p.Stats().Faults)
 	})
 }
@@ -106,7 +106,7 @@ func TestLateRequest(t *testing.T) {
 		body := `{"grant_type":"client_credential","appid":"wx1","secret":"s3cret"}`
 		_, err = p.client.Post(api+wxtest.StablePath, "application/json", strings.NewReader(body))
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
-		assert.Zero(t, time.Since(begun), "the client is told at once")
+		assert.Zero(t, time.Since(begun), "the client gets the error at once")
 		lift()
 
 		token := p.fetch()
@@ -116,7 +116,7 @@ func TestLateRequest(t *testing.T) {
 		assert.Empty(t, p.LatestStable("wx1"))
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		assert.NotEqual(t, token, p.Latest("wx1"), "landed, and superseded the one in use")
+		assert.NotEqual(t, token, p.Latest("wx1"), "it arrived, and superseded the one in use")
 		assert.NotEmpty(t, p.LatestStable("wx1"))
 		assert.Equal(t, wxtest.Tally{0: 3}, p.Stats().Fetches())
 	})
@@ -162,7 +162,7 @@ func TestTimesAndOrder(t *testing.T) {
 	assert.Equal(t, []int{1001, 1001, 1002, 1002}, []int{code(), code(), code(), code()})
 	lift()
 	assert.Equal(t, []int{1003, 0}, []int{code(), code()})
-	lift() // once more does no harm
+	lift() // a second call is harmless
 }
 
 func TestRateIsSeeded(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A token is one that was issued, alive or dead.
+// A token is one that was issued, valid or not.
 type token struct {
 	value      string
 	ledger     *ledger
@@ -17,7 +17,7 @@ type token struct {
 	revoked    bool
 }
 
-// A ledger is the line of tokens of one credential. Platform.mu guards it.
+// A ledger is the sequence of tokens of one credential. Platform.mu guards it.
 type ledger struct {
 	app     *app    // nil for WeCom
 	corp    corpKey // for WeCom
@@ -27,7 +27,7 @@ type ledger struct {
 	tickets quota // for WeCom: of the agent
 }
 
-// issue gives l a new token, which supersedes the one before.
+// issue issues a new token for l, which supersedes the previous one.
 func (p *Platform) issue(l *ledger, now time.Time) *token {
 	t := &token{value: randomToken(), ledger: l, expires: now.Add(p.lifetime)}
 	if l.latest != nil {
@@ -39,8 +39,8 @@ func (p *Platform) issue(l *ledger, now time.Time) *token {
 	return t
 }
 
-// repeat gives the latest token of l again, or a new one if it is dead or ends
-// within window.
+// repeat returns the latest token of l again, or a new one if it is invalid or
+// expires within window.
 func (p *Platform) repeat(l *ledger, window time.Duration, now time.Time) *token {
 	if t := l.latest; t != nil && !t.revoked && t.expires.Sub(now) > window {
 		return t
@@ -48,11 +48,11 @@ func (p *Platform) repeat(l *ledger, window time.Duration, now time.Time) *token
 	return p.issue(l, now)
 }
 
-// verdict is the errcode that a business call with value gets; p.mu is held.
+// verdict returns the errcode that a business call with value gets; p.mu is held.
 //
-// Where the platform's documents are silent: what does not look like a token is
+// Where the platform's documentation is silent: what does not look like a token is
 // 40014; what looks like one but was never issued, was revoked or is no longer
-// among the honoured ones is 40001; what is past its own expiry is 42001.
+// honoured is 40001; what is past its own expiry is 42001.
 func (p *Platform) verdict(value string) (*token, int) {
 	t := p.tokens[value]
 	now := time.Now()
@@ -75,8 +75,8 @@ func (p *Platform) verdict(value string) (*token, int) {
 	return t, 0
 }
 
-// Latest returns the token last issued for the app by cgi-bin/token or Issue,
-// or "". It need not be alive: see Honoured.
+// Latest returns the token last issued for the app by cgi-bin/token or Issue, or "".
+// It may be invalid: see Honoured.
 func (p *Platform) Latest(appID string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -105,7 +105,7 @@ func (l *ledger) last() string {
 }
 
 // Honoured reports whether a business call with this token would now succeed,
-// whatever its kind. It counts as no call.
+// whatever its kind. It is not counted as a call.
 func (p *Platform) Honoured(token string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -113,8 +113,8 @@ func (p *Platform) Honoured(token string) bool {
 	return code == 0
 }
 
-// Issue issues a token of cgi-bin/token as another system that uses the same
-// app would: it supersedes the latest, and spends quota but is never refused.
+// Issue issues a token of cgi-bin/token as another system that uses the same app
+// would: it supersedes the latest one, and uses up quota but is never denied.
 func (p *Platform) Issue(appID string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -124,8 +124,8 @@ func (p *Platform) Issue(appID string) string {
 	return p.issue(&a.plain, now).value
 }
 
-// Revoke kills a token of any kind: business calls with it get 40001 from now
-// on. What is not a known token is ignored.
+// Revoke revokes a token of any kind: business calls with it get 40001 from now on.
+// It ignores unknown tokens.
 func (p *Platform) Revoke(token string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -134,8 +134,8 @@ func (p *Platform) Revoke(token string) {
 	}
 }
 
-// Expire ends a token's life early: business calls with it get 42001 from now
-// on. What is not a known token is ignored.
+// Expire makes a token expire early: business calls with it get 42001 from now on. It
+// ignores unknown tokens.
 func (p *Platform) Expire(token string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -151,7 +151,8 @@ type quota struct {
 	lastTaken               time.Time
 }
 
-// take spends one, or returns the errcode for the limit reached; 0 is no limit.
+// take uses up one request, or returns the errcode of the limit that is reached; 0
+// means no limit.
 func (q *quota) take(perDay, perMinute int, now time.Time) (code int) {
 	if d := (now.Unix() + 8*3600) / 86400; d != q.day {
 		q.day, q.inDay = d, 0
@@ -171,7 +172,7 @@ func (q *quota) take(perDay, perMinute int, now time.Time) (code int) {
 	return 0
 }
 
-// takeHourly is take for a limit by the hour, beyond which WeCom answers 45009.
+// takeHourly is take for an hourly limit, beyond which WeCom answers 45009.
 func (q *quota) takeHourly(perHour int, now time.Time) (code int) {
 	if h := now.Unix() / 3600; h != q.hour {
 		q.hour, q.inHour = h, 0

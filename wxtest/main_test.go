@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A platform is one with the app wx1 and what the tests ask of it.
+// A platform is one with the app wx1 and helper methods for the tests.
 type platform struct {
 	*wxtest.Platform
 	t      *testing.T
@@ -28,7 +28,7 @@ func newPlatform(t *testing.T, opts ...wxtest.Option) platform {
 	return platform{p, t, p.Client()}
 }
 
-// get fails the test unless an answer in JSON comes back.
+// get fails the test unless the answer is JSON.
 func (p platform) get(url string) answer {
 	p.t.Helper()
 	a, err := get(p.client, api+url)
@@ -36,7 +36,7 @@ func (p platform) get(url string) answer {
 	return a
 }
 
-// fetch asks cgi-bin/token for a token, which it must give.
+// fetch asks cgi-bin/token for a token, and fails the test without one.
 func (p platform) fetch() string {
 	p.t.Helper()
 	a := p.get(tokenURL("wx1", "s3cret"))
@@ -44,7 +44,7 @@ func (p platform) fetch() string {
 	return a.AccessToken
 }
 
-// call gives the errcode of a business call.
+// call returns the errcode of a business call.
 func (p platform) call(token string) int {
 	p.t.Helper()
 	return p.get("/cgi-bin/get_api_domain_ip?access_token=" + token).Errcode
@@ -70,7 +70,7 @@ func (p platform) post(url, contentType, body string) answer {
 	return a
 }
 
-// fetchPage gives a response as it came, and its body.
+// fetchPage returns a response as it arrived, and its body.
 func fetchPage(t *testing.T, client *http.Client, url string) (*http.Response, string) {
 	t.Helper()
 	resp, err := client.Get(url)

@@ -11,10 +11,10 @@ import (
 
 // Paths of the token endpoints. Every other path is a business call.
 const (
-	TokenPath  = "/cgi-bin/token"        // each answer supersedes the token before it
-	StablePath = "/cgi-bin/stable_token" // repeats give the same token
-	CorpPath   = "/cgi-bin/gettoken"     // WeCom: repeats give the same token
-	QQPath     = "/api/getToken"         // QQ mini programs: as TokenPath
+	TokenPath  = "/cgi-bin/token"        // each answer supersedes the previous token
+	StablePath = "/cgi-bin/stable_token" // asked again, it returns the same token
+	CorpPath   = "/cgi-bin/gettoken"     // WeCom: asked again, it returns the same token
+	QQPath     = "/api/getToken"         // QQ mini programs: like TokenPath
 )
 
 // Paths of the ticket endpoints, which are business calls.
@@ -24,12 +24,12 @@ const (
 	CorpTicketPath = "/cgi-bin/ticket/get"       // WeCom: an agent's, type=agent_config
 )
 
-// A Platform is the fake without a network: an http.Handler, and a client
-// (Client, Transport) that calls it in process. NewServer puts it behind a
-// socket. It is safe for concurrent use.
+// A Platform is the fake without a network: an http.Handler, and a client (Client,
+// Transport) that calls it in process. NewServer puts it behind a socket. It is safe
+// for concurrent use.
 //
-// Methods that name an app panic if no such app was added: that is a mistake in
-// the test.
+// Methods that name an app panic if there is no such app: that is a mistake in the
+// test.
 type Platform struct {
 	lifetime  time.Duration
 	grace     time.Duration
@@ -61,7 +61,7 @@ type Platform struct {
 type app struct {
 	id        string
 	secret    string
-	whitelist []string       // no entry: every IP may ask
+	whitelist []string       // empty: every IP may ask
 	refusals  map[string]int // errcode by IP; "" is every IP
 	plain     ledger         // cgi-bin/token
 	stable    ledger         // cgi-bin/stable_token
@@ -87,40 +87,40 @@ func WithLifetime(d time.Duration) Option {
 	return func(p *Platform) { p.lifetime = d }
 }
 
-// WithGrace sets how long a superseded token lives on; the default is 5
-// minutes, as on the platform, and 0 kills it at once. A token never outlives
-// its own expiry. It is also the time before expiry in which stable_token gives
-// a new token, there at most half a lifetime.
+// WithGrace sets how long a superseded token stays valid; the default is 5 minutes,
+// as on the platform, and 0 makes it invalid at once. A token never outlives its own
+// expiry. It is also the time before expiry in which stable_token returns a new
+// token, there at most half a lifetime.
 func WithGrace(d time.Duration) Option {
 	return func(p *Platform) { p.grace = d }
 }
 
-// WithStrictGrace makes the platform honour no more than the latest two tokens
-// of cgi-bin/token, even in their grace. By default every superseded token
-// lives for its grace. The platform documents neither; what is built for both
-// is safe. Tokens of stable_token are always kept strictly: two forced
-// refreshes are documented to kill a leaked one.
+// WithStrictGrace makes the platform honour only the latest two tokens of
+// cgi-bin/token, even during the grace period. By default every superseded token
+// stays valid for its grace period. The platform documents neither; code that works
+// with both is safe. Tokens of stable_token are always treated strictly: two forced
+// refreshes are documented to invalidate a leaked one.
 func WithStrictGrace() Option {
 	return func(p *Platform) { p.strict = true }
 }
 
-// WithQuota limits how many tokens cgi-bin/token gives an app: perDay counts
-// from midnight in Beijing, and perMinute by the minute of the clock; beyond
-// them it answers 45009 and 45011. 0 is no limit. The default is 2,000 a day
-// (the platform gives test accounts 200) and no limit per minute, since none is
-// documented. The limits of stable_token, 500,000 and 10,000, are fixed.
+// WithQuota limits how many tokens cgi-bin/token issues for an app: perDay counts
+// from midnight in Beijing, and perMinute by the minute of the clock; beyond them it
+// answers 45009 and 45011. 0 means no limit. The default is 2,000 a day (the platform
+// allows test accounts 200) and no limit per minute, since none is documented. The
+// limits of stable_token, 500,000 and 10,000, are fixed.
 func WithQuota(perDay, perMinute int) Option {
 	return func(p *Platform) { p.perDay, p.perMinute = perDay, perMinute }
 }
 
-// WithSeed seeds the dice of Fault.Rate; the default is a fixed seed, so that a
-// sequence of requests meets the same faults in every run.
+// WithSeed seeds the random choices of Fault.Rate; the default is a fixed seed, so
+// that a sequence of requests meets the same faults in every run.
 func WithSeed(seed uint64) Option {
 	return func(p *Platform) { p.rng = rand.New(rand.NewPCG(seed, seed)) }
 }
 
-// WithAnyPath makes the platform answer {"errcode":0,"errmsg":"ok"} at every path
-// that it does not know, in place of 40066, once the access_token is checked.
+// WithAnyPath makes the platform answer {"errcode":0,"errmsg":"ok"} at every unknown
+// path, in place of 40066, once the access_token is checked.
 func WithAnyPath() Option {
 	return func(p *Platform) { p.anyPath = true }
 }
@@ -159,13 +159,13 @@ func NewPlatform(opts ...Option) *Platform {
 	return p
 }
 
-// AddApp adds an official account, mini program or QQ mini program. It has no
-// token yet and no IP whitelist. To add an appID twice panics.
+// AddApp adds an official account, mini program or QQ mini program. It has no token
+// yet and no IP whitelist. AddApp panics if the appID already exists.
 func (p *Platform) AddApp(appID, secret string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.apps[appID] != nil {
-		panic("wxtest: AddApp: there is an app " + appID + " already; SetSecret changes its secret")
+		panic("wxtest: AddApp: app " + appID + " already exists; SetSecret changes its secret")
 	}
 	a := &app{id: appID, secret: secret, refusals: map[string]int{}}
 	a.plain = ledger{app: a}
@@ -173,19 +173,19 @@ func (p *Platform) AddApp(appID, secret string) {
 	p.apps[appID] = a
 }
 
-// AddCorp adds a WeCom application: a corp has one corpID and as many secrets
-// as applications, each with a token of its own. To add a pair twice panics.
+// AddCorp adds a WeCom application: a corp has one corpID and one secret for each
+// application, each with its own token. AddCorp panics if the pair already exists.
 func (p *Platform) AddCorp(corpID, secret string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	k := corpKey{corpID, secret}
 	if p.corps[k] != nil {
-		panic("wxtest: AddCorp: corp " + corpID + " has this secret already")
+		panic("wxtest: AddCorp: corp " + corpID + " already has this secret")
 	}
 	p.corps[k] = &ledger{corp: k}
 }
 
-// SetSecret replaces the app's secret at once. Tokens live on.
+// SetSecret replaces the app's secret at once. Tokens stay valid.
 func (p *Platform) SetSecret(appID, secret string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -193,20 +193,20 @@ func (p *Platform) SetSecret(appID, secret string) {
 }
 
 // SetWhitelist lets only these IPs ask for the app's tokens; others get 40164.
-// No ips: everyone may. It acts at once, where the platform takes some 5 minutes.
-// Requests to a Server on loopback come from 127.0.0.1, those through Transport
-// as well, and those through TransportFrom from the IP given there.
+// Without ips, every IP may ask. It takes effect at once, whereas the platform takes
+// about 5 minutes. Requests to a Server on loopback come from 127.0.0.1, as do those
+// through Transport; those through TransportFrom come from the IP given there.
 func (p *Platform) SetWhitelist(appID string, ips ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.app(appID).whitelist = slices.Clone(ips)
 }
 
-// Refuse makes the token endpoints answer code to otherwise good requests for
-// the app, from the given IPs or, without ips, from everywhere: 40243 for a
-// frozen secret, 50004 or 50007 for an account, 89501, 89503, 89506 or 89507
-// for an IP that an administrator has yet to confirm or has refused. It ranks
-// after the whitelist and before the secret. Code 0 lifts it.
+// Refuse makes the token endpoints answer code to otherwise valid requests for the
+// app, from the given IPs or, without ips, from everywhere: 40243 for a frozen
+// secret, 50004 or 50007 for an account, 89501, 89503, 89506 or 89507 for an IP that
+// an administrator has yet to confirm or has denied. It is checked after the
+// whitelist and before the secret. Code 0 lifts it.
 func (p *Platform) Refuse(appID string, code int, ips ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -219,7 +219,7 @@ func (p *Platform) Refuse(appID string, code int, ips ...string) {
 	}
 }
 
-// app returns a known app; p.mu is held.
+// app returns the app with this appID, and panics if there is none; p.mu is held.
 func (p *Platform) app(appID string) *app {
 	a := p.apps[appID]
 	if a == nil {
@@ -231,15 +231,15 @@ func (p *Platform) app(appID string) *app {
 // Stats counts what the platform has seen.
 type Stats struct {
 	Results map[string]Tally // requests by path
-	Faults  map[string]int   // faults that struck, by Fault.String
+	Faults  map[string]int   // requests hit by faults, by Fault.String
 }
 
-// A Tally counts requests by the errcode that they came to, 0 being success,
-// whether or not the answer reached the client.
+// A Tally counts requests by their errcode, 0 for success, whether or not the answer
+// reached the client.
 type Tally map[int]int
 
-// Spoiled is the key in a Tally for requests that a fault kept from having any
-// effect; it is no errcode.
+// Spoiled is the key in a Tally for requests that had no effect because of a fault;
+// it is not an errcode.
 const Spoiled = 1
 
 // Total is the number of all requests.

@@ -21,14 +21,14 @@ func (p *Platform) PushThrough(c *http.Client) {
 	p.pushes = c
 }
 
-// HandlerClient returns a client whose requests, to whatever host, call h in
-// process: no socket, so that it works in a testing/synctest bubble.
+// HandlerClient returns a client whose requests, to any host, call h in process:
+// without a socket, so that it works in a testing/synctest bubble.
 func HandlerClient(h http.Handler) *http.Client {
 	return &http.Client{Transport: &inProcess{handler: h, remote: "127.0.0.1:40000"}}
 }
 
-// PushTicket issues a component_verify_ticket and pushes it to an authorization
-// event URL (授权事件接收URL). An error says that the answer was not "success".
+// PushTicket issues a component_verify_ticket and pushes it to an authorization event
+// URL (授权事件接收URL). An error means that the answer was not "success".
 func (p *Platform) PushTicket(componentAppID, url string) error {
 	p.mu.Lock()
 	value := p.issueTicket(p.component(componentAppID))
@@ -36,7 +36,7 @@ func (p *Platform) PushTicket(componentAppID, url string) error {
 	return p.Push(componentAppID, url, map[string]string{"InfoType": "component_verify_ticket", "ComponentVerifyTicket": value})
 }
 
-// PushAuthorized has the owner of an account authorize the component, as IssueCode
+// PushAuthorized makes the owner of an account authorize the component, as IssueCode
 // does, pushes that to url, and returns the code. It pushes "authorized", or
 // "updateauthorized" if the account has authorized the component before.
 func (p *Platform) PushAuthorized(componentAppID, authorizerAppID, url string) (code string, err error) {
@@ -53,7 +53,7 @@ func (p *Platform) PushAuthorized(componentAppID, authorizerAppID, url string) (
 	})
 }
 
-// PushUnauthorized has the owner of an account end the authorization, as
+// PushUnauthorized makes the owner of an account end the authorization, as
 // EndAuthorization does, and pushes that to url.
 func (p *Platform) PushUnauthorized(componentAppID, authorizerAppID, url string) error {
 	p.EndAuthorization(componentAppID, authorizerAppID)
@@ -85,7 +85,7 @@ func (p *Platform) Push(componentAppID, url string, fields map[string]string) er
 	return nil
 }
 
-// PushRequest makes the request of a Push, for a test that spoils it or sends it
+// PushRequest returns the request of a Push, for a test that corrupts it or sends it
 // twice.
 func (p *Platform) PushRequest(componentAppID, to string, fields map[string]string) (*http.Request, error) {
 	p.mu.Lock()
@@ -115,7 +115,7 @@ func (p *Platform) PushRequest(componentAppID, to string, fields map[string]stri
 	return req, err
 }
 
-// xmlOf makes the platform's flat XML.
+// xmlOf returns the platform's flat XML.
 func xmlOf(fields map[string]string) []byte {
 	var b bytes.Buffer
 	b.WriteString("<xml>")

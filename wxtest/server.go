@@ -28,8 +28,8 @@ func NewServer(opts ...Option) *Server {
 	return &Server{Platform: p, URL: h.URL, http: h, stop: stop}
 }
 
-// Client returns a client whose requests go to the server, whatever host and
-// scheme they name: code under test may keep https://api.weixin.qq.com.
+// Client returns a client whose requests go to the server, whatever host and scheme
+// they name: code under test may keep https://api.weixin.qq.com.
 func (s *Server) Client() *http.Client {
 	return &http.Client{Transport: &reroute{
 		base: s.http.Client().Transport,
@@ -37,8 +37,8 @@ func (s *Server) Client() *http.Client {
 	}}
 }
 
-// Close cuts short what faults still delay, waits for requests to end and
-// stops listening. Requests that a LateRequest still holds never take effect.
+// Close ends the delays of faults, waits for requests to end and stops listening.
+// Requests that are still delayed by a LateRequest never take effect.
 func (s *Server) Close() {
 	s.stop()
 	s.http.Close()
@@ -59,7 +59,7 @@ func (t *reroute) RoundTrip(req *http.Request) (*http.Response, error) {
 	r.URL.Scheme, r.URL.Host = "http", t.host
 	resp, err := t.base.RoundTrip(r)
 	if resp != nil {
-		resp.Request = req // redirects and cookies go by the host that was asked
+		resp.Request = req // redirects and cookies depend on the host that was asked
 	}
 	return resp, err
 }

@@ -58,7 +58,7 @@ func TestServerLostReply(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF)
 	assert.NotEmpty(t, srv.Latest("wx1"))
 
-	// On a connection that was used before, net/http repeats a GET by itself.
+	// On a reused connection, net/http resends a GET by itself.
 	_, err = get(client, fetchWx1)
 	require.NoError(t, err)
 	srv.Inject(wxtest.LostReply().Times(1))
@@ -83,13 +83,13 @@ func TestServerAnswersFaults(t *testing.T) {
 	assert.Zero(t, a.Errcode)
 }
 
-// held waits until a latency holds a request.
+// held waits until a request is being delayed.
 func held(t *testing.T, srv *wxtest.Server) {
 	t.Helper()
 	require.Eventually(t, func() bool { return srv.Stats().Faults["latency"] == 1 }, 10*time.Second, time.Millisecond)
 }
 
-// A client that goes away ends the latency; the request takes effect.
+// If the client disconnects, the latency ends and the request takes effect.
 func TestServerLatencyEndsWithTheClient(t *testing.T) {
 	srv := newServer(t)
 	srv.Inject(wxtest.Latency(time.Hour))
@@ -126,7 +126,7 @@ func TestServerCloseWaitsForNothingDelayed(t *testing.T) {
 
 	_, err = get(srv.Client(), fetchWx1)
 	var refused *url.Error
-	require.True(t, errors.As(err, &refused), "nobody listens: %v", err)
+	require.True(t, errors.As(err, &refused), "nothing listens: %v", err)
 	assert.True(t, strings.HasPrefix(refused.URL, api), "the error names the host that was asked")
 	assert.Equal(t, 1, srv.Stats().Fetches().Total(), "the late request was dropped")
 }

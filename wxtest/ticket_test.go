@@ -27,7 +27,7 @@ func TestTicket(t *testing.T) {
 		time.Sleep(time.Hour)
 		again := get("jsapi")
 		assert.Equal(t, first.Ticket, again.Ticket)
-		assert.Equal(t, 7200, again.ExpiresIn, "not what is left")
+		assert.Equal(t, 7200, again.ExpiresIn, "not the time that is left")
 		assert.True(t, p.TicketHonoured(first.Ticket))
 		time.Sleep(time.Hour)
 		assert.False(t, p.TicketHonoured(first.Ticket))
@@ -42,8 +42,8 @@ func TestTicket(t *testing.T) {
 	})
 }
 
-// What the platform says of a ticket's life may be true, if it lives for longer
-// than that, or renews it early.
+// What the platform says of a ticket's lifetime can be true, if the ticket lives
+// longer than that, or is renewed early.
 func TestTicketRenewedEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlatform(t, wxtest.WithTickets(4*time.Hour, 2*time.Hour))
@@ -58,7 +58,7 @@ func TestTicketRenewedEarly(t *testing.T) {
 		next := get().Ticket
 		assert.NotEqual(t, first.Ticket, next)
 		time.Sleep(2*time.Hour - 1)
-		assert.True(t, p.TicketHonoured(first.Ticket), "both live")
+		assert.True(t, p.TicketHonoured(first.Ticket), "both are valid")
 		time.Sleep(time.Nanosecond)
 		assert.False(t, p.TicketHonoured(first.Ticket))
 		assert.True(t, p.TicketHonoured(next))

@@ -27,7 +27,7 @@ func TestAnswerLooksReal(t *testing.T) {
 	assert.Greater(t, len(lengths), 10, "tokens vary in length")
 }
 
-func TestRefusals(t *testing.T) {
+func TestDenials(t *testing.T) {
 	const rid = ` rid: [0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{8}$`
 	grant := wxtest.TokenPath + "?grant_type=client_credential"
 	tests := []struct {
@@ -64,7 +64,7 @@ func TestRefusals(t *testing.T) {
 			assert.Empty(t, a.AccessToken)
 		})
 	}
-	assert.Equal(t, token, p.Latest("wx1"), "a refusal issues nothing")
+	assert.Equal(t, token, p.Latest("wx1"), "a denial issues nothing")
 }
 
 func TestSetSecret(t *testing.T) {
@@ -76,7 +76,7 @@ func TestSetSecret(t *testing.T) {
 	assert.Zero(t, p.get(tokenURL("wx1", "new")).Errcode)
 }
 
-func TestWhitelistAndRefusalByIP(t *testing.T) {
+func TestWhitelistAndDenialByIP(t *testing.T) {
 	p := newPlatform(t)
 	at := func(ip string) int {
 		p.client.Transport = p.TransportFrom(ip)
@@ -90,7 +90,7 @@ func TestWhitelistAndRefusalByIP(t *testing.T) {
 	assert.Equal(t, []int{0, 0, 0}, []int{at("10.0.0.1"), at("10.0.0.2"), at("10.0.0.3")})
 }
 
-// Each rule of the grace, by what becomes of three tokens in a row.
+// Each rule of the grace period, shown by the fate of three tokens in a row.
 func TestGrace(t *testing.T) {
 	tests := []struct {
 		name string
@@ -140,7 +140,7 @@ func TestStableRepeatsWithWhatIsLeft(t *testing.T) {
 		assert.NotEqual(t, first.AccessToken, next.AccessToken)
 		assert.Equal(t, 7200, next.ExpiresIn)
 		assert.Equal(t, next.AccessToken, p.LatestStable("wx1"))
-		assert.True(t, p.Honoured(first.AccessToken), "both live")
+		assert.True(t, p.Honoured(first.AccessToken), "both are valid")
 		time.Sleep(5 * time.Minute)
 		assert.False(t, p.Honoured(first.AccessToken))
 	})
@@ -165,7 +165,7 @@ func TestStableIsIsolated(t *testing.T) {
 	assert.True(t, p.Honoured(stable))
 	assert.True(t, p.Honoured(plain))
 	p.Revoke(stable)
-	assert.NotEqual(t, stable, p.stable(false).AccessToken, "a revoked token is not given again")
+	assert.NotEqual(t, stable, p.stable(false).AccessToken, "a revoked token is not returned again")
 	assert.True(t, p.Honoured(plain))
 }
 
@@ -190,7 +190,7 @@ func TestForceRefresh(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		third := p.stable(true).AccessToken
 		assert.NotEqual(t, second, third)
-		assert.False(t, p.Honoured(leaked), "two forced refreshes kill it")
+		assert.False(t, p.Honoured(leaked), "two forced refreshes invalidate it")
 		assert.True(t, p.Honoured(second))
 
 		for range 18 {
@@ -209,8 +209,8 @@ func TestQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlatform(t, wxtest.WithQuota(5, 3))
 		code := func() int { return p.get(tokenURL("wx1", "s3cret")).Errcode }
-		p.get(tokenURL("wx1", "wrong")) // spends nothing
-		p.Issue("wx1")                  // spends
+		p.get(tokenURL("wx1", "wrong")) // uses no quota
+		p.Issue("wx1")                  // uses quota
 		assert.Equal(t, []int{0, 0, 45011}, []int{code(), code(), code()})
 		time.Sleep(time.Minute)
 		assert.Equal(t, []int{0, 0, 45009}, []int{code(), code(), code()})
@@ -287,8 +287,8 @@ func TestQQ(t *testing.T) {
 	}
 	first := get("wx1", "s3cret")
 	assert.Equal(t, 7200, first.ExpiresIn)
-	assert.NotEqual(t, first.AccessToken, get("wx1", "s3cret").AccessToken, "each supersedes the one before")
-	assert.True(t, p.Honoured(first.AccessToken), "in its grace")
+	assert.NotEqual(t, first.AccessToken, get("wx1", "s3cret").AccessToken, "each supersedes the previous one")
+	assert.True(t, p.Honoured(first.AccessToken), "in its grace period")
 	_, body := fetchPage(t, p.client, api+strings.Replace(tokenURL("wx1", "s3cret"), wxtest.TokenPath, wxtest.QQPath, 1))
 	assert.Contains(t, body, `"errcode":0,`)
 	assert.Equal(t, []int{40013, 40013, 40001, 40001}, []int{
@@ -304,5 +304,5 @@ func TestMistakesInTheTestPanic(t *testing.T) {
 	p.AddCorp("ww1", "a")
 	assert.Panics(t, func() { p.AddCorp("ww1", "a") })
 	assert.Panics(t, func() { wxtest.WithLifetime(time.Millisecond) })
-	p.fetch() // no lock was left behind
+	p.fetch() // no lock is left behind
 }

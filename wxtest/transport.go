@@ -11,18 +11,17 @@ import (
 	"sync"
 )
 
-// Client returns a client whose requests, to whatever host, reach the platform
-// in process: no socket, so that it works in a testing/synctest bubble.
+// Client returns a client whose requests, to any host, reach the platform in process:
+// without a socket, so that it works in a testing/synctest bubble.
 func (p *Platform) Client() *http.Client { return &http.Client{Transport: p.Transport()} }
 
 // Transport is TransportFrom("127.0.0.1").
 func (p *Platform) Transport() http.RoundTripper { return p.TransportFrom("127.0.0.1") }
 
 // TransportFrom returns a RoundTripper that calls the platform in process, as a
-// client with this IP. A lost reply is an error that wraps io.ErrUnexpectedEOF.
-// When a request's context ends, RoundTrip returns at once, while the platform
-// goes on to let the request take effect. Bodies are streamed in both
-// directions; an answer that nobody reads holds nothing up.
+// client with this IP. A lost reply is an error that wraps io.ErrUnexpectedEOF. When
+// a request's context ends, RoundTrip returns at once, while the request still takes
+// effect. Bodies are streamed in both directions; an unread answer blocks nothing.
 func (p *Platform) TransportFrom(ip string) http.RoundTripper {
 	return &inProcess{handler: p, remote: net.JoinHostPort(ip, "40000")}
 }
@@ -61,18 +60,18 @@ func (t *inProcess) RoundTrip(req *http.Request) (*http.Response, error) {
 	return w.response(req)
 }
 
-// A reply is the ResponseWriter of one request in process: a pipe without a
-// bound, so that a handler never waits for its client.
+// A reply is the ResponseWriter of one request in process: an unbounded pipe, so that
+// a handler never waits for its client.
 type reply struct {
 	header http.Header // the handler's
 	begun  chan struct{}
-	more   chan struct{} // one signal: there is more to read
+	more   chan struct{} // signals that there is more to read
 
 	mu     sync.Mutex
-	status int // 0 until begun
+	status int // 0 until the header is written
 	sent   http.Header
 	buf    []byte
-	end    error // nil while the handler runs; io.EOF is a good end
+	end    error // nil while the handler runs, io.EOF after success
 }
 
 func (y *reply) run(h http.Handler, r *http.Request) {
@@ -128,7 +127,7 @@ func (y *reply) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Flush is Write of nothing: what is written can be read at once.
+// Flush makes everything written so far readable.
 func (y *reply) Flush() { y.WriteHeader(http.StatusOK) }
 
 func (y *reply) response(req *http.Request) (*http.Response, error) {

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// handle puts h behind the platform and returns a request for it.
+// handle adds h to the platform and returns a request for it.
 func (p platform) handle(ctx context.Context, h http.HandlerFunc) *http.Request {
 	p.t.Helper()
 	p.Handle("/h", h)
@@ -52,7 +52,7 @@ func TestTransportStreamsBothWays(t *testing.T) {
 		}
 		require.NoError(t, pw.Close())
 		_, err = io.ReadAll(resp.Body)
-		require.ErrorIs(t, err, io.ErrUnexpectedEOF, "cut off after it had begun")
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF, "cut off after it started")
 		require.NoError(t, resp.Body.Close())
 	})
 }
@@ -85,8 +85,8 @@ func TestTransportBodyEnds(t *testing.T) {
 	})
 }
 
-// An answer that nobody reads must not hold the handler up: in a bubble that
-// would be a deadlock.
+// An answer that nobody reads must not block the handler: in a bubble that would be a
+// deadlock.
 func TestTransportUnreadAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlatform(t)
@@ -112,7 +112,7 @@ func TestTransportServerView(t *testing.T) {
 	resp, err := p.client.Do(req)
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
-	assert.Equal(t, 200, resp.StatusCode, "a handler that says nothing")
+	assert.Equal(t, 200, resp.StatusCode, "a handler that writes nothing")
 	assert.Equal(t, "1.2.3.4:40000", seen.RemoteAddr)
 	assert.Equal(t, "api.weixin.qq.com", seen.Host)
 	assert.Equal(t, req.URL.RequestURI(), seen.RequestURI)

@@ -16,8 +16,8 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// The SDK that cannot be downloaded as a module: its interface as it declares
-// it, and a client that calls this in the order in which it does.
+// One SDK cannot be downloaded as a module: this is its interface as it declares it,
+// and a client that calls it in the same order.
 
 // accessTokenServer is core.AccessTokenServer of chanxuehong/wechat.
 type accessTokenServer interface {
@@ -26,8 +26,8 @@ type accessTokenServer interface {
 	IID01332E16DF5011E5A9D5A4DB30FED8E1()
 }
 
-// chanxuehongCall calls as core.Client does: Token, and after 40001 or 42001
-// once RefreshToken with the token that was rejected.
+// chanxuehongCall calls server as core.Client does: Token, and after 40001 or 42001
+// RefreshToken, once, with the rejected token.
 func chanxuehongCall(server accessTokenServer) error {
 	token, err := server.Token()
 	if err != nil {
@@ -61,7 +61,7 @@ func outcome(errcode int, err error) error {
 	return err
 }
 
-// 8 goroutines on one Source, while its token is revoked under them.
+// 8 goroutines share one Source while its token is revoked.
 func TestChanxuehong(t *testing.T) {
 	inWorld(t, func(t *testing.T, w world) {
 		w.Inject(wxtest.Latency(50 * time.Millisecond))
@@ -73,7 +73,7 @@ func TestChanxuehong(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range 8 {
 				wg.Go(func() {
-					time.Sleep(time.Duration(i) * 10 * time.Millisecond) // rejections come in one by one
+					time.Sleep(time.Duration(i) * 10 * time.Millisecond) // rejections arrive one by one
 					for range 4 {
 						assert.NoError(t, chanxuehongCall(server))
 					}

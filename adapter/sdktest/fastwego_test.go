@@ -26,7 +26,7 @@ func fastwegoSend(account *offiaccount.OffiAccount) error {
 	return err
 }
 
-// The SDK reports the rejection by itself.
+// The SDK reports the rejection itself.
 func TestFastwego(t *testing.T) {
 	inWorld(t, func(t *testing.T, w world) {
 		account := fastwegoAccount(w)
@@ -40,7 +40,7 @@ func TestFastwego(t *testing.T) {
 	})
 }
 
-// A POST it sends again without its body; below a Transport it need not.
+// The SDK resends a POST without its body; over a Transport it need not resend.
 func TestFastwegoPost(t *testing.T) {
 	inWorld(t, func(t *testing.T, w world) {
 		account := fastwegoAccount(w)
@@ -48,7 +48,7 @@ func TestFastwegoPost(t *testing.T) {
 		age()
 		w.revoke(t)
 		require.Error(t, fastwegoSend(account))
-		require.NoError(t, fastwegoSend(account), "the next one is good all the same")
+		require.NoError(t, fastwegoSend(account), "the next one succeeds anyway")
 
 		setDefaultTransport(t, w.client.Transport)
 		age()

@@ -25,8 +25,8 @@ type world struct {
 	client *http.Client
 }
 
-// inWorld runs test in virtual time, with a platform that honours few old
-// tokens. What SDKs send through http.DefaultClient reaches it too, but as it is.
+// inWorld runs test in virtual time, with a platform that honours few old tokens.
+// Requests through http.DefaultClient reach it too, but get no token.
 func inWorld(t *testing.T, test func(t *testing.T, w world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -41,8 +41,8 @@ func inWorld(t *testing.T, test func(t *testing.T, w world)) {
 	})
 }
 
-// A network sends request bodies whole, as net/http does, whether or not the
-// platform reads them.
+// A network sends whole request bodies, as net/http does, whether or not the platform
+// reads them.
 type network struct{ http.RoundTripper }
 
 func (n network) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -71,12 +71,12 @@ func setDefaultTransport(t *testing.T, rt http.RoundTripper) {
 // revoke revokes the token: the next call with it gets 40001.
 func (w world) revoke(t *testing.T) {
 	t.Helper()
-	assert.True(t, w.Honoured(w.Latest(appID)), "the token before is still revoked")
+	assert.True(t, w.Honoured(w.Latest(appID)), "the previous token is still revoked")
 	w.Revoke(w.Latest(appID))
 }
 
-// age lets time go by until a rejection is believed: a Source doubts that a new
-// token is bad, the more so when those before it were rejected.
+// age lets enough time pass for a rejection to be believed: a Source doubts that a
+// new token is bad, the more so if the tokens before it were rejected.
 func age() { time.Sleep(10 * time.Minute) }
 
 // saw checks how many tokens were fetched and how many business calls rejected.

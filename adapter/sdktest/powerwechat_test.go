@@ -22,13 +22,13 @@ import (
 // A relay is a RoundTripper that can be replaced.
 type relay struct{ http.RoundTripper }
 
-// A silent is a logger of the SDK, whose own one writes files.
+// A silent is a logger for the SDK, whose own logger writes files.
 type silent struct{ drivers.DummyLogger }
 
 func (s *silent) WithContext(context.Context) contract.LoggerInterface { return s }
 
-// newPowerWeChat makes an official account whose SDK has a secret that would not
-// do. To be called outside of a bubble, as it starts goroutines for good.
+// newPowerWeChat makes an official account whose SDK has a wrong secret. It must be
+// called outside of a bubble, because it starts goroutines that never end.
 func newPowerWeChat(t *testing.T, under *relay) *officialAccount.OfficialAccount {
 	t.Helper()
 	account, err := officialAccount.NewOfficialAccount(&officialAccount.UserConfig{
@@ -59,7 +59,7 @@ func withPowerWeChat(t *testing.T, n int, test func(t *testing.T, w world, accou
 			account.AccessToken.GetCustomToken = get
 		}
 		test(t, w, accounts, under)
-		time.Sleep(time.Minute) // the SDK leaves some answers open until its time-out
+		time.Sleep(time.Minute) // the SDK leaves some response bodies open until its timeout
 	})
 }
 
@@ -79,7 +79,7 @@ func powerWeChatSend(t *testing.T, account *officialAccount.OfficialAccount) err
 	return outcome(answer.ErrCode, nil)
 }
 
-// The SDK reports the rejection by itself.
+// The SDK reports the rejection itself.
 func TestPowerWeChat(t *testing.T) {
 	withPowerWeChat(t, 1, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, _ *relay) {
 		for i := range 4 {
@@ -91,14 +91,14 @@ func TestPowerWeChat(t *testing.T) {
 	})
 }
 
-// A POST it sends again without its body; below a Transport it need not.
+// The SDK resends a POST without its body; over a Transport it need not resend.
 func TestPowerWeChatPost(t *testing.T) {
 	withPowerWeChat(t, 1, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, under *relay) {
 		require.NoError(t, powerWeChatSend(t, accounts[0]))
 		age()
 		w.revoke(t)
 		require.Error(t, powerWeChatSend(t, accounts[0]))
-		require.NoError(t, powerWeChatSend(t, accounts[0]), "the next one is good all the same")
+		require.NoError(t, powerWeChatSend(t, accounts[0]), "the next one succeeds anyway")
 
 		under.RoundTripper = w.client.Transport
 		age()
@@ -115,11 +115,11 @@ func TestPowerWeChatAfterAnError(t *testing.T) {
 		assert.EqualError(t, powerWeChatGet(t, accounts[0]), "errcode 41001")
 		w.SetSecret(appID, secret)
 		age()
-		assert.NoError(t, powerWeChatGet(t, accounts[0]), "the failure is not kept")
+		assert.NoError(t, powerWeChatGet(t, accounts[0]), "the failure is not cached")
 	})
 }
 
-// The rejections of one revoked token come in one by one, and cost one fetch.
+// The rejections of one revoked token arrive one by one, and cause one fetch.
 func TestPowerWeChatInParallel(t *testing.T) {
 	withPowerWeChat(t, 8, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, _ *relay) {
 		w.Inject(wxtest.Latency(50 * time.Millisecond))

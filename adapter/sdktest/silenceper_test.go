@@ -28,8 +28,8 @@ var (
 	_ credential.AccessTokenContextHandle = adapter.Silenceper(wxtoken.New(wxtoken.NewFetcher("a", "b"), nil))
 )
 
-// silenceperAccount is an official account whose SDK has a secret that would not
-// do: all of its tokens come from the Source.
+// silenceperAccount is an official account whose SDK has a wrong secret: all of its
+// tokens come from the Source.
 func silenceperAccount(t *testing.T, w world, client *http.Client) *officialaccount.OfficialAccount {
 	t.Helper()
 	before := util.DefaultHTTPClient
@@ -62,7 +62,7 @@ func TestSilenceperOfficialAccount(t *testing.T) {
 			require.NoError(t, call())
 		}
 		w.saw(t, 1, 0)
-		for i, call := range calls[:3] { // the ticket is in the SDK's cache by now
+		for i, call := range calls[:3] { // the SDK has cached the ticket by now
 			age()
 			w.revoke(t)
 			require.NoError(t, call())
@@ -97,7 +97,8 @@ func TestSilenceperMiniProgram(t *testing.T) {
 	})
 }
 
-// The SDK alone never learns that a token is bad: what Transport is for.
+// The SDK alone never learns that a token was rejected, which is what Transport is
+// for.
 func TestSilenceperWithoutTransport(t *testing.T) {
 	inWorld(t, func(t *testing.T, w world) {
 		account := silenceperAccount(t, w, w.Client())

@@ -12,14 +12,14 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// Three SDKs, with 8 goroutines for each kind of call, live on one Source, while
-// the token is revoked with calls under way: no call fails, and each time costs
+// Three SDKs, with 8 goroutines for each kind of call, share one Source, while the
+// token is revoked with calls in flight: no call fails, and each revocation causes
 // one fetch.
 func TestSDKsShareOneSource(t *testing.T) {
 	inWorld(t, func(t *testing.T, w world) {
 		w.Inject(wxtest.Latency(50 * time.Millisecond))
 		account := silenceperAccount(t, w, w.client)
-		basic, messages := account.GetBasic(), message.NewMessageManager(account.GetContext()) // not safe to get in parallel
+		basic, messages := account.GetBasic(), message.NewMessageManager(account.GetContext()) // not safe for concurrent use
 		weapp, fastwego := weappClient(w), fastwegoAccount(w)
 		calls := map[string]func() error{
 			"silenceper get":  func() error { _, err := basic.GetAPIDomainIP(); return err },
@@ -42,7 +42,7 @@ func TestSDKsShareOneSource(t *testing.T) {
 					})
 				}
 			}
-			time.Sleep(125 * time.Millisecond) // in the midst of them
+			time.Sleep(125 * time.Millisecond) // while they are in flight
 			w.revoke(t)
 			wg.Wait()
 		}

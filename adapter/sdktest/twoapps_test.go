@@ -48,9 +48,9 @@ func inPair(t *testing.T, test func(t *testing.T, p pair)) {
 	})
 }
 
-// rejected revokes the tokens of both apps 5 times, each time under 20 calls of
-// each, which are all rejected: 200 in all. None of them fails, and each token
-// costs one fetch.
+// rejected revokes the tokens of both apps 5 times, each time during 20 calls of
+// each, which are all rejected: 200 in all. None of the calls fails, and each revoked
+// token causes one fetch.
 func (p pair) rejected(t *testing.T, calls ...func() error) {
 	t.Helper()
 	p.Inject(wxtest.Latency(50 * time.Millisecond))
@@ -97,7 +97,7 @@ func TestSilenceperTwoApps(t *testing.T) {
 	})
 }
 
-// What is a user's stays so, and logins need no token of either app.
+// Users' tokens are left alone, and logins need no token of either app.
 func TestSilenceperUsers(t *testing.T) {
 	inPair(t, func(t *testing.T, p pair) {
 		answer := func(path, body string) {
@@ -120,7 +120,7 @@ func TestSilenceperUsers(t *testing.T) {
 	})
 }
 
-// intercept answers requests for path, whatever token they bear.
+// intercept answers requests for path, whatever token they carry.
 func (p pair) intercept(path, body string) {
 	tr := p.client.Transport.(*wxtoken.Transport)
 	below := tr.Base

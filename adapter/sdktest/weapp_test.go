@@ -66,7 +66,7 @@ func TestWeapp(t *testing.T) {
 			w.revoke(t)
 			require.NoError(t, call())
 			w.saw(t, 2+i, 1+i)
-			time.Sleep(2 * time.Second) // until the SDK lets go of the revoked token
+			time.Sleep(2 * time.Second) // until the SDK drops the revoked token
 		}
 
 		answer, _, err := client.GetTempMedia(media) // by way of http.DefaultClient
@@ -79,8 +79,8 @@ func TestWeapp(t *testing.T) {
 	})
 }
 
-// The SDK drops errors of its getter; the Transport finds the token missing and
-// asks once more, which tells the caller.
+// The SDK drops errors of its getter; the Transport finds the token missing and asks
+// the Source again, which gives the caller the error.
 func TestWeappGetsTheSourcesError(t *testing.T) {
 	inWorld(t, func(t *testing.T, w world) {
 		w.SetSecret(appID, "another")
@@ -92,11 +92,12 @@ func TestWeappGetsTheSourcesError(t *testing.T) {
 
 		w.SetSecret(appID, secret)
 		time.Sleep(time.Hour)
-		require.NoError(t, sendText(client), "the failure is not kept")
+		require.NoError(t, sendText(client), "the failure is not cached")
 	})
 }
 
-// In a day, the SDK's own cache keeps no token that another system has replaced.
+// For a day, the SDK's own cache never keeps a token that another system has
+// replaced.
 func TestWeappFollowsTheSource(t *testing.T) {
 	inWorld(t, func(t *testing.T, w world) {
 		client := weappClient(w)

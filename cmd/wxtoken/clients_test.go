@@ -24,11 +24,11 @@ import (
 
 var interpreters = flag.Bool("clients", false, "run the clients by php, python3, node and java, and the page in Chromium, which must be there")
 
-// A language is one that the folder clients has a client for.
+// A language is one that has a client in the folder clients.
 type language struct {
 	program string
 	prepare func(t *testing.T, dir string)             // nil: nothing
-	args    func(dir, path, body, api string) []string // of a call of wx1
+	args    func(dir, path, body, api string) []string // of a call for wx1
 }
 
 var languages = map[string]language{
@@ -114,7 +114,7 @@ func TestClientsInOtherLanguages(t *testing.T) {
 			platform.Revoke(first)
 			out, stderr, err = call(shopSecret, "/cgi-bin/message/custom/send", `{"touser":"你"}`)
 			require.NoError(t, err, stderr)
-			assert.Contains(t, out, "你", "the body is sent again as it was")
+			assert.Contains(t, out, "你", "the body is resent unchanged")
 			assert.Equal(t, 1, reports)
 			assert.NotEqual(t, first, platform.Latest("wx1"))
 			assert.Equal(t, 2, platform.Stats().Results[wxtest.TokenPath].Total())
@@ -127,7 +127,7 @@ func TestClientsInOtherLanguages(t *testing.T) {
 	}
 }
 
-// proxyTo passes requests on and tells their paths.
+// proxyTo forwards requests and reports their paths.
 func proxyTo(t *testing.T, to string, seen func(path string)) string {
 	p := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen(r.URL.Path)

@@ -18,7 +18,7 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// service puts a token into a store as a process of the app does.
+// service stores a token as a process of the app does.
 func service(t *testing.T, platform *wxtest.Server, url string, stable bool, opts ...wxtoken.Option) (*wxtoken.Source, string) {
 	t.Helper()
 	s, err := store.Open(url)
@@ -64,7 +64,7 @@ func TestDoctorsExitStatusIsItsVerdict(t *testing.T) {
 	assert.NotContains(t, r.stdout, token)
 }
 
-func TestDoctorWatchesUntilItIsStopped(t *testing.T) {
+func TestDoctorWatchesUntilStopped(t *testing.T) {
 	platform := fakePlatform(t)
 	url := "redis://" + servers.Redis(t).Addr()
 	src, token := service(t, platform, url, false, wxtoken.WithFetchTimeout(time.Second))
@@ -144,7 +144,7 @@ func TestRejectMarksTheTokenAndFetchesNothing(t *testing.T) {
 	assert.Contains(t, r.stderr, "there is no token under wxtoken:token:wx2")
 }
 
-// Two forced refreshes end the token at the platform at once.
+// Two forced refreshes invalidate the token at once.
 func TestForcedRefreshes(t *testing.T) {
 	platform := fakePlatform(t)
 	url := "redis://" + servers.Redis(t).Addr()
@@ -157,7 +157,7 @@ func TestForcedRefreshes(t *testing.T) {
 	var stderr strings.Builder
 	f := forcing{env: environment{stderr: &stderr}, base: platform.URL, appID: "wx1", secret: appSecret}
 	require.NoError(t, f.run(t.Context()))
-	assert.True(t, platform.Honoured(token), "two within 30 s count as one: the grace is not over")
+	assert.True(t, platform.Honoured(token), "two within 30 s count as one: the token is in its grace period")
 	assert.NotEqual(t, token, platform.LatestStable("wx1"))
 	assert.Contains(t, stderr.String(), "20 times a day")
 	assert.NotContains(t, stderr.String(), appSecret)
@@ -176,7 +176,7 @@ func TestForcedRefreshes(t *testing.T) {
 	assert.ErrorContains(t, f.run(ended), "stopped")
 }
 
-// A record moves between stores of any kind, sealed or not, and costs no fetch.
+// A record can move between stores of any kind, sealed or not, without a fetch.
 func TestMove(t *testing.T) {
 	platform := fakePlatform(t)
 	redis, memcached, files := "redis://"+servers.Redis(t).Addr(), "memcached://"+servers.Memcached(t).Addr(), "file://"+t.TempDir()

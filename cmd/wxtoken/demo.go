@@ -15,8 +15,8 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// serveDemo serves an app of wxtest's fake platform, which runs in this process
-// too, and prints what to try.
+// serveDemo serves an app of wxtest's fake platform, which runs in this process too,
+// and prints what to try.
 func serveDemo(ctx context.Context, env environment, addr string) (int, error) {
 	secret := random()
 	platform := wxtest.NewPlatform(wxtest.WithApp("wxdemo", secret))
@@ -54,7 +54,7 @@ Ctrl-C stops it.
 	return exitStatus(serveUntilSignal(ctx, env, s, nil))
 }
 
-// free is addr, or one that the system picks if addr is taken.
+// free returns addr, or an address that the system picks if addr is taken.
 func free(addr string) string {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {

@@ -16,10 +16,10 @@ func doctorCommand(ctx context.Context, env environment, args []string) (int, er
 	var t target
 	t.addFlags(flags)
 	var d doctor.Doctor
-	flags.StringVar(&d.BaseURL, "base-url", "", "`URL` to ask in place of the platform: a proxy, say")
+	flags.StringVar(&d.BaseURL, "base-url", "", "`URL` to ask in place of the platform, such as a proxy")
 	flags.BoolVar(&d.Scan, "scan", false, "look for other records of the same app, under other prefixes and in other databases")
 	asJSON := flags.Bool("json", false, "print one JSON object, for machines")
-	watch := flags.Bool("watch", false, "go on, and print each change of the record, until Ctrl-C")
+	watch := flags.Bool("watch", false, "keep running, and print each change of the record, until Ctrl-C")
 	if err := parse(env, flags, args); err != nil {
 		return exitUsage, err
 	}

@@ -18,7 +18,7 @@ const (
 	shopSecret = "k7Vq2mXw9Rt4Hs8Zp3Ln6Bc1"
 )
 
-// The tests of real processes start this test binary as wxtoken.
+// The tests of real processes run this test binary as wxtoken.
 func TestMain(m *testing.M) {
 	if os.Getenv("WXTOKEN_BE_THE_PROGRAM") != "" {
 		main()
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// program is wxtoken as a process of its own.
+// program returns wxtoken as a process of its own.
 func program(t *testing.T, args ...string) *exec.Cmd {
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -35,7 +35,7 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// A result is what a command said.
+// A result is the output of a command.
 type result struct {
 	status         int
 	stdout, stderr string
@@ -58,7 +58,7 @@ func fakePlatform(t *testing.T, opts ...wxtest.Option) *wxtest.Server {
 	return srv
 }
 
-// file makes a file for the test.
+// file creates a file for the test.
 func file(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)

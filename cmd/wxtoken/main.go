@@ -1,5 +1,5 @@
-// Wxtoken is a token server to deploy, and a doctor for the tokens that
-// processes share through a store. README.md describes it.
+// Wxtoken is a token server to deploy, and a set of commands to diagnose the tokens
+// that processes share through a store. README.md describes it.
 //
 //	wxtoken serve -demo
 //	wxtoken doctor -store redis://127.0.0.1:6379/0 -key token:wx1
@@ -17,18 +17,18 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// An environment is what a command runs in, so that tests can give it another.
+// An environment is what a command runs in, so that tests can replace it.
 type environment struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	signals        chan os.Signal // what serve waits for
 }
 
-// Exit statuses. doctor adds its verdict: 0 is ok, 1 warn, 2 fail.
+// Exit statuses. doctor uses its verdict: 0 is ok, 1 warn, 2 fail.
 const (
 	exitOK     = 0
-	exitFailed = 1 // it was tried and did not work
-	exitUsage  = 2 // what was asked for makes no sense
+	exitFailed = 1 // the command failed
+	exitUsage  = 2 // wrong usage
 )
 
 // A command is a subcommand. It returns the exit status, and an error for
@@ -53,7 +53,7 @@ func main() {
 	os.Exit(run(context.Background(), env, os.Args[1:]))
 }
 
-// A redisLog makes go-redis log as the rest of the program does.
+// A redisLog makes go-redis log like the rest of the program.
 type redisLog struct{ *slog.Logger }
 
 func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
@@ -81,7 +81,7 @@ func run(ctx context.Context, env environment, args []string) int {
 			}
 			return status
 		}
-		fmt.Fprintf(env.stderr, "wxtoken: there is no command %q\n\n", args[0])
+		fmt.Fprintf(env.stderr, "wxtoken: unknown command %q\n\n", args[0])
 	}
 	fmt.Fprint(env.stderr, usage())
 	return exitUsage
@@ -95,17 +95,17 @@ func usage() string {
 	return text + "\nwxtoken COMMAND -h lists the flags of a command.\n"
 }
 
-// parse reads the flags of a command, which takes no other arguments.
+// parse parses the flags of a command, which takes no other arguments.
 func parse(env environment, flags *flag.FlagSet, args []string) error {
 	flags.SetOutput(env.stderr)
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return err
 		}
-		return fmt.Errorf("wxtoken %s: see wxtoken %s -h", flags.Name(), flags.Name()) // Parse has said what is wrong
+		return fmt.Errorf("wxtoken %s: see wxtoken %s -h", flags.Name(), flags.Name()) // Parse has printed what is wrong
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("wxtoken %s: %q is no flag: see wxtoken %s -h", flags.Name(), flags.Arg(0), flags.Name())
+		return fmt.Errorf("wxtoken %s: unexpected argument %q: see wxtoken %s -h", flags.Name(), flags.Arg(0), flags.Name())
 	}
 	return nil
 }

@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Each subcommand says what is wrong and what to do, to stderr, and exits 2.
+// Each subcommand prints what is wrong and what to do to stderr, and exits with
+// status 2.
 func TestBadInput(t *testing.T) {
 	goodKey := file(t, "key", strings.Repeat("ab", 32))
 	tests := map[string]struct {
@@ -18,16 +19,16 @@ func TestBadInput(t *testing.T) {
 		says string
 	}{
 		"nothing":                   {nil, "usage: wxtoken COMMAND"},
-		"an unknown command":        {[]string{"sreve"}, `there is no command "sreve"`},
+		"an unknown command":        {[]string{"sreve"}, `unknown command "sreve"`},
 		"serve: nothing":            {[]string{"serve"}, "give it a configuration: -config FILE, or its JSON in WXTOKEN_CONFIG; or try -demo"},
 		"serve: an unknown flag":    {[]string{"serve", "-x"}, "flag provided but not defined: -x"},
-		"serve: an argument":        {[]string{"serve", "config.json"}, `"config.json" is no flag: see wxtoken serve -h`},
+		"serve: an argument":        {[]string{"serve", "config.json"}, `unexpected argument "config.json": see wxtoken serve -h`},
 		"serve: no file":            {[]string{"serve", "-config", "/no/such/file"}, "give -config a file that can be read"},
 		"serve: a bad file":         {[]string{"serve", "-check", "-config", file(t, "c", "{")}, "is not JSON: line 1"},
-		"serve: demo and file":      {[]string{"serve", "-demo", "-config", "x"}, "leave out -config"},
+		"serve: demo and file":      {[]string{"serve", "-demo", "-config", "x"}, "omit -config"},
 		"doctor: nothing":           {[]string{"doctor"}, "give it a -key, such as -key token:APPID, or -scan"},
 		"doctor: no store":          {[]string{"doctor", "-key", "token:wx1"}, "give it a store with -store: redis://"},
-		"doctor: no URL":            {[]string{"doctor", "-store", "127.0.0.1:6379", "-key", "token:wx1"}, "of no form that is known"},
+		"doctor: no URL":            {[]string{"doctor", "-store", "127.0.0.1:6379", "-key", "token:wx1"}, "has an unknown form"},
 		"doctor: no key":            {[]string{"doctor", "-store", "redis://h", "-key", "wx1"}, `"wx1" names no credential`},
 		"doctor: a whole key":       {[]string{"doctor", "-store", "redis://h", "-key", "wxtoken:token:wx1"}, "leave out the prefix: -key token:wx1"},
 		"doctor: no variable":       {[]string{"doctor", "-store", "env:NONE", "-key", "token:wx1"}, "environment variable NONE, which is empty"},
@@ -46,7 +47,7 @@ func TestBadInput(t *testing.T) {
 		"move: no source":           {[]string{"move", "-to", "redis://i", "-key", "token:wx1"}, "give it a store with -from"},
 		"move: no target":           {[]string{"move", "-from", "redis://i", "-key", "token:wx1"}, "give it a store with -to"},
 		"move: one store":           {[]string{"move", "-from", "redis://i", "-to", "redis://i", "-key", "token:wx1"}, "are the same store"},
-		"version: an argument":      {[]string{"version", "now"}, `"now" is no flag`},
+		"version: an argument":      {[]string{"version", "now"}, `unexpected argument "now"`},
 		"a store with a password":   {[]string{"show", "-store", "redis://:hush/hush@h", "-key", "token:wx1"}, "%2F for /"},
 		"an option that is unknown": {[]string{"show", "-store", "redis://:hush@h/?x=1", "-key", "token:wx1"}, "unexpected option: x"},
 	}
@@ -88,12 +89,12 @@ func TestVersion(t *testing.T) {
 		{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.time", Value: "2026-11-26T00:00:00Z"}, {Key: "vcs.modified", Value: "true"},
 	}}
 	said := describe(info)
-	for _, line := range []string{"wxtoken v1.2.3\n", "commit  abc, with changes that are not committed\n", "time    2026-11-26T00:00:00Z\n", "go      go1.26.0 "} {
+	for _, line := range []string{"wxtoken v1.2.3\n", "commit  abc, with uncommitted changes\n", "time    2026-11-26T00:00:00Z\n", "go      go1.26.0 "} {
 		assert.Contains(t, said, line)
 	}
 }
 
-func TestCheckSaysWhatIsUnwise(t *testing.T) {
+func TestCheckWarnsAboutUnwiseSettings(t *testing.T) {
 	text, err := os.ReadFile("deploy/config.example.json")
 	require.NoError(t, err)
 	vars := map[string]string{"REDIS_URL": "redis://:hush@redis.example", "WX1_SECRET": "hush-1", "WX2_SECRET": "hush-2",

@@ -47,8 +47,8 @@ func moveCommand(ctx context.Context, env environment, args []string) (int, erro
 	return exitStatus(err)
 }
 
-// move copies a record, byte by byte, as soon as no fetch is under way. The one
-// in from stays: processes still use it.
+// move copies a record, byte by byte, as soon as no fetch is in flight. The record in
+// from stays: processes still use it.
 func move(ctx context.Context, from, to *store.Store, key string, replace bool) (string, error) {
 	r, err := settled(ctx, from, key)
 	if err != nil {
@@ -58,7 +58,7 @@ func move(ctx context.Context, from, to *store.Store, key string, replace bool) 
 	if there := err == nil; there && !replace {
 		return "", fmt.Errorf("wxtoken move: %s has a record under %s already; -replace replaces it: do that only if no process uses it", to.Name, key)
 	} else if !there {
-		old = nil // or the swap says what is wrong
+		old = nil // if it is not absent, the swap fails
 	}
 	now := time.Now()
 	stored, err := to.CompareAndSwap(ctx, key, old, r.Raw, r.Keep(now))
@@ -66,14 +66,14 @@ func move(ctx context.Context, from, to *store.Store, key string, replace bool) 
 		return "", fmt.Errorf("wxtoken move: %w", err)
 	}
 	if !stored {
-		return "", fmt.Errorf("wxtoken move: somebody writes to %s in %s at this moment; nothing was copied", key, to.Name)
+		return "", fmt.Errorf("wxtoken move: another process is writing to %s in %s; nothing was copied", key, to.Name)
 	}
 	said := fmt.Sprintf("copied %s from %s to %s\n", key, from.Name, to.Name)
 	if r.Err == nil && r.Usable(now) {
 		said += fmt.Sprintf("Deploy the processes with the new store now, and be done by %s: the next refresh is due then.\n",
 			r.Expires().Add(-5*time.Minute).Format("15:04 MST"))
 		if left := r.Expires().Sub(now); left < 30*time.Minute {
-			said += "That is soon: better wait for the refresh, and move again with -replace.\n"
+			said += "That is soon: better wait for the refresh, then move again with -replace.\n"
 		}
 	}
 	return said, nil
@@ -96,7 +96,7 @@ func settled(ctx context.Context, s *store.Store, key string) (record.Reading, e
 		select {
 		case <-time.After(500 * time.Millisecond):
 		case <-ctx.Done():
-			return r, errors.New("wxtoken move: a process has been fetching for a minute; nothing was copied: wait until the record has no lease, wxtoken doctor -watch tells")
+			return r, errors.New("wxtoken move: a process has been fetching for a minute; nothing was copied: wait until the record has no lease, as wxtoken doctor -watch shows")
 		}
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// headless is the real browser, with a profile of its own. It ends with all its
-// processes when ctx does.
+// headless is a real browser with its own profile. It and all its processes end when
+// ctx ends.
 func headless(ctx context.Context, t *testing.T, language string, args ...string) *exec.Cmd {
 	t.Helper()
 	profile, err := os.MkdirTemp("", "wxtoken-chromium-")
@@ -37,7 +37,7 @@ func headless(ctx context.Context, t *testing.T, language string, args ...string
 	return cmd
 }
 
-// chromium runs the browser once and gives what it prints.
+// chromium runs the browser once and returns its output.
 func chromium(t *testing.T, language string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -50,8 +50,8 @@ func chromium(t *testing.T, language string, args ...string) string {
 	return string(out)
 }
 
-// nightly starts a server with apps in all kinds of trouble, and gives the page's
-// address.
+// nightly starts a server whose apps have all kinds of problems, and returns the
+// page's address.
 func nightly(t *testing.T) (page string, platform *wxtest.Server) {
 	platform = fakePlatform(t)
 	platform.AddApp("wx-mall", appSecret)
@@ -78,8 +78,8 @@ func nightly(t *testing.T) (page string, platform *wxtest.Server) {
 	return page, platform
 }
 
-// The page in a real browser: in both languages, by day and by night, wide and on
-// a phone, and it updates itself.
+// The page in a real browser: in both languages, light and dark, wide and on a phone;
+// and it updates itself.
 func TestThePageInChromium(t *testing.T) {
 	if !*interpreters {
 		t.Skip("make clients runs it")
@@ -109,7 +109,7 @@ func TestThePageInChromium(t *testing.T) {
 		picture, err := png.Decode(f)
 		_ = f.Close()
 		require.NoError(t, err)
-		// Something is on it: not all of it has one colour.
+		// The page is not blank: it has more than one colour.
 		colours := map[[3]uint32]bool{}
 		for y := picture.Bounds().Min.Y; y < picture.Bounds().Max.Y; y += 7 {
 			for x := picture.Bounds().Min.X; x < picture.Bounds().Max.X; x += 7 {
@@ -120,7 +120,7 @@ func TestThePageInChromium(t *testing.T) {
 		assert.Greater(t, len(colours), 20, name)
 	}
 
-	// A browser that stays loads it again by itself.
+	// An open browser reloads it by itself.
 	loads := make(chan string, 100)
 	counted := proxyTo(t, page, func(path string) {
 		if path == "/" {
@@ -135,7 +135,7 @@ func TestThePageInChromium(t *testing.T) {
 		select {
 		case <-loads:
 		case <-time.After(40 * time.Second):
-			require.Fail(t, "the page was not loaded again")
+			require.Fail(t, "the page was not reloaded")
 		}
 	}
 	leave()

@@ -23,7 +23,7 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// blocks gives the code blocks of a page in this language.
+// blocks returns the code blocks of a page in this language.
 func blocks(t *testing.T, page, language string) []string {
 	t.Helper()
 	text, err := os.ReadFile(page)
@@ -78,13 +78,13 @@ func TestTheCommandsOfTheREADMEWork(t *testing.T) {
 	} {
 		assert.Contains(t, out, says)
 	}
-	// The report of the token is believed, and causes a fetch, if it was a second old by then.
+	// The report is believed, and causes a fetch, if the token was a second old by then.
 	assert.Regexp(t, `wxtoken_fetches_total\{app="wx1",result="ok"\} [12]\b`, out)
 	assert.Contains(t, stderr.String(), `"msg":"stopped"`)
 }
 
 // The JSON of the README is a configuration.
-func TestTheConfigurationOfTheREADMEIsGood(t *testing.T) {
+func TestTheConfigurationOfTheREADMEIsValid(t *testing.T) {
 	for _, block := range blocks(t, "README.md", "json") {
 		if !strings.Contains(block, "listen") {
 			continue
@@ -130,7 +130,8 @@ func TestThePHPReaderOfRedis(t *testing.T) {
 	assert.Contains(t, out, "no token at the moment")
 }
 
-// What is said of the record is what readers in other languages rely on.
+// The README's description of the record, which readers in other languages rely on,
+// is true.
 func TestTheRecordInRedisIsAsTheREADMESays(t *testing.T) {
 	t.Parallel()
 	platform, addr := fakePlatform(t), servers.Redis(t).Addr()
@@ -171,7 +172,7 @@ func TestTheRecordInRedisIsAsTheREADMESays(t *testing.T) {
 	assert.NotEqual(t, token, record["token"])
 }
 
-// The deployment files say what the program understands.
+// The deployment files match the program.
 func TestDeploymentFiles(t *testing.T) {
 	embedded := func(page, field string) string {
 		text, err := os.ReadFile(page)
@@ -210,7 +211,7 @@ func TestDeploymentFiles(t *testing.T) {
 	}
 }
 
-// The unit is sound, and its sandbox as tight as the README says.
+// The systemd unit is valid, and its sandbox as tight as the README says.
 func TestTheUnitForSystemd(t *testing.T) {
 	needs(t, "systemd-analyze")
 	text, err := os.ReadFile("deploy/wxtoken.service")

@@ -22,10 +22,10 @@ import (
 	"github.com/wxtoken/wxtoken/internal/endpoint"
 )
 
-// forcedApart is how far apart two forced refreshes have to be.
+// forcedApart is the minimum interval between two forced refreshes.
 const forcedApart = 31 * time.Second
 
-// regret is how long there is to stop a forced refresh.
+// regret is how long the user has to stop a forced refresh.
 const regret = 5 * time.Second
 
 func rejectCommand(ctx context.Context, env environment, args []string) (int, error) {
@@ -33,7 +33,7 @@ func rejectCommand(ctx context.Context, env environment, args []string) (int, er
 	var t target
 	t.addFlags(flags)
 	f := forcing{env: env, apart: forcedApart, regret: regret}
-	force := flags.Bool("force", false, "of stable:APPID: have the platform end the token at once, by two forced refreshes")
+	force := flags.Bool("force", false, "for stable:APPID: make the platform invalidate the token at once, by two forced refreshes")
 	secretName := flags.String("secret-env", "WECHAT_SECRET", "`name` of the environment variable with the AppSecret, for -force")
 	flags.StringVar(&f.base, "base-url", "https://api.weixin.qq.com", "`URL` to ask in place of the platform, for -force")
 	if err := parse(env, flags, args); err != nil {
@@ -48,7 +48,7 @@ func rejectCommand(ctx context.Context, env environment, args []string) (int, er
 		f.appID, f.secret = appID, strings.TrimSpace(env.getenv(*secretName))
 		switch {
 		case kind != "stable":
-			return exitUsage, errors.New("wxtoken reject: -force is for stable:APPID; any other token ends 5 minutes after the next fetch, which reject without -force brings about")
+			return exitUsage, errors.New("wxtoken reject: -force is for stable:APPID; any other token is invalid 5 minutes after the next fetch, which reject without -force causes")
 		case f.secret == "":
 			return exitUsage, fmt.Errorf("wxtoken reject: -force needs the AppSecret in the environment variable %s", *secretName)
 		}
@@ -80,13 +80,12 @@ func rejectCommand(ctx context.Context, env environment, args []string) (int, er
 	}
 	fmt.Fprintf(env.stdout, "%s is marked as rejected: the next call of a service fetches another, within 45 s if there are calls\n", r.Key)
 	if kind == "stable" && !*force {
-		fmt.Fprintln(env.stdout, "Beware: stable_token gives out the same token again while it is good. Only -force ends it.")
+		fmt.Fprintln(env.stdout, "Note: stable_token returns the same token again while it is valid. Only -force ends it.")
 	}
 	return exitOK, nil
 }
 
-// reject does what a service does when an API rejects its token. It fetches
-// nothing.
+// reject does what a service does when an API rejects its token. It fetches nothing.
 func reject(ctx context.Context, s *store.Store, prefix, credential string, keys [][32]byte, token string) error {
 	nothing := wxtoken.FetcherFunc(credential, func(context.Context) (wxtoken.Token, error) {
 		return wxtoken.Token{}, errors.New("wxtoken reject: fetches nothing")
@@ -102,8 +101,8 @@ func reject(ctx context.Context, s *store.Store, prefix, credential string, keys
 	return errors.Join(err, src.Wait(ctx))
 }
 
-// A forcing ends a token of stable_token at the platform: the second of two
-// forced refreshes makes the one before the first invalid at once.
+// A forcing invalidates a token of stable_token on the platform: the second of two
+// forced refreshes makes the token before the first invalid at once.
 type forcing struct {
 	env                 environment
 	base, appID, secret string
@@ -111,7 +110,7 @@ type forcing struct {
 }
 
 func (f forcing) run(ctx context.Context) error {
-	fmt.Fprintf(f.env.stderr, "This ends the token of %s for all who use it, here and elsewhere; calls that are under way with it fail. "+
+	fmt.Fprintf(f.env.stderr, "This invalidates the token of %s everywhere; calls in flight with it fail.  "+
 		"It takes %s, and the platform allows it 20 times a day. Ctrl-C within %s stops it.\n", f.appID, f.apart, f.regret)
 	if err := wait(ctx, f.regret); err != nil {
 		return err

@@ -14,13 +14,13 @@ import (
 	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/serve"
 )
 
-// configVariable holds the JSON itself where no file is named.
+// configVariable contains the JSON itself if no file is named.
 const configVariable = "WXTOKEN_CONFIG"
 
 func serveCommand(ctx context.Context, env environment, args []string) (int, error) {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	path := flags.String("config", "", "JSON `file` with the configuration; without it, "+configVariable+" holds the JSON itself")
-	check := flags.Bool("check", false, "check the configuration and end")
+	check := flags.Bool("check", false, "check the configuration and exit")
 	demo := flags.Bool("demo", false, "serve an app of a fake platform, with nothing to set up")
 	addr := flags.String("listen", "127.0.0.1:8901", "`address` of -demo; the next free one if it is taken")
 	if err := parse(env, flags, args); err != nil {
@@ -28,7 +28,7 @@ func serveCommand(ctx context.Context, env environment, args []string) (int, err
 	}
 	if *demo {
 		if *path != "" || *check {
-			return exitUsage, errors.New("wxtoken serve: -demo makes a configuration of its own: leave out -config and -check")
+			return exitUsage, errors.New("wxtoken serve: -demo has a configuration of its own: omit -config and -check")
 		}
 		return serveDemo(ctx, env, *addr)
 	}
@@ -69,8 +69,8 @@ func readConfig(path string, getenv func(string) string) (*config.Config, error)
 	return config.Parse([]byte(text), getenv)
 }
 
-// serveUntilSignal serves until SIGTERM or SIGINT; a second one ends it at once.
-// On SIGHUP it reads the configuration again.
+// serveUntilSignal serves until SIGTERM or SIGINT; a second one stops it at once. On
+// SIGHUP it reloads the configuration.
 func serveUntilSignal(ctx context.Context, env environment, s *serve.Server, read func() (*config.Config, error)) error {
 	signal.Notify(env.signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(env.signals)

@@ -28,7 +28,7 @@ type served struct {
 	stderr      *syncBuffer
 }
 
-// configuration is that of a server of wx1.
+// configuration returns that of a server of wx1.
 func configuration(platform *wxtest.Server, change func(c map[string]any)) string {
 	c := map[string]any{
 		"listen": "127.0.0.1:0", "admin": "off", "single": true,
@@ -54,7 +54,7 @@ func startServe(t *testing.T, platform *wxtest.Server, change func(c map[string]
 	return s
 }
 
-// awaits waits until the log says this, and gives what is in the parentheses.
+// awaits waits until the log contains this, and returns the text in the parentheses.
 func (s *served) awaits(says string) string {
 	s.t.Helper()
 	var found []string
@@ -95,7 +95,7 @@ func TestSignals(t *testing.T) {
 	// SIGHUP: a bad file changes nothing.
 	require.NoError(t, os.WriteFile(s.config, []byte(`{"listen":`), 0o600))
 	require.NoError(t, s.Process.Signal(syscall.SIGHUP))
-	s.awaits("the configuration was refused; the server goes on with the one before.*is not JSON")
+	s.awaits("the new configuration is invalid; the server keeps the previous one.*is not JSON")
 	status, _ = s.token("wx1")
 	assert.Equal(t, 200, status)
 
@@ -105,7 +105,7 @@ func TestSignals(t *testing.T) {
 		c["clients"].([]any)[0].(map[string]any)["apps"] = []string{"wx1", "wx2"}
 	})), 0o600))
 	require.NoError(t, s.Process.Signal(syscall.SIGHUP))
-	s.awaits(`the configuration was read again","apps":2,"added":1,"removed":0`)
+	s.awaits(`configuration reloaded","apps":2,"added":1,"removed":0`)
 	status, text = s.token("wx2")
 	assert.Equal(t, 200, status, text)
 
@@ -116,13 +116,13 @@ func TestSignals(t *testing.T) {
 	assert.NotContains(t, s.stderr.String(), shopSecret)
 }
 
-// A second signal does not wait for what drain_seconds says, nor for a request.
-func TestASecondSignalEndsAtOnce(t *testing.T) {
+// A second signal waits neither for drain_seconds nor for requests.
+func TestASecondSignalStopsAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
 		s := startServe(t, fakePlatform(t), func(c map[string]any) { c["drain_seconds"] = 60 })
 		require.NoError(t, s.Process.Signal(signal))
-		s.awaits("a second signal ends this at once")
+		s.awaits("a second signal stops the server at once")
 		status, _ := s.token("wx1")
 		assert.Equal(t, 200, status, "it still serves")
 		start := time.Now()
@@ -132,7 +132,7 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	}
 }
 
-func TestWhatFailsAtTheStart(t *testing.T) {
+func TestStartFailures(t *testing.T) {
 	t.Parallel()
 	platform := fakePlatform(t)
 	s := startServe(t, platform, nil)
@@ -148,7 +148,7 @@ func TestWhatFailsAtTheStart(t *testing.T) {
 	}
 }
 
-// The lines that serve -demo prints work as they stand.
+// The lines that serve -demo prints work as they are.
 func TestTheLinesOfTheDemoWork(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"sh", "curl"} {

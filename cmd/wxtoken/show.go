@@ -30,7 +30,7 @@ func showCommand(ctx context.Context, env environment, args []string) (int, erro
 	flags := flag.NewFlagSet("show", flag.ContinueOnError)
 	var t target
 	t.addFlags(flags)
-	token := flags.Bool("token", false, "show the token: mind who is looking")
+	token := flags.Bool("token", false, "show the token, which is a secret")
 	if err := parse(env, flags, args); err != nil {
 		return exitUsage, err
 	}
@@ -51,7 +51,7 @@ func showCommand(ctx context.Context, env environment, args []string) (int, erro
 	return exitOK, nil
 }
 
-// show is a record for people: JSON, with times in words beside it.
+// show formats a record for people: JSON, with times in words beside it.
 func show(r record.Reading, token bool, now time.Time) (string, error) {
 	c := r.Record
 	if !token && c.Token != "" {

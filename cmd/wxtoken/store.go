@@ -12,16 +12,16 @@ import (
 	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/store"
 )
 
-// storeVariable names the store where no flag does.
+// storeVariable names the store if no flag does.
 const storeVariable = "WXTOKEN_STORE"
 
-// A target is the record that a command is about.
+// A target is the record that a command works on.
 type target struct {
 	url, prefix, keyFile string
 	credentials          []string
 }
 
-// addFlags makes the flags that name a record.
+// addFlags adds the flags that name a record.
 func (t *target) addFlags(flags *flag.FlagSet) {
 	flags.StringVar(&t.url, "store", "", "`URL` of the store: "+store.Forms+"; or env:NAME or @FILE, which hold it; default: the variable "+storeVariable)
 	t.addKeyFlags(flags)
@@ -52,7 +52,7 @@ func (t *target) open(env environment) (*store.Store, [][32]byte, error) {
 	return s, all, err
 }
 
-// one is the credential of a command that is about one.
+// one returns the credential of a command that works on one.
 func (t *target) one(command string) (string, error) {
 	if len(t.credentials) != 1 {
 		return "", fmt.Errorf("wxtoken %s: give it one -key, such as -key token:APPID", command)
@@ -60,7 +60,7 @@ func (t *target) one(command string) (string, error) {
 	return t.credentials[0], nil
 }
 
-// openStore opens the store that a flag names: a URL, or where one is.
+// openStore opens the store that a flag names: a URL, or where to find one.
 func openStore(env environment, flag, url string) (*store.Store, error) {
 	if url == "" && flag == "-store" {
 		url = env.getenv(storeVariable)

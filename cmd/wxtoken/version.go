@@ -20,7 +20,7 @@ func versionCommand(_ context.Context, env environment, args []string) (int, err
 	return exitOK, nil
 }
 
-// describe says which build a program is of: what go version -m knows, for people.
+// describe says which build this is: what go version -m knows, for people.
 func describe(info *debug.BuildInfo) string {
 	settings := map[string]string{}
 	for _, s := range info.Settings {
@@ -33,7 +33,7 @@ func describe(info *debug.BuildInfo) string {
 	text := fmt.Sprintf("wxtoken %s\n", version)
 	if revision := settings["vcs.revision"]; revision != "" {
 		if settings["vcs.modified"] == "true" {
-			revision += ", with changes that are not committed"
+			revision += ", with uncommitted changes"
 		}
 		text += fmt.Sprintf("commit  %s\ntime    %s\n", revision, settings["vcs.time"])
 	}

@@ -1,5 +1,5 @@
-// Fakeplatform is wxtest as a program: a fake of WeChat's token endpoints to try
-// other programs on, whatever their language.
+// Fakeplatform runs wxtest as a program: a fake of WeChat's token endpoints for
+// trying programs in any language.
 //
 //	go run ./examples/fakeplatform -listen 127.0.0.1:8900 -app wxdemo:demo-secret
 //	curl 'http://127.0.0.1:8900/cgi-bin/token?grant_type=client_credential&appid=wxdemo&secret=demo-secret'
@@ -40,7 +40,7 @@ func run(ctx context.Context, stdout io.Writer, args []string) error {
 	flags.SetOutput(stdout)
 	listen := flags.String("listen", "127.0.0.1:8900", "address to listen on")
 	apps := 0
-	flags.Func("app", "an app, as appID:secret; may be given again for another", func(text string) error {
+	flags.Func("app", "an `appID:secret`; repeat the flag for more apps", func(text string) error {
 		appID, secret, ok := strings.Cut(text, ":")
 		if !ok || appID == "" || secret == "" {
 			return errors.New("want appID:secret")
@@ -55,11 +55,11 @@ func run(ctx context.Context, stdout io.Writer, args []string) error {
 		return err
 	}
 	if apps == 0 {
-		return errors.New("wxtoken example: give fakeplatform an app: -app wxdemo:demo-secret")
+		return errors.New("wxtoken example: pass an app to fakeplatform: -app wxdemo:demo-secret")
 	}
 	l, err := net.Listen("tcp", *listen)
 	if err != nil {
-		return fmt.Errorf("wxtoken example: give fakeplatform another address with -listen: %w", err)
+		return fmt.Errorf("wxtoken example: pass another address with -listen: %w", err)
 	}
 	fmt.Fprintf(stdout, "fake platform with %d apps on http://%s\n", apps, l.Addr())
 

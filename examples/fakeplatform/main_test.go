@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestItServesTheAppsThatItWasGiven(t *testing.T) {
+func TestItServesItsApps(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	reader, writer := io.Pipe()
 	done := make(chan error)
@@ -39,11 +39,11 @@ func TestItServesTheAppsThatItWasGiven(t *testing.T) {
 	assert.NoError(t, <-done)
 }
 
-func TestEachMistakeSaysWhatToGive(t *testing.T) {
+func TestErrorsSayWhatToPass(t *testing.T) {
 	for want, args := range map[string][]string{
-		"give fakeplatform an app": {},
-		"want appID:secret":        {"-app", "wx1"},
-		"another address":          {"-app", "wx1:one", "-listen", "nowhere"},
+		"pass an app to fakeplatform": {},
+		"want appID:secret":           {"-app", "wx1"},
+		"another address":             {"-app", "wx1:one", "-listen", "nowhere"},
 	} {
 		assert.ErrorContains(t, run(t.Context(), io.Discard, args), want)
 	}

@@ -2,12 +2,12 @@
 //
 //	go run ./examples/jssdk
 //
-// Then open http://127.0.0.1:8901/ in any browser: it shows what wx.config gets.
-// LISTEN is another address to listen on. It runs on a fake platform unless
-// WECHAT_APPID and WECHAT_SECRET are set.
+// Then open http://127.0.0.1:8901/ in any browser: it shows the arguments of
+// wx.config. LISTEN sets another address to listen on. It runs on a fake platform
+// unless WECHAT_APPID and WECHAT_SECRET are set.
 //
-// To see it in WeChat, the page needs a domain that is among the app's
-// JS接口安全域名, and https in front: set PAGE_HOST to that domain.
+// To see it in WeChat, the page needs a domain that is one of the app's JS接口安全域名,
+// with https in front: set PAGE_HOST to that domain.
 package main
 
 import (
@@ -69,9 +69,10 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 	return nil
 }
 
-// newHandler serves the page, and signs it for as long as its host is host.
+// newHandler serves the page, and signs it as long as its host is host.
 func newHandler(p *platform.Platform, host string, logs io.Writer) http.Handler {
-	// Several processes: put wxtoken.NewRedisCache(client) in place of nil, twice.
+	// For several processes, pass wxtoken.NewRedisCache(client) instead of nil,
+	// twice.
 	access := wxtoken.New(p.Fetcher, nil)
 	client := wxtoken.WithHTTPClient(&http.Client{Transport: p.Transport}) // for the fake
 	tickets := wxtoken.New(wxtoken.NewTicketFetcher(access, "jsapi", client), nil)
@@ -88,7 +89,7 @@ func newHandler(p *platform.Platform, host string, logs io.Writer) http.Handler 
 	mux.HandleFunc("GET /wx/config", func(w http.ResponseWriter, r *http.Request) {
 		page := r.FormValue("url")
 		if u, err := url.Parse(page); err != nil || u.Host != host {
-			http.Error(w, "this is no page of "+host, http.StatusForbidden)
+			http.Error(w, "not a page of "+host, http.StatusForbidden)
 			return
 		}
 		config, err := jssdk.Sign(r.Context(), tickets, p.AppID, page)
@@ -98,7 +99,7 @@ func newHandler(p *platform.Platform, host string, logs io.Writer) http.Handler 
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store") // it is for this page, and for a short while
+		w.Header().Set("Cache-Control", "no-store") // a signature is for one page and a short time
 		_ = json.NewEncoder(w).Encode(config)
 	})
 	return mux

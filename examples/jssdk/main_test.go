@@ -81,7 +81,7 @@ func TestItSignsItsOwnPages(t *testing.T) {
 	}
 }
 
-func TestItSaysWhyThereIsNoTicket(t *testing.T) {
+func TestErrorsSayWhyThereIsNoTicket(t *testing.T) {
 	p, srv, logs := serve(t)
 	p.Fake.Inject(wxtest.Refusal(45009).On(wxtest.TicketPath))
 	status, _, body := get(t, srv.URL+"/wx/config?url="+url.QueryEscape(srv.URL+"/"))

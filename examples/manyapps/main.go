@@ -59,8 +59,8 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 		return NewSources(platform.fetcher, wxtoken.NewRedisCache(client), atOnce, wxtoken.WithKeyPrefix(prefix))
 	}
 
-	// A process makes its Sources as they are asked for. Here all at once, to
-	// see what they weigh.
+	// A process makes its Sources when they are asked for. Here they are made all at
+	// once, to measure their size.
 	one := sources()
 	goroutines, bytes := runtime.NumGoroutine(), heap()
 	for _, appID := range platform.appIDs {
@@ -76,7 +76,7 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 	}
 	say("start-up", "%d tokens in %v, %d fetches, at most %d at a time", apps, time.Since(start).Round(100*time.Millisecond),
 		platform.Stats().Fetches().Total(), platform.peak.Load())
-	say("idle", "%d goroutines more than before, %d bytes each with its token, and the fake's copy of that", runtime.NumGoroutine()-goroutines,
+	say("idle", "%d more goroutines than before, %d bytes each including the token and the fake's copy of it", runtime.NumGoroutine()-goroutines,
 		(heap()-bytes)/int64(apps))
 
 	// The next process finds all of them in Redis.
@@ -112,19 +112,19 @@ func unlink(client *redis.Client, prefix string, appIDs []string) {
 	for _, appID := range appIDs {
 		pipe.Unlink(context.Background(), prefix+"token:"+appID)
 	}
-	_, _ = pipe.Exec(context.Background()) // else they end by themselves
+	_, _ = pipe.Exec(context.Background()) // otherwise they expire by themselves
 }
 
 // heap is how many bytes are in use.
 func heap() int64 {
 	runtime.GC()
-	runtime.GC() // what a pool held lives for one more
+	runtime.GC() // what a pool held survives one more
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
 
-// A fake is a platform with many apps that sees how many fetches overlap.
+// A fake is a platform with many apps that counts overlapping fetches.
 type fake struct {
 	*wxtest.Platform
 	appIDs    []string

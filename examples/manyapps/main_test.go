@@ -20,7 +20,6 @@ import (
 
 // Two processes start at the same time, over one Redis.
 func TestTenThousandAppsAreFetchedOnceEach(t *testing.T) {
-	const apps = 10_000
 	client, err := connect(t.Context(), "redis://"+servers.Redis(t).Addr(), 2*atOnce)
 	require.NoError(t, err)
 	platform := newFake(apps)
@@ -72,7 +71,7 @@ func TestTheProgramRuns(t *testing.T) {
 	assert.ErrorContains(t, err, "set REDIS_URL")
 }
 
-func TestNoMoreThanTheLimitWaitAtOnce(t *testing.T) {
+func TestTheLimitBoundsConcurrentFetches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		platform := newFake(20)
 		platform.Inject(wxtest.Latency(time.Second))
@@ -82,7 +81,7 @@ func TestNoMoreThanTheLimitWaitAtOnce(t *testing.T) {
 		assert.Equal(t, int64(5), platform.peak.Load())
 		assert.Equal(t, 4*time.Second, time.Since(start))
 
-		// Those that have a token wait for nobody.
+		// Apps that have a token do not wait.
 		start = time.Now()
 		require.NoError(t, sources.Warm(t.Context(), 0, platform.appIDs))
 		assert.Zero(t, time.Since(start))
@@ -95,12 +94,12 @@ func TestAWarmStartIsSpread(t *testing.T) {
 		sources := NewSources(platform.fetcher, nil, 5)
 		start := time.Now()
 		require.NoError(t, sources.Warm(t.Context(), time.Minute, platform.appIDs))
-		assert.Equal(t, 57*time.Second, time.Since(start)) // the 20th begins after 19 steps of 3 s
+		assert.Equal(t, 57*time.Second, time.Since(start)) // the 20th starts after 19 steps of 3 s
 		assert.Equal(t, int64(1), platform.peak.Load())
 	})
 }
 
-func TestACallerInTheQueueHeedsItsContext(t *testing.T) {
+func TestAQueuedCallerRespectsItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		platform := newFake(2)
 		platform.Inject(wxtest.Latency(time.Second))

@@ -10,8 +10,8 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// Sources holds one Source for each app, made when it is first asked for. It is
-// safe for concurrent use. Copy it into your program.
+// Sources holds one Source for each app, made on first use. It is safe for concurrent
+// use. Copy it into your program.
 type Sources struct {
 	fetcher func(appID string) (wxtoken.Fetcher, error)
 	cache   wxtoken.Cache
@@ -27,10 +27,10 @@ type app struct {
 	warm   atomic.Bool // it had a token once
 }
 
-// NewSources makes Sources of the tokens that fetcher's Fetchers get. fetcher
-// looks up the app's secret, and returns an error for an app that it does not
-// know: then nothing is kept, so that made-up appIDs fill no memory. No more
-// than atOnce apps wait for their first token at one time; the others queue.
+// NewSources returns Sources for the apps of fetcher, which looks up an app's secret
+// and returns an error for an unknown app; nothing is kept then, so that made-up
+// appIDs use no memory. At most atOnce apps wait for their first token at a time; the
+// others queue.
 func NewSources(fetcher func(appID string) (wxtoken.Fetcher, error), cache wxtoken.Cache, atOnce int, opts ...wxtoken.Option) *Sources {
 	return &Sources{fetcher: fetcher, cache: cache, opts: opts, slots: make(chan struct{}, atOnce), apps: map[string]*app{}}
 }
@@ -44,13 +44,13 @@ func (s *Sources) Token(ctx context.Context, appID string) (wxtoken.Token, error
 	if a.warm.Load() {
 		return a.source.Token(ctx)
 	}
-	// The limit stands here and not in the Fetcher, where waiting would use up
-	// the time that the fetch may take, and hold its lease meanwhile.
+	// The limit is here and not in the Fetcher, where waiting would use up the time
+	// of the fetch and hold its lease.
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	case <-ctx.Done():
-		return wxtoken.Token{}, fmt.Errorf("wxtoken example: app %s waits behind others for its first token: %w", appID, context.Cause(ctx))
+		return wxtoken.Token{}, fmt.Errorf("wxtoken example: app %s is queued behind others for its first token: %w", appID, context.Cause(ctx))
 	}
 	token, err := a.source.Token(ctx)
 	if err == nil {
@@ -68,17 +68,17 @@ func (s *Sources) Source(appID string) (*wxtoken.Source, error) {
 	return a.source, nil
 }
 
-// Forget drops the app, so that the next call asks fetcher again: after its
-// secret has changed, or when the app is gone. A Source need not be closed.
+// Forget drops the app, so that the next call asks fetcher again: after its secret
+// has changed, or when the app has been removed. A Source need not be closed.
 func (s *Sources) Forget(appID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.apps, appID)
 }
 
-// Warm gets every app's token, for a start-up after which no caller waits. It
-// begins with the first app at once and with the last one after spread, so that
-// their later refreshes do not come together either.
+// Warm gets every app's token, so that no caller has to wait after a start. It starts
+// with the first app at once and reaches the last one after spread, so that their
+// later refreshes are spread as well.
 func (s *Sources) Warm(ctx context.Context, spread time.Duration, appIDs []string) error {
 	next := make(chan string)
 	var wg sync.WaitGroup
@@ -102,7 +102,7 @@ func (s *Sources) Warm(ctx context.Context, spread time.Duration, appIDs []strin
 	for i, appID := range appIDs {
 		time.Sleep(time.Until(start.Add(spread / time.Duration(len(appIDs)) * time.Duration(i))))
 		if ctx.Err() != nil {
-			break // those that remain get their token when it is asked for
+			break // the others get their token when it is asked for
 		}
 		next <- appID
 	}
@@ -127,7 +127,7 @@ func (s *Sources) app(appID string) (*app, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.apps[appID] == nil { // else another call was faster
+	if s.apps[appID] == nil { // otherwise another call was faster
 		s.apps[appID] = &app{source: wxtoken.New(fetcher, s.cache, s.opts...)}
 	}
 	return s.apps[appID], nil

@@ -2,14 +2,15 @@
 //
 //	MEMCACHED_SERVERS=127.0.0.1:11211 go run ./examples/memcached
 //
-// MEMCACHED_SERVERS lists the servers, with commas between them. The key picks
-// the server, so every process must be given the same list in the same order. A
+// MEMCACHED_SERVERS lists the servers, separated by commas. The key picks the server,
+// so every process must have the same list in the same order. A server that is listed
+// twice has twice the weight:
 // server that is listed twice has twice the weight:
 //
 //	MEMCACHED_SERVERS=10.0.0.1:11211,10.0.0.2:11211,10.0.0.2:11211
 //
-// It runs on a fake platform unless WECHAT_APPID and WECHAT_SECRET are set. What
-// it leaves in Memcached is one item, which ends after three hours.
+// It runs on a fake platform unless WECHAT_APPID and WECHAT_SECRET are set. It leaves
+// one item in Memcached, which expires after three hours.
 package main
 
 import (
@@ -34,13 +35,13 @@ func main() {
 	}
 }
 
-// connect makes the client of all servers in list.
+// connect returns a client for all servers in list.
 func connect(list string) (*memcache.Client, error) {
 	servers := strings.FieldsFunc(list, func(c rune) bool { return c == ',' || c == ' ' })
 	if len(servers) == 0 {
 		return nil, errors.New("wxtoken example: set MEMCACHED_SERVERS, for example to 127.0.0.1:11211")
 	}
-	// memcache.New does the same, but says nothing of a name that is not found.
+	// memcache.New does the same, but does not report names that cannot be resolved.
 	var selector memcache.ServerList
 	if err := selector.SetServers(servers...); err != nil {
 		return nil, fmt.Errorf("wxtoken example: set MEMCACHED_SERVERS to host:port,host:port: %w", err)
@@ -49,9 +50,9 @@ func connect(list string) (*memcache.Client, error) {
 	client.Timeout = 300 * time.Millisecond // of each operation; 0 is 500 ms
 	client.MaxIdleConns = 8                 // for each server; 0 is 2. wxtoken needs 1, the rest of a program more
 
-	// A server that is dead from the start is likelier to be a mistake. Later on
-	// it fails its share of the keys: their tokens are then served from the
-	// copy of each process while they last, and fetched by nobody.
+	// A server that is down from the start is probably a mistake. A server that fails
+	// later fails its share of the keys: their tokens are then served from each
+	// process's copy until they expire, and no process fetches them.
 	if err := client.Ping(); err != nil {
 		_ = client.Close()
 		return nil, fmt.Errorf("wxtoken example: set MEMCACHED_SERVERS to servers that answer: %w", err)
@@ -76,8 +77,8 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 	defer client.Close()
 	say("memcached", "%s", getenv("MEMCACHED_SERVERS"))
 
-	// Each process makes one Source per app, and keeps it. Two of them in one
-	// program stand for two processes here.
+	// Each process makes one Source per app, and keeps it. Two of them in one program
+	// represent two processes here.
 	cache := wxtoken.NewMemcachedCache(client)
 	one := wxtoken.New(p.Fetcher, cache)
 	two := wxtoken.New(p.Fetcher, cache)

@@ -29,7 +29,7 @@ func TestTwoProcessesShareOneToken(t *testing.T) {
 	}
 }
 
-// Of three places in the list, the second server has two.
+// The second server has two of the three places in the list.
 func TestAServerListedTwiceHasTwiceTheWeight(t *testing.T) {
 	one, two := servers.Memcached(t).Addr(), servers.Memcached(t).Addr()
 	client, err := connect(one + ", " + two + ", " + two)
@@ -51,7 +51,7 @@ func TestAServerListedTwiceHasTwiceTheWeight(t *testing.T) {
 	assert.InDelta(t, 200, found, 40)
 }
 
-func TestEachMistakeSaysWhatToSet(t *testing.T) {
+func TestErrorsSayWhatToSet(t *testing.T) {
 	up, down := servers.Memcached(t), servers.Memcached(t)
 	down.Kill()
 	for list, want := range map[string]string{

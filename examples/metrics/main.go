@@ -2,8 +2,8 @@
 //
 //	cd examples/metrics && go run .
 //
-// It runs on a fake platform. The packages to take are prommetrics and
-// otelmetrics; alerts.yml and dashboard.json go with either.
+// It runs on a fake platform. Copy package prommetrics or otelmetrics; alerts.yml and
+// dashboard.json work with either.
 package main
 
 import (
@@ -39,18 +39,18 @@ func run(ctx context.Context, stdout io.Writer) error {
 	if err := registry.Register(prom); err != nil {
 		return err
 	}
-	// OpenTelemetry: a reader that is asked by hand stands for an exporter.
+	// OpenTelemetry: a manual reader takes the place of an exporter.
 	reader := sdk.NewManualReader()
 	otel, err := otelmetrics.New(sdk.NewMeterProvider(sdk.WithReader(reader)).Meter("github.com/wxtoken/wxtoken"))
 	if err != nil {
 		return err
 	}
 
-	// A program has one of the two. Here the same Source feeds both.
+	// A program needs one of the two. Here the same Source feeds both.
 	const app = "wxfake"
 	toProm, toOTel := prom.Observer(app), otel.Observer(app)
 	platform := wxtest.NewPlatform(wxtest.WithApp(app, "secret"))
-	platform.Inject(wxtest.Refusal(40164).Times(1)) // the first fetch comes from an unknown address
+	platform.Inject(wxtest.Refusal(40164).Times(1)) // the first fetch is denied, as from an unknown address
 	src := wxtoken.New(
 		wxtoken.NewFetcher(app, "secret", wxtoken.WithHTTPClient(platform.Client())),
 		wxtoken.NewMemoryCache(),
@@ -59,7 +59,7 @@ func run(ctx context.Context, stdout io.Writer) error {
 	if _, err := src.Token(ctx); err != nil {
 		fmt.Fprintln(stdout, "# the first call got:", err)
 	}
-	if err := src.Wait(ctx); err != nil { // until the Events are delivered
+	if err := src.Wait(ctx); err != nil { // until all Events are delivered
 		return err
 	}
 

@@ -15,7 +15,7 @@ import (
 	"github.com/wxtoken/wxtoken/examples/metrics/prommetrics"
 )
 
-// A rule or panel with a name that no process exposes shows nothing, silently.
+// A rule or panel for a name that no process exposes silently shows nothing.
 func TestRulesAndDashboardNameOnlyWhatIsExposed(t *testing.T) {
 	registry, m := prometheus.NewRegistry(), prommetrics.New()
 	registry.MustRegister(m)
@@ -44,8 +44,8 @@ func TestRulesAndDashboardNameOnlyWhatIsExposed(t *testing.T) {
 	}
 }
 
-// Every alert fires in one of the troubles that alerts_test.yml plays.
-func TestEveryAlertIsTried(t *testing.T) {
+// Every alert fires in one of the problems that alerts_test.yml simulates.
+func TestEveryAlertIsTested(t *testing.T) {
 	rules, err := os.ReadFile("alerts.yml")
 	require.NoError(t, err)
 	troubles, err := os.ReadFile("alerts_test.yml")

@@ -3,9 +3,9 @@
 //	REDIS_URL=redis://127.0.0.1:6379/0 go run ./examples/migrate
 //	MEMCACHED_SERVERS=127.0.0.1:11211 go run ./examples/migrate
 //
-// On a fake platform, whose tokens live for eight seconds, old code reads the
-// plain token under its key until wxtoken has replaced it. README.md tells in
-// which order to deploy; the part to copy is mirror.go.
+// It runs on a fake platform, whose tokens live for eight seconds. Old code reads the
+// plain token under its key until wxtoken has replaced it. README.md says in which
+// order to deploy; the part to copy is mirror.go.
 package main
 
 import (
@@ -35,7 +35,7 @@ func main() {
 	}
 }
 
-// A store is where old and new code meet.
+// A store is where old and new code share the token.
 type store struct {
 	cache wxtoken.Cache
 	put   func(ctx context.Context, token string, ttl time.Duration) error
@@ -43,8 +43,8 @@ type store struct {
 	close func() error
 }
 
-// open takes the store from the environment. The key of old code has a name of
-// its own here: a real "access_token" may be in use.
+// open reads the store from the environment. Old code has a key of its own here,
+// because a real "access_token" may be in use.
 func open(getenv func(string) string) (*store, error) {
 	key := "access_token-example-" + rand.Text()
 	url, list := getenv("REDIS_URL"), getenv("MEMCACHED_SERVERS")
@@ -89,7 +89,7 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 	appID := "wxfake" + strings.ToLower(rand.Text()[:10])
 	platform := wxtest.NewPlatform(wxtest.WithApp(appID, "secret"), wxtest.WithLifetime(8*time.Second), wxtest.WithGrace(2*time.Second))
 
-	// Old code is already there: it finds nothing under its key and fetches.
+	// Old code runs first: it finds nothing under its key and fetches.
 	oldFetches := 0
 	fetch := func() (string, error) { oldFetches++; return platform.Issue(appID), nil }
 	first, err := st.old(ctx, fetch)
@@ -97,7 +97,7 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 		return fmt.Errorf("wxtoken example: set REDIS_URL or MEMCACHED_SERVERS to a server that answers: %w", err)
 	}
 
-	// New code comes, with a Mirror.
+	// New code is deployed, with a Mirror.
 	mirror := NewMirror(st.put, slog.New(slog.NewTextHandler(stdout, nil)))
 	src := wxtoken.New(
 		wxtoken.NewFetcher(appID, "secret", wxtoken.WithHTTPClient(platform.Client())), st.cache,
@@ -111,13 +111,13 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 	running.Go(func() { mirror.Run(ctx, src) })
 	running.Go(func() { callers(ctx, src) })
 
-	// Old code goes on until it has seen the first token of wxtoken, and the next.
+	// Old code keeps running until it has seen the first two tokens of wxtoken.
 	seen := map[string]bool{first: true}
-	calls, refused := 0, 0
+	calls, rejected := 0, 0
 	client := platform.Client()
 	for deadline := time.Now().Add(20 * time.Second); len(seen) < 3; calls++ {
 		if time.Now().After(deadline) {
-			return errors.New("wxtoken example: no new token came; see the log above")
+			return errors.New("wxtoken example: no new token arrived; see the log above")
 		}
 		token, err := st.old(ctx, fetch)
 		if err != nil {
@@ -125,11 +125,11 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 		}
 		seen[token] = true
 		if !accepted(client, token) {
-			refused++
+			rejected++
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	fmt.Fprintf(stdout, "old code: %d calls, %d refused, %d tokens seen, %d fetch, before wxtoken came\n", calls, refused, len(seen), oldFetches)
+	fmt.Fprintf(stdout, "old code: %d calls, %d rejected, %d tokens seen, %d fetch, before wxtoken\n", calls, rejected, len(seen), oldFetches)
 	return nil
 }
 

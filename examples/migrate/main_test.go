@@ -20,8 +20,8 @@ import (
 	"github.com/wxtoken/wxtoken/internal/servers"
 )
 
-// Old code runs alongside through the first fetch of wxtoken and a rotation.
-func TestOldReadersAlwaysFindAGoodToken(t *testing.T) {
+// Old code keeps running during the first fetch of wxtoken and a rotation.
+func TestOldReadersAlwaysFindAValidToken(t *testing.T) {
 	t.Parallel()
 	for name, env := range map[string]exampletest.Env{
 		"redis":     {"REDIS_URL": "redis://" + servers.Redis(t).Addr()},
@@ -31,12 +31,12 @@ func TestOldReadersAlwaysFindAGoodToken(t *testing.T) {
 			t.Parallel()
 			out, err := env.Run(t, run)
 			require.NoError(t, err)
-			assert.Regexp(t, `^old code: \d{2,} calls, 0 refused, 3 tokens seen, 1 fetch, before wxtoken came\n$`, out)
+			assert.Regexp(t, `^old code: \d{2,} calls, 0 rejected, 3 tokens seen, 1 fetch, before wxtoken\n$`, out)
 		})
 	}
 }
 
-func TestEachMistakeSaysWhatToSet(t *testing.T) {
+func TestErrorsSayWhatToSet(t *testing.T) {
 	t.Parallel()
 	nobody := exampletest.FreeAddr(t)
 	for want, env := range map[string]exampletest.Env{
@@ -53,7 +53,7 @@ func TestEachMistakeSaysWhatToSet(t *testing.T) {
 	}
 }
 
-// A plain is a store of one key that a test can look into and break.
+// A plain is a store with one key that a test can read and break.
 type plain struct {
 	mu    sync.Mutex // guards what follows
 	token string
@@ -70,7 +70,7 @@ func (p *plain) put(_ context.Context, token string, ttl time.Duration) error {
 	return p.err
 }
 
-// look gives what is there when the Mirror has nothing more to do.
+// look returns what is stored once the Mirror has nothing more to do.
 func (p *plain) look() (token string, ttl time.Duration) {
 	synctest.Wait()
 	p.mu.Lock()
@@ -78,14 +78,14 @@ func (p *plain) look() (token string, ttl time.Duration) {
 	return p.token, p.ttl
 }
 
-// spoil puts another token there, and an error in the way of the next.
+// spoil stores another token, and makes the next write fail with err.
 func (p *plain) spoil(token string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.token, p.err = token, err
 }
 
-// mirrored runs a Mirror of tokens that live for two hours, or as said.
+// mirrored runs a Mirror of tokens that live for two hours, or for the given life.
 func mirrored(t *testing.T, p *plain, life ...time.Duration) (src *wxtoken.Source, log *bytes.Buffer) {
 	t.Helper()
 	log = new(bytes.Buffer)
@@ -120,7 +120,7 @@ func TestANewTokenIsMirroredAtOnceWithWhatRemains(t *testing.T) {
 	})
 }
 
-func TestTheMirrorHealsItself(t *testing.T) {
+func TestTheMirrorRestoresTheToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p plain
 		_, log := mirrored(t, &p)
@@ -144,7 +144,7 @@ func TestTheMirrorHealsItself(t *testing.T) {
 }
 
 // To Redis and Memcached, a time of 0 means "forever".
-func TestATokenThatEndsIsNotMirrored(t *testing.T) {
+func TestAnExpiringTokenIsNotMirrored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p plain
 		mirrored(t, &p, 900*time.Millisecond)
@@ -157,8 +157,9 @@ func TestATokenThatEndsIsNotMirrored(t *testing.T) {
 	})
 }
 
-// The mirrored item ends with the token: nobody finds a dead one.
-func TestTheItemEndsWithTheToken(t *testing.T) {
+// The mirrored item expires with the token, so that old code never finds an expired
+// one.
+func TestTheItemExpiresWithTheToken(t *testing.T) {
 	t.Parallel()
 	rdb := redis.NewClient(&redis.Options{Addr: servers.Redis(t).Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })

@@ -9,10 +9,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// These are the habits that are found everywhere, as they look after step 1 of
-// README.md: each reads before it fetches. What is wrong with them is the same
-// in both: two that find nothing fetch both, and one kills the token of the
-// other; and the hour is a guess.
+// This is the usual old code, as it looks after step 1 of README.md: it reads before
+// it fetches. Both versions have the same faults: two processes that find nothing
+// both fetch, and one supersedes the token of the other; and the hour is a guess.
 
 var errNothing = errors.New("nothing under the key")
 

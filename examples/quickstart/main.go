@@ -38,15 +38,9 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 
 	// A program of your own needs no more than this, with
 	// wxtoken.NewFetcher(appID, secret) or NewStableFetcher for p.Fetcher:
-	var opts []wxtoken.Option
-	if p.Fake != nil {
-		// A token may be refused by mistake: nobody believes it of one younger
-		// than this, by default 10 s. Too long for a demonstration.
-		opts = append(opts, wxtoken.WithFetchTimeout(time.Second))
-	}
-	src := wxtoken.New(p.Fetcher, wxtoken.NewMemoryCache(), opts...)
+	src := wxtoken.New(p.Fetcher, wxtoken.NewMemoryCache())
 
-	// 1,000 callers at once, and nobody has a token yet.
+	// 1,000 concurrent callers, and no token yet.
 	start := time.Now()
 	if err := burst(ctx, src, 1000); err != nil {
 		return err
@@ -59,7 +53,7 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 	}
 	say("token", "%v", token)
 
-	// Transport puts the token into each request by itself.
+	// Transport adds the token to each request.
 	client := &http.Client{Transport: &wxtoken.Transport{Source: src, Base: p.Transport}}
 	body, err := call(ctx, client)
 	if err != nil {
@@ -67,21 +61,21 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 	}
 	say("call", "%s", body)
 
-	// It also replaces a token that the platform refuses, and sends the call again.
+	// It also replaces a token that the platform rejects, and resends the call.
 	if p.Fake != nil {
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // the rejection of a younger token would not be believed
 		p.Fake.Revoke(token.Value)
 		if body, err = call(ctx, client); err != nil {
 			return err
 		}
-		say("refused", "the platform revoked the token; the next call got %s and %d fetches were made in all", body, p.Fetcher.Fetches())
+		say("rejected", "the platform revoked the token; the next call got %s, with %d fetches in all", body, p.Fetcher.Fetches())
 	}
 
-	say("next", "for several processes, put NewRedisCache(client) in place of NewMemoryCache(): see examples/redis")
+	say("next", "for several processes, replace NewMemoryCache() with NewRedisCache(client): see examples/redis")
 	return nil
 }
 
-// burst has n callers ask for the token at once.
+// burst makes n callers ask for the token at once.
 func burst(ctx context.Context, src *wxtoken.Source, n int) error {
 	var wg sync.WaitGroup
 	errs := make(chan error, n)
@@ -101,7 +95,7 @@ func burst(ctx context.Context, src *wxtoken.Source, n int) error {
 	return nil
 }
 
-// call asks the API for something that needs a token.
+// call calls an API that needs a token.
 func call(ctx context.Context, client *http.Client) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://api.weixin.qq.com/cgi-bin/get_api_domain_ip", nil)
 	if err != nil {

@@ -17,7 +17,7 @@ func TestItShowsWhatItPromises(t *testing.T) {
 		assert.Regexp(t, `burst +1,000 concurrent callers, 1 fetch,`, out)
 		assert.Regexp(t, `token +Token\(redacted, expires `, out)
 		assert.Regexp(t, `call +\{"ip_list":`, out)
-		assert.Regexp(t, `refused .* got \{"ip_list":.* and 2 fetches were made in all`, out)
+		assert.Regexp(t, `rejected .* got \{"ip_list":.* with 2 fetches in all`, out)
 		assert.Contains(t, out, "NewRedisCache")
 	})
 }

@@ -2,14 +2,14 @@
 //
 //	REDIS_URL=redis://127.0.0.1:6379/0 go run ./examples/redis
 //
-// REDIS_URL names all there is to know about the server:
+// REDIS_URL holds everything about the server:
 //
 //	redis://user:password@host:6379/2    password and database number
 //	rediss://user:password@host:6380/2   the same over TLS
 //	unix://user:password@/run/redis.sock?db=2
 //
-// It runs on a fake platform unless WECHAT_APPID and WECHAT_SECRET are set. What
-// it leaves in Redis is one key, which ends after three hours.
+// It runs on a fake platform unless WECHAT_APPID and WECHAT_SECRET are set. It leaves
+// one key in Redis, which expires after three hours.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	}
 }
 
-// connect makes the client. Sentinel and Cluster differ in nothing else:
+// connect returns a client. For Sentinel and Cluster, only this changes:
 //
 //	redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "mymaster", SentinelAddrs: addrs, ContextTimeoutEnabled: true})
 //	redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, ContextTimeoutEnabled: true})
@@ -49,8 +49,8 @@ func connect(ctx context.Context, url string) (*redis.Client, error) {
 		return nil, errors.New("wxtoken example: REDIS_URL is not of the form redis://user:password@host:port/database" +
 			" (rediss:// for TLS); in the password, write %40 for @, %3A for :, %2F for /, %3F for ? and %23 for #")
 	}
-	// Without this, go-redis waits for a slow server as long as its ReadTimeout
-	// says, whatever the ctx of the call says.
+	// Without this, go-redis ignores ctx while it waits for a slow server, up to its
+	// ReadTimeout.
 	opts.ContextTimeoutEnabled = true
 
 	client := redis.NewClient(opts)
@@ -78,8 +78,8 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 	defer client.Close()
 	say("redis", "%s, database %d, TLS %v", client.Options().Addr, client.Options().DB, client.Options().TLSConfig != nil)
 
-	// Each process makes one Source per app, and keeps it. Two of them in one
-	// program stand for two processes here.
+	// Each process makes one Source per app, and keeps it. Two of them in one program
+	// represent two processes here.
 	cache := wxtoken.NewRedisCache(client)
 	one := wxtoken.New(p.Fetcher, cache)
 	two := wxtoken.New(p.Fetcher, cache)
@@ -100,6 +100,6 @@ func run(ctx context.Context, stdout io.Writer, getenv func(string) string) erro
 	if err != nil {
 		return err
 	}
-	say("key", "%s, ends in %v", key, ttl.Round(time.Minute))
+	say("key", "%s, expires in %v", key, ttl.Round(time.Minute))
 	return nil
 }

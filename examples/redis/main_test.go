@@ -21,11 +21,11 @@ func example(t *testing.T, url string) (string, error) {
 
 func TestTwoProcessesShareOneToken(t *testing.T) {
 	addr := servers.Redis(t).Addr()
-	for range 2 { // what the first run leaves is no hindrance
+	for range 2 { // what the first run leaves is harmless
 		out, err := example(t, "redis://"+addr)
 		require.NoError(t, err)
 		assert.Regexp(t, `shared .*the same token: true; fetches: 1\n`, out)
-		assert.Regexp(t, `key +wxtoken:token:wxfake\w+, ends in 3h0m0s`, out)
+		assert.Regexp(t, `key +wxtoken:token:wxfake\w+, expires in 3h0m0s`, out)
 	}
 }
 
@@ -50,7 +50,7 @@ func TestTLSComesFromTheURL(t *testing.T) {
 	require.NoError(t, err)
 	servers.Redis(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
 
-	// The certificate is nobody's but the test's.
+	// The certificate is the test's own.
 	out, err := example(t, "rediss://127.0.0.1:"+port+"?skip_verify=true")
 	require.NoError(t, err)
 	assert.Contains(t, out, "TLS true")
@@ -60,7 +60,7 @@ func TestTLSComesFromTheURL(t *testing.T) {
 	require.ErrorContains(t, err, "certificate")
 }
 
-func TestEachMistakeSaysWhatToSet(t *testing.T) {
+func TestErrorsSayWhatToSet(t *testing.T) {
 	nobody := exampletest.FreeAddr(t)
 	for url, want := range map[string]string{
 		"":                                  "set REDIS_URL, for example",

@@ -11,7 +11,7 @@ import (
 	"github.com/wxtoken/wxtoken/openplatform"
 )
 
-// An app is what a platform's program adds to openplatform.
+// An app is what the program of a third-party platform adds to openplatform.
 type app struct {
 	platform *openplatform.Platform
 	base     http.RoundTripper // carries requests to WeChat's hosts
@@ -24,8 +24,8 @@ func (a *app) routes() http.Handler {
 	return mux
 }
 
-// authorized is where an owner's browser comes back from the authorization page.
-// The same code is mostly pushed as well: then it has been exchanged already.
+// authorized is the page to which an owner's browser returns from the authorization
+// page. The same code is usually pushed as well: then it has been exchanged already.
 func (a *app) authorized(w http.ResponseWriter, r *http.Request) {
 	appID, err := a.platform.Authorize(r.Context(), r.URL.Query().Get("auth_code"))
 	if err != nil {
@@ -35,7 +35,7 @@ func (a *app) authorized(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "account %s has authorized this platform\n", appID)
 }
 
-// call asks an API on behalf of an account. A program makes one client for each
+// call calls an API on behalf of an account. A program makes one client for each
 // account, and keeps it.
 func (a *app) call(ctx context.Context, appID string) (string, error) {
 	client := &http.Client{Transport: &wxtoken.Transport{Source: a.platform.Authorizer(appID), Base: a.base}}

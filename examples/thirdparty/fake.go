@@ -15,7 +15,7 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// A config is what the environment says.
+// A config holds what the environment sets.
 type config struct {
 	name, addr                   string
 	appID, secret, token, aesKey string
@@ -24,7 +24,7 @@ type config struct {
 	fake                         *wxtest.Platform // nil: WeChat itself
 }
 
-// configure takes the component from getenv, or makes one on the fake platform.
+// configure reads the component from getenv, or creates one on the fake platform.
 func configure(getenv func(string) string) (config, error) {
 	c := config{addr: getenv("ADDR"), base: http.DefaultTransport}
 	set := 0
@@ -57,7 +57,7 @@ func configure(getenv func(string) string) (config, error) {
 	return c, nil
 }
 
-// demo has the fake platform do what WeChat and two owners would.
+// demo makes the fake platform do what WeChat and two owners would do.
 func demo(ctx context.Context, say func(what, format string, args ...any), c config, app *app, base string) error {
 	events := base + "/wechat/events"
 	call := func(appID string) {
@@ -80,7 +80,7 @@ func demo(ctx context.Context, say func(what, format string, args ...any), c con
 	}
 	say("ticket", "pushed: %v", tok) // tok.Value goes into ?component_access_token=
 
-	// One owner is only pushed, the other one also comes back by browser.
+	// One authorization is only pushed; the other owner also returns by browser.
 	for _, appID := range []string{"wxshop", "wxschool"} {
 		code, err := c.fake.PushAuthorized(c.appID, appID, events)
 		if err != nil {
@@ -102,7 +102,7 @@ func demo(ctx context.Context, say func(what, format string, args ...any), c con
 	if _, err := app.platform.Authorizer("wxshop").Token(ctx); err != nil && !errors.Is(err, openplatform.ErrNotAuthorized) {
 		return err
 	}
-	say("unauthorized", "wxshop has ended its authorization; its token is handed out for less than a minute more")
+	say("unauthorized", "wxshop has ended its authorization; within a minute its token is no longer handed out")
 	call("wxschool")
 	results := c.fake.Stats().Results
 	say("requests", "component token: %d, authorizer tokens: %d, codes: %d", results[wxtest.ComponentPath].Total(),

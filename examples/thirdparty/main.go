@@ -1,10 +1,10 @@
-// Thirdparty is a third-party platform (第三方平台): the callback that takes the
-// pushes, the page to which owners come back, and calls on behalf of accounts.
+// Thirdparty is a third-party platform (第三方平台): the callback that receives the
+// pushes, the page to which owners return, and calls on behalf of accounts.
 //
 //	go run ./examples/thirdparty
 //
 // runs it on the fake platform, which pushes a ticket and the authorizations of two
-// accounts, and ends. To run it for real, set what the platform's console shows:
+// accounts, and exits. To run it for real, set what the platform's console shows:
 //
 //	COMPONENT_APPID, COMPONENT_SECRET   AppID and AppSecret of the third-party platform
 //	COMPONENT_TOKEN, COMPONENT_AESKEY   message token and key (消息校验Token, 消息加解密Key)

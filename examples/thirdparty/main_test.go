@@ -36,7 +36,7 @@ func TestTheDemonstration(t *testing.T) {
 	})
 }
 
-// With a component of one's own the program serves until it is stopped.
+// With a real component the program serves until it is stopped.
 func TestItServesUntilItIsStopped(t *testing.T) {
 	addr := exampletest.FreeAddr(t)
 	env := exampletest.Env{
@@ -58,7 +58,7 @@ func TestItServesUntilItIsStopped(t *testing.T) {
 	assert.NoError(t, <-ended)
 }
 
-func TestEachMistakeSaysWhatToSet(t *testing.T) {
+func TestErrorsSayWhatToSet(t *testing.T) {
 	good := func(name, value string) exampletest.Env {
 		env := exampletest.Env{
 			"COMPONENT_APPID": "wxcomponent", "COMPONENT_SECRET": "s3cret", "COMPONENT_TOKEN": "t0ken",

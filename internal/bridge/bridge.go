@@ -1,6 +1,6 @@
-// Package bridge is how the packages of this module read what the sealed options
-// of package wxtoken hold, and what a Fetcher of theirs may tell a Source beyond
-// the Fetcher interface. Nothing of it can be named from outside the module.
+// Package bridge lets the packages of this module read the sealed options of package
+// wxtoken, and lets their Fetchers give a Source more than the Fetcher interface
+// does. Nothing in it can be named outside the module.
 package bridge
 
 import (
@@ -8,17 +8,17 @@ import (
 	"net/http"
 )
 
-// Cache is what the options of wxtoken.New say of the cache.
+// Cache holds what the options of wxtoken.New set for the cache.
 type Cache struct {
 	Prefix string
-	Keys   [][32]byte // the first seals, every one opens; none: plain
-	Plain  bool       // plain values are read although there are keys
+	Keys   [][32]byte // the first encrypts, every one decrypts; none: plain
+	Plain  bool       // plain values are read even if there are keys
 }
 
-// A CacheOption is a wxtoken.Option that says something of the cache.
+// A CacheOption is a wxtoken.Option that concerns the cache.
 type CacheOption interface{ ShowCache(*Cache) }
 
-// HTTP is what the options of wxtoken.NewFetcher say of requests.
+// HTTP holds what the options of wxtoken.NewFetcher set for requests.
 type HTTP struct {
 	Client *http.Client
 	Hosts  []string
@@ -29,18 +29,17 @@ type HTTP struct {
 // An HTTPOption is a wxtoken.FetcherOption.
 type HTTPOption interface{ ShowHTTP(*HTTP) }
 
-// A Revision counts what happened to a credential.
+// A Revision counts the changes of a credential.
 type Revision uint64
 
-// A Gate is a Fetcher that learns without a fetch that its credential has ended
-// or can be had again. Its method must be quick and must not use the Source: it
-// is asked, under the Source's lock, before a Token that is not the common path.
+// A Gate is a Fetcher that learns without a fetch that its credential has ended or is
+// available again. Its method must be quick and must not use the Source: it is
+// called, under the Source's lock, before each Token that is not on the fast path.
 //
-// While closed is not nil, Token, Peek and Run give out and fetch nothing, and
-// Token returns closed. A revision other than the last one says that this
-// process's failures have lost their reason: the next Token fetches at once,
-// whatever this process's own cooldown says. Cooldowns that the processes share
-// are not affected.
+// While closed is not nil, Token, Peek and Run hand out and fetch nothing, and Token
+// returns closed. A new revision means that the causes of this process's failures may
+// be gone: the next Token fetches at once, whatever this process's own cooldown says.
+// Cooldowns that the processes share are not affected.
 type Gate interface {
 	Gate() (revision Revision, closed error)
 }

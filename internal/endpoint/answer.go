@@ -18,8 +18,8 @@ const (
 	maxLifetime = 30 * 24 * time.Hour // the platform says at most 2 h
 )
 
-// OtherCode is the Code of a Refusal whose code does not fit into one; its
-// Message then begins with the code.
+// OtherCode is the Code of a Denial whose code does not fit into one; its Message
+// then begins with the code.
 const OtherCode = -2
 
 // An Answer names the parts of the JSON object that an endpoint answers with.
@@ -27,29 +27,29 @@ const OtherCode = -2
 type Answer struct {
 	Token     string
 	ExpiresIn string // a whole number of seconds
-	Code      string // a number or string that is neither 0 nor "" is a refusal; "": there is no code
-	OK        string // if set, this code alone is a success, or none
+	Code      string // a number or string that is neither 0 nor "" is a denial; "": there is no code
+	OK        string // if set, only this code, or none, is a success
 	Message   string
 }
 
-// weChat is how WeChat answers, WeCom and QQ as well.
+// weChat returns how WeChat answers; WeCom and QQ do the same.
 func weChat(token string) Answer {
 	return Answer{Token: token, ExpiresIn: "expires_in", Code: "errcode", Message: "errmsg"}
 }
 
-// judge returns the token of a response, and its lifetime; a *Refusal if the body
-// has a code that says so, whatever the status; else what is wrong, with the
-// first characters of the body that cannot be a secret.
+// judge returns the token of a response, and its lifetime; a *Denial if the body has
+// a code that says so, whatever the status; otherwise what is wrong, with the first
+// characters of the body that cannot be a secret.
 func judge(resp *http.Response, body []byte, a Answer, hide func(string) string) (string, time.Duration, error) {
 	token, lifetime, err := a.decode(body)
-	var refused *Refusal
+	var denied *Denial
 	switch {
 	case len(body) > maxAnswer:
 		err = fmt.Errorf("an answer of over %d bytes", maxAnswer)
-	case errors.As(err, &refused):
-		words := strings.FieldsFunc(hide(refused.Message), invisible)
-		refused.Message = fmt.Sprintf("%.512s", strings.Join(words, " "))
-		return "", 0, refused
+	case errors.As(err, &denied):
+		words := strings.FieldsFunc(hide(denied.Message), invisible)
+		denied.Message = fmt.Sprintf("%.512s", strings.Join(words, " "))
+		return "", 0, denied
 	case resp.StatusCode/100 == 3:
 		err = errors.New("a redirect, which is not followed; check WithBaseURL and the network")
 		if to, bad := resp.Location(); bad == nil {
@@ -67,26 +67,26 @@ func judge(resp *http.Response, body []byte, a Answer, hide func(string) string)
 	return "", 0, fmt.Errorf("HTTP %d: %w; the answer begins with %.120q", resp.StatusCode, err, hideRuns(hide(text), 16))
 }
 
-// invisible finds what could break a line of a log, or turn its text around.
+// invisible reports characters that could break a log line or reverse its text.
 func invisible(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
 
 // decode reads an answer such as {"access_token":"...","expires_in":7200} or
-// {"errcode":40013,"errmsg":"..."}. It insists on one whole JSON object, and
-// accepts a byte order mark and numbers in quotes. With an error it returns the
-// token as it stands in body, for that to be hidden.
+// {"errcode":40013,"errmsg":"..."}. It requires exactly one JSON object, and accepts
+// a byte order mark and quoted numbers. With an error it also returns the token as it
+// is in body, so that it can be hidden.
 func (a Answer) decode(body []byte) (token string, lifetime time.Duration, err error) {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(bytes.TrimPrefix(body, []byte("\ufeff")), &object); err != nil {
 		return "", 0, fmt.Errorf("not a JSON object: %w", err)
 	}
 	raw := find(object, a.Token)
-	_ = json.Unmarshal(raw, &token) // what is not a string is no token
-	refused, badCode := a.refusal(find(object, a.Code), find(object, a.Message))
-	if refused != nil {
+	_ = json.Unmarshal(raw, &token) // anything but a string is not a token
+	denied, badCode := a.denial(find(object, a.Code), find(object, a.Message))
+	if denied != nil {
 		if token != "" {
-			refused.Message = strings.ReplaceAll(refused.Message, token, "***")
+			denied.Message = strings.ReplaceAll(denied.Message, token, "***")
 		}
-		return "", 0, refused
+		return "", 0, denied
 	}
 	seconds, badSeconds := wholeNumber(find(object, a.ExpiresIn))
 	lifetime = time.Duration(seconds) * time.Second
@@ -110,8 +110,8 @@ func (a Answer) decode(body []byte) (token string, lifetime time.Duration, err e
 	return token, 0, err
 }
 
-// refusal returns nil if code means success, and an error if it is no code.
-func (a Answer) refusal(code, message json.RawMessage) (*Refusal, error) {
+// denial returns nil if code means success, and an error if it is not a code.
+func (a Answer) denial(code, message json.RawMessage) (*Denial, error) {
 	var text string
 	switch {
 	case len(code) == 0 || string(code) == "null":
@@ -130,16 +130,16 @@ func (a Answer) refusal(code, message json.RawMessage) (*Refusal, error) {
 	if ok {
 		return nil, nil
 	}
-	refused := &Refusal{Code: int(n)}
-	_ = json.Unmarshal(message, &refused.Message) // what is not a string is no message
+	denied := &Denial{Code: int(n)}
+	_ = json.Unmarshal(message, &denied.Message) // anything but a string is not a message
 	if notWhole != nil || n == 0 {
-		refused.Code = OtherCode
-		refused.Message = strings.TrimSuffix(text+": "+refused.Message, ": ")
+		denied.Code = OtherCode
+		denied.Message = strings.TrimSuffix(text+": "+denied.Message, ": ")
 	}
-	return refused, nil
+	return denied, nil
 }
 
-// find returns what stands at a dotted path, or nil.
+// find returns the value at a dotted path, or nil.
 func find(object map[string]json.RawMessage, path string) json.RawMessage {
 	name, rest, deeper := strings.Cut(path, ".")
 	var inner map[string]json.RawMessage
@@ -154,7 +154,7 @@ func find(object map[string]json.RawMessage, path string) json.RawMessage {
 	return find(inner, rest)
 }
 
-// wholeNumber reads 7200, 7200.0 or "7200"; what is missing or null is 0.
+// wholeNumber reads 7200, 7200.0 or "7200"; missing or null is 0.
 func wholeNumber(raw json.RawMessage) (n float64, err error) {
 	var quoted string
 	if json.Unmarshal(raw, &quoted) == nil && quoted != "" {

@@ -89,7 +89,7 @@ func TestBadAnswers(t *testing.T) {
 			assert.Zero(t, tok)
 			assert.Less(t, len(err.Error()), 600)
 			assert.NotContains(t, err.Error(), "MarkedToken")
-			assert.EqualValues(t, 1, requests.Load(), "asked again, although the first request may have been answered")
+			assert.EqualValues(t, 1, requests.Load(), "a second request, although the first may have been answered")
 			fetchtest.NoLeak(t, err)
 		})
 	}
@@ -118,45 +118,45 @@ func TestGoodAnswers(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestDenials(t *testing.T) {
 	for name, test := range map[string]struct {
 		status int
 		body   string
-		want   Refusal
+		want   Denial
 	}{
-		"plain":           {200, `{"errcode":40013,"errmsg":"invalid appid rid: 6aac005a-01bfdbee-79769285"}`, Refusal{40013, "invalid appid rid: 6aac005a-01bfdbee-79769285"}},
-		"quoted code":     {200, `{"errcode":"40164"}`, Refusal{40164, ""}},
-		"status 500":      {500, `{"errcode":50004,"errmsg":"frozen"}`, Refusal{50004, "frozen"}},
-		"status 412":      {412, `{"errcode":41002,"errmsg":null}`, Refusal{41002, ""}},
-		"secret, plain":   {200, `{"errcode":40125,"errmsg":"bad MarkedSecret/with+odd&signs%\"0123456789!"}`, Refusal{40125, "bad ***!"}},
-		"secret, URL":     {200, `{"errcode":40125,"errmsg":"bad ` + url.QueryEscape(fetchtest.Secret) + `!"}`, Refusal{40125, "bad ***!"}},
-		"control bytes":   {200, `{"errcode":40125,"errmsg":"bad\r\n\u001b[31m level=ERROR"}`, Refusal{40125, "bad [31m level=ERROR"}},
-		"long":            {200, `{"errcode":40125,"errmsg":"` + strings.Repeat("字", 1000) + `"}`, Refusal{40125, strings.Repeat("字", 512)}},
-		"with a token":    {200, `{"errcode":40125,"access_token":"` + fetchtest.Token + `","expires_in":7200}`, Refusal{40125, ""}},
-		"fraction":        {200, `{"errcode":1.5,"errmsg":"x"}`, Refusal{OtherCode, "1.5: x"}},
-		"huge":            {200, `{"errcode":1e12}`, Refusal{OtherCode, "1e12"}},
-		"negative":        {200, `{"errcode":-1001}`, Refusal{-1001, ""}},
-		"a word":          {400, `{"errcode":"invalidClient","errmsg":"no"}`, Refusal{OtherCode, "invalidClient: no"}},
-		"a space":         {200, `{"errcode":" "}`, Refusal{OtherCode, " "}},
-		"separators":      {200, `{"errcode":40125,"errmsg":"a\u2028b\u202ec\u200bd"}`, Refusal{40125, "a b c d"}},
-		"token in errmsg": {200, `{"errcode":40125,"errmsg":"not ` + fetchtest.Token + `","access_token":"` + fetchtest.Token + `"}`, Refusal{40125, "not ***"}},
-		"secret, JSON":    {200, `{"errcode":40125,"errmsg":"bad MarkedSecret/with+odd\\u0026signs%\\\"0123456789!"}`, Refusal{40125, "bad ***!"}},
-		"secret, HTML":    {200, `{"errcode":40125,"errmsg":"bad MarkedSecret/with+odd&amp;signs%&#34;0123456789!"}`, Refusal{40125, "bad ***!"}},
-		"errmsg a number": {200, `{"errcode":40125,"errmsg":7}`, Refusal{40125, ""}},
+		"plain":           {200, `{"errcode":40013,"errmsg":"invalid appid rid: 6aac005a-01bfdbee-79769285"}`, Denial{40013, "invalid appid rid: 6aac005a-01bfdbee-79769285"}},
+		"quoted code":     {200, `{"errcode":"40164"}`, Denial{40164, ""}},
+		"status 500":      {500, `{"errcode":50004,"errmsg":"frozen"}`, Denial{50004, "frozen"}},
+		"status 412":      {412, `{"errcode":41002,"errmsg":null}`, Denial{41002, ""}},
+		"secret, plain":   {200, `{"errcode":40125,"errmsg":"bad MarkedSecret/with+odd&signs%\"0123456789!"}`, Denial{40125, "bad ***!"}},
+		"secret, URL":     {200, `{"errcode":40125,"errmsg":"bad ` + url.QueryEscape(fetchtest.Secret) + `!"}`, Denial{40125, "bad ***!"}},
+		"control bytes":   {200, `{"errcode":40125,"errmsg":"bad\r\n\u001b[31m level=ERROR"}`, Denial{40125, "bad [31m level=ERROR"}},
+		"long":            {200, `{"errcode":40125,"errmsg":"` + strings.Repeat("字", 1000) + `"}`, Denial{40125, strings.Repeat("字", 512)}},
+		"with a token":    {200, `{"errcode":40125,"access_token":"` + fetchtest.Token + `","expires_in":7200}`, Denial{40125, ""}},
+		"fraction":        {200, `{"errcode":1.5,"errmsg":"x"}`, Denial{OtherCode, "1.5: x"}},
+		"huge":            {200, `{"errcode":1e12}`, Denial{OtherCode, "1e12"}},
+		"negative":        {200, `{"errcode":-1001}`, Denial{-1001, ""}},
+		"a word":          {400, `{"errcode":"invalidClient","errmsg":"no"}`, Denial{OtherCode, "invalidClient: no"}},
+		"a space":         {200, `{"errcode":" "}`, Denial{OtherCode, " "}},
+		"separators":      {200, `{"errcode":40125,"errmsg":"a\u2028b\u202ec\u200bd"}`, Denial{40125, "a b c d"}},
+		"token in errmsg": {200, `{"errcode":40125,"errmsg":"not ` + fetchtest.Token + `","access_token":"` + fetchtest.Token + `"}`, Denial{40125, "not ***"}},
+		"secret, JSON":    {200, `{"errcode":40125,"errmsg":"bad MarkedSecret/with+odd\\u0026signs%\\\"0123456789!"}`, Denial{40125, "bad ***!"}},
+		"secret, HTML":    {200, `{"errcode":40125,"errmsg":"bad MarkedSecret/with+odd&amp;signs%&#34;0123456789!"}`, Denial{40125, "bad ***!"}},
+		"errmsg a number": {200, `{"errcode":40125,"errmsg":7}`, Denial{40125, ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			base, requests := fetchtest.Serve(t, fetchtest.Answer(test.status, test.body))
 			_, err := fetch(t.Context(), plain(nil, base, base))
-			var refused *Refusal
-			require.ErrorAs(t, err, &refused)
-			assert.Equal(t, test.want, *refused)
+			var denied *Denial
+			require.ErrorAs(t, err, &denied)
+			assert.Equal(t, test.want, *denied)
 			assert.EqualValues(t, 1, requests.Load())
 			fetchtest.NoLeak(t, err)
 		})
 	}
 }
 
-// Answers that look like those of other platforms.
+// Answers like those of other platforms.
 func TestDescribedAnswers(t *testing.T) {
 	nested := Answer{Token: "data.access_token", ExpiresIn: "data.expires_in", Code: "data.error_code", Message: "data.description"}
 	one := Answer{Token: "token", ExpiresIn: "life", Code: "result", OK: "1", Message: "error.text"}
@@ -166,10 +166,10 @@ func TestDescribedAnswers(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer Answer
 		body   string
-		want   string // "issued", part of an error, or of a refusal
+		want   string // "issued", part of an error, or of a denial
 	}{
 		"nested":               {nested, `{"data":{"access_token":"` + fetchtest.Token + `","expires_in":300,"error_code":0,"description":""},"message":"success"}`, "issued"},
-		"nested refusal":       {nested, `{"data":{"error_code":10020,"description":"too many"},"message":"error"}`, "errcode 10020: too many"},
+		"nested denial":        {nested, `{"data":{"error_code":10020,"description":"too many"},"message":"error"}`, "errcode 10020: too many"},
 		"nested, quoted code":  {nested, `{"data":{"error_code":"2190008","description":"x"}}`, "errcode 2190008: x"},
 		"nested, no data":      {nested, `{"access_token":"` + fetchtest.Token + `"}`, "data.access_token is missing"},
 		"nested, data a list":  {nested, `{"data":[{"access_token":"x"}]}`, "data.access_token is missing"},
@@ -218,15 +218,15 @@ func FuzzDescribedAnswer(f *testing.F) {
 	f.Add([]byte(`{"a":{"":{"b":0}}}`), "a..b", ".", "..", "ok", "")
 	f.Fuzz(func(t *testing.T, body []byte, token, expires, code, ok, message string) {
 		value, lifetime, err := judge(respond(200, ""), body, Answer{token, expires, code, ok, message}, Mask())
-		var refused *Refusal
+		var denied *Denial
 		switch {
 		case err == nil:
 			require.True(t, value != "" && Printable(value) && len(value) <= maxToken)
 			require.True(t, 0 < lifetime && lifetime <= maxLifetime)
-		case errors.As(err, &refused):
-			require.NotZero(t, refused.Code)
-			require.LessOrEqual(t, utf8.RuneCountInString(refused.Message), 512)
-			require.False(t, strings.ContainsFunc(refused.Message, invisible))
+		case errors.As(err, &denied):
+			require.NotZero(t, denied.Code)
+			require.LessOrEqual(t, utf8.RuneCountInString(denied.Message), 512)
+			require.False(t, strings.ContainsFunc(denied.Message, invisible))
 			fallthrough
 		default:
 			require.Empty(t, value)
@@ -256,10 +256,10 @@ func FuzzAnswer(f *testing.F) {
 		}
 		require.Empty(t, value)
 		require.NotContains(t, err.Error(), fetchtest.Secret)
-		var refused *Refusal
-		if errors.As(err, &refused) {
-			require.NotZero(t, refused.Code)
-			require.LessOrEqual(t, utf8.RuneCountInString(refused.Message), 512)
+		var denied *Denial
+		if errors.As(err, &denied) {
+			require.NotZero(t, denied.Code)
+			require.LessOrEqual(t, utf8.RuneCountInString(denied.Message), 512)
 		} else {
 			require.NotContains(t, err.Error(), fetchtest.Token)
 		}

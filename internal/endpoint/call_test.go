@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A request with a body of its own, whose answer has no token.
+// A request with its own body, whose answer has no token.
 func TestACallWithoutAToken(t *testing.T) {
 	answer, requests := `{"errcode":0,"list":[1]}`, 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -58,10 +58,10 @@ func TestACallWithoutAToken(t *testing.T) {
 		e.Once, requests, answer = true, 0, `{"errcode":-1}`
 		_, _, err = e.Fetch(ctx, "")
 		require.Error(t, err)
-		assert.Equal(t, 1, requests, "a busy platform is not asked again")
+		assert.Equal(t, 1, requests, "a request to a busy platform is not repeated")
 		e.Once = false
 	}
 }
 
-// another is a RoundTripper of another kind.
+// another is another implementation of RoundTripper.
 type another struct{ http.RoundTripper }

@@ -15,7 +15,7 @@ func CheckCredential(idName, id, secret string) error {
 }
 
 // CheckValue looks for spaces and the like, which come from files and environment
-// variables; the platform would only say "invalid". The error shows the name alone.
+// variables; the platform would only say "invalid". The error shows only the name.
 func CheckValue(name, value string) error {
 	if value == "" {
 		return fmt.Errorf("wxtoken: %s is empty; nothing was sent", name)
@@ -26,15 +26,15 @@ func CheckValue(name, value string) error {
 	return nil
 }
 
-// WeChatHosts are the hosts of WeChat's APIs, as base URLs, in the order in which
-// they are to be tried.
+// WeChatHosts returns the hosts of WeChat's APIs, as base URLs, in the order in which
+// to try them.
 func WeChatHosts() []string {
 	return []string{"https://api.weixin.qq.com", "https://api2.weixin.qq.com",
 		"https://sh.api.weixin.qq.com", "https://sz.api.weixin.qq.com", "https://hk.api.weixin.qq.com"}
 }
 
-// CheckHosts refuses what is no URL to put a path behind. The error does not
-// show it, as it may hold a password.
+// CheckHosts rejects what is not a URL to which a path can be added. The error does
+// not show it, since it may contain a password.
 func CheckHosts(urls []string) error {
 	for i, s := range urls {
 		u, err := url.Parse(s)
@@ -46,8 +46,8 @@ func CheckHosts(urls []string) error {
 	return nil
 }
 
-// Printable reports whether s is free of what has no place in a credential:
-// spaces, control bytes and bytes that are not ASCII.
+// Printable reports whether s has only characters of a credential: no spaces, no
+// control characters and only ASCII.
 func Printable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
 }

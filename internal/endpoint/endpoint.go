@@ -1,6 +1,6 @@
-// Package endpoint asks one endpoint of the platform for a token over HTTP, as
-// often as is safe, and says of each failure whether a token may have been
-// issued. Its errors begin with "wxtoken:", as they reach that package's users.
+// Package endpoint requests a token from one endpoint of the platform over HTTP, as
+// often as is safe, and reports for each failure whether a token may have been
+// issued. Its errors begin with "wxtoken:", since they reach that package's users.
 package endpoint
 
 import (
@@ -24,72 +24,72 @@ import (
 )
 
 const (
-	tries   = 3                      // per fetch, where it is safe to ask again
-	backoff = 100 * time.Millisecond // or up to twice that, before the second try; doubled before the third
+	tries   = 3                      // per fetch, if it is safe to retry
+	backoff = 100 * time.Millisecond // up to twice that before the second try, doubled before the third
 )
 
-// An Endpoint is where tokens of one kind are asked for. It is safe for
-// concurrent use while its fields stay as they are.
+// An Endpoint issues tokens of one kind. It is safe for concurrent use as long as its
+// fields do not change.
 type Endpoint struct {
 	Path       string                                    // with a leading slash, escaped
-	Query      string                                    // raw, of every request; may hold a secret
+	Query      string                                    // raw, of every request; may contain a secret
 	Field      string                                    // of WeChat's answer, with the token; unless there is an Answer
-	Answer     Answer                                    // what else than WeChat's answer to expect
+	Answer     Answer                                    // the answer to expect, if it is not WeChat's
 	Post       bool                                      // sends Params as a JSON body, not as the query
 	Form       bool                                      // with Post: as a form
-	Repeatable bool                                      // a second request does no harm
+	Repeatable bool                                      // a second request is harmless
 	Params     func(credential string) map[string]string // of a request
-	AllSecret  bool                                      // no parameter may show in an error, not the credential alone
+	AllSecret  bool                                      // no parameter may show in an error, not only the credential
 	Hosts      []string                                  // base URLs, in the order in which they are tried
 	Client     *http.Client                              // its Transport and Timeout are used; nil: http.DefaultTransport
 
-	// The rest is for requests that bring more than a credential, or fetch no
-	// token: without a Field, a good answer is any that has no errcode.
+	// The rest is for requests with more than a credential, or without a token:
+	// without a Field, any answer without an errcode is a success.
 	Body    any                                           // of a Post, in place of Params
-	Secrets []string                                      // more that no error may show
+	Secrets []string                                      // more values that no error may show
 	Once    bool                                          // sent once, even if the platform is busy
-	Read    func(object map[string]json.RawMessage) error // judges a good answer further, once for each
+	Read    func(object map[string]json.RawMessage) error // checks a successful answer, once for each
 }
 
-// A Refusal is the platform's no: errcode and errmsg as it sent them, with the
-// credential scrubbed. No token was issued.
-type Refusal struct {
+// A Denial is the platform's denial of a request: errcode and errmsg as it sent them,
+// with the credential removed. No token was issued.
+type Denial struct {
 	Code    int
 	Message string
 }
 
-func (r *Refusal) Error() string { return fmt.Sprintf("wxtoken: errcode %d: %s", r.Code, r.Message) }
+func (r *Denial) Error() string { return fmt.Sprintf("wxtoken: errcode %d: %s", r.Code, r.Message) }
 
-// An Unsent wraps a failure that certainly issued no token, because no request
-// left the process.
+// An Unsent wraps a failure that certainly issued no token, because no request left
+// the process.
 type Unsent struct{ Err error }
 
 func (u *Unsent) Error() string { return u.Err.Error() }
 func (u *Unsent) Unwrap() error { return u.Err }
 
-// Fetch asks until ctx ends, which must have a deadline. It tries again, three
-// times in all, where the platform was busy, where nothing was sent, and where a
-// second request does no harm. expiresAt is a wall-clock time, counted from
-// before the request.
+// Fetch requests a token until ctx ends, which must have a deadline. It makes up to
+// three attempts: it retries if the platform was busy, if nothing was sent, or if a
+// second request is harmless. expiresAt is a wall-clock time, counted from before the
+// request.
 //
-// After an error that is no *Refusal and no *Unsent a token may have been issued.
+// After any error but a *Denial or an *Unsent, a token may have been issued.
 // No error shows the credential or a token.
 func (e *Endpoint) Fetch(ctx context.Context, credential string) (value string, expiresAt time.Time, err error) {
 	end, _ := ctx.Deadline()
 	for try, asked := 1, false; ; try++ {
 		value, expiresAt, err = e.askHosts(ctx, credential)
 		again := e.Repeatable
-		var refused *Refusal
+		var denied *Denial
 		var unsent *Unsent
 		switch {
 		case err == nil:
 			return value, expiresAt, nil
-		case errors.As(err, &refused):
-			again = errcode.Busy(refused.Code) && !e.Once
+		case errors.As(err, &denied):
+			again = errcode.Busy(denied.Code) && !e.Once
 		case !errors.As(err, &unsent):
 			asked = true
 		case asked:
-			err = unsent.Err // no longer certain: an earlier try may have landed
+			err = unsent.Err // no longer certain: an earlier try may have arrived
 		default:
 			again = true
 		}
@@ -106,8 +106,8 @@ func (e *Endpoint) Fetch(ctx context.Context, credential string) (value string, 
 	}
 }
 
-// askHosts asks the first host to which a connection can be made. Each may take
-// an equal share of the time left to connect; one share is kept for the answer.
+// askHosts asks the first host to which a connection can be made. Each host gets an
+// equal share of the time left to connect; one share is kept for the answer.
 func (e *Endpoint) askHosts(ctx context.Context, credential string) (string, time.Time, error) {
 	end, _ := ctx.Deadline()
 	var failures []failure
@@ -137,7 +137,8 @@ func (e *Endpoint) ask(ctx context.Context, host, credential string, wait time.D
 	defer cancel(nil)
 
 	// The request has certainly not left while the transport has asked for a
-	// connection and not got one. A transport that does not tell is not trusted.
+	// connection without getting one. A transport that does not report it is not
+	// trusted.
 	var wanted, got atomic.Bool
 	timer := time.AfterFunc(wait, func() {
 		if wanted.Load() && !got.Load() {
@@ -165,7 +166,7 @@ func (e *Endpoint) ask(ctx context.Context, host, credential string, wait time.D
 		if unsent {
 			return "", time.Time{}, &Unsent{err}
 		}
-		return "", time.Time{}, fmt.Errorf("wxtoken: %s at %s: no answer, yet a token may have been issued: %w", e.Path, req.URL.Host, err)
+		return "", time.Time{}, fmt.Errorf("wxtoken: %s at %s: no answer, but a token may have been issued:  %w", e.Path, req.URL.Host, err)
 	}
 	answer := e.Answer
 	if answer == (Answer{}) {
@@ -178,17 +179,17 @@ func (e *Endpoint) ask(ctx context.Context, host, credential string, wait time.D
 			err = e.Read(object)
 		}
 	}
-	var refused *Refusal
+	var denied *Denial
 	switch {
-	case errors.As(err, &refused):
-		return "", time.Time{}, refused
+	case errors.As(err, &denied):
+		return "", time.Time{}, denied
 	case err != nil:
 		return "", time.Time{}, fmt.Errorf("wxtoken: %s at %s: %w", e.Path, req.URL.Host, err)
 	}
 	return value, start.Add(lifetime), nil
 }
 
-// secrets returns what no error may show.
+// secrets returns the values that no error may show.
 func (e *Endpoint) secrets(credential string) []string {
 	secrets := []string{credential}
 	if e.AllSecret {
@@ -233,12 +234,12 @@ func (e *Endpoint) request(ctx context.Context, host, credential string) (*http.
 	return req, nil
 }
 
-// exchange sends req once. It does without an http.Client, which would follow
-// redirects and put the URL, which has the secret, into its errors.
+// exchange sends req once. It does not use an http.Client, which would follow
+// redirects and put the URL, which contains the secret, into its errors.
 //
-// http.Transport sends a GET again that dies on a reused connection, and so could
-// have two tokens issued. Hence each request has a new connection or, through a
-// RoundTripper of another kind, a body that cannot be rewound, even if it is empty.
+// http.Transport resends a GET that fails on a reused connection, which could issue
+// two tokens. Hence each request has a new connection or, with any other
+// RoundTripper, a body that cannot be rewound, even if it is empty.
 func (e *Endpoint) exchange(req *http.Request) (*http.Response, []byte, error) {
 	rt := http.DefaultTransport
 	if e.Client != nil && e.Client.Transport != nil {
@@ -247,7 +248,7 @@ func (e *Endpoint) exchange(req *http.Request) (*http.Response, []byte, error) {
 	if t, ok := rt.(*http.Transport); ok {
 		t = t.Clone()
 		t.DisableKeepAlives = true
-		defer t.CloseIdleConnections() // ends a dial that nobody waits for
+		defer t.CloseIdleConnections() // ends a dial that is no longer needed
 		rt = t
 	} else if !e.Repeatable {
 		req.GetBody = nil

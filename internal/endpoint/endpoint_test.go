@@ -20,8 +20,8 @@ import (
 	"github.com/wxtoken/wxtoken/internal/fetchtest"
 )
 
-// plain makes an Endpoint like cgi-bin/token, asked through rt or, if that is
-// nil, as by default.
+// plain returns an Endpoint like cgi-bin/token, using rt or, if that is nil, the
+// default.
 func plain(rt http.RoundTripper, hosts ...string) *Endpoint {
 	if hosts == nil {
 		hosts = []string{"http://wx.example"}
@@ -30,7 +30,7 @@ func plain(rt http.RoundTripper, hosts ...string) *Endpoint {
 	return &Endpoint{Path: "/cgi-bin/token", Field: "access_token", Params: params, Hosts: hosts, Client: &http.Client{Transport: rt}}
 }
 
-// stable makes one like cgi-bin/stable_token.
+// stable returns one like cgi-bin/stable_token.
 func stable(rt http.RoundTripper) *Endpoint {
 	e := plain(rt)
 	e.Post, e.Repeatable = true, true
@@ -42,7 +42,7 @@ type token struct {
 	ExpiresAt time.Time
 }
 
-// fetch asks e until ctx ends or, if that has no deadline, for ten seconds.
+// fetch calls e.Fetch with ctx or, if that has no deadline, for ten seconds.
 func fetch(ctx context.Context, e *Endpoint) (token, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -53,22 +53,22 @@ func fetch(ctx context.Context, e *Endpoint) (token, error) {
 	return token{value, expiresAt}, err
 }
 
-// outcome names what the error of a fetch says.
+// outcome names what the error of a fetch means.
 func outcome(err error) string {
-	var refused *Refusal
+	var denied *Denial
 	var unsent *Unsent
 	switch {
 	case err == nil:
 		return "issued"
-	case errors.As(err, &refused):
-		return "refused"
+	case errors.As(err, &denied):
+		return "denied"
 	case errors.As(err, &unsent):
 		return "not sent"
 	}
 	return "unknown"
 }
 
-// A roundTripper is a transport that tells nothing to httptrace.
+// A roundTripper is a transport that does not support httptrace.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
@@ -77,8 +77,8 @@ func respond(status int, body string) *http.Response {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
 }
 
-// What is sent, through http.Transport and through a RoundTripper of another kind,
-// which could send again what it can rewind.
+// What is sent, through http.Transport and through any other RoundTripper, which
+// could resend what it can rewind.
 func TestRequests(t *testing.T) {
 	const object = `{"appid":"wx1","secret":"MarkedSecret/with+odd\u0026signs%\"0123456789"}`
 	form := url.Values{"appid": {"wx1"}, "secret": {fetchtest.Secret}}.Encode()
@@ -123,7 +123,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// Where any parameter may be the secret, none may show, nor what the URL holds.
+// If any parameter may be the secret, no error shows one, nor what the URL contains.
 func TestAllSecret(t *testing.T) {
 	base, _ := fetchtest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -139,7 +139,7 @@ func TestAllSecret(t *testing.T) {
 	}
 }
 
-func TestFetchTriesAgain(t *testing.T) {
+func TestFetchRetries(t *testing.T) {
 	const (
 		busy   = `{"errcode":-1,"errmsg":"system error"}`
 		minute = `{"errcode":45011,"errmsg":"minute quota"}`
@@ -160,8 +160,8 @@ func TestFetchTriesAgain(t *testing.T) {
 		want    string
 	}{
 		"busy once":               {false, []roundTripper{reply(200, busy), good}, 2, "issued"},
-		"busy three times":        {false, []roundTripper{reply(200, busy), reply(503, busy), reply(200, busy)}, 3, "refused"},
-		"minute quota":            {false, []roundTripper{reply(200, minute)}, 1, "refused"},
+		"busy three times":        {false, []roundTripper{reply(200, busy), reply(503, busy), reply(200, busy)}, 3, "denied"},
+		"minute quota":            {false, []roundTripper{reply(200, minute)}, 1, "denied"},
 		"server error":            {false, []roundTripper{html}, 1, "unknown"},
 		"lost reply":              {false, []roundTripper{lost}, 1, "unknown"},
 		"busy, then lost":         {false, []roundTripper{reply(200, busy), lost}, 2, "unknown"},
@@ -173,7 +173,7 @@ func TestFetchTriesAgain(t *testing.T) {
 		"unreached":               {false, []roundTripper{unreached, unreached, unreached}, 3, "not sent"},
 		"busy, then unreached":    {false, []roundTripper{reply(200, busy), unreached, unreached}, 3, "not sent"},
 		"stable, lost, unreached": {true, []roundTripper{lost, unreached, unreached}, 3, "unknown"},
-		"stable, wrong secret":    {true, []roundTripper{reply(200, `{"errcode":40125}`)}, 1, "refused"},
+		"stable, wrong secret":    {true, []roundTripper{reply(200, `{"errcode":40125}`)}, 1, "denied"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -260,8 +260,8 @@ func TestFetchEndsWithContext(t *testing.T) {
 		"cause of its own":             {causing, within(time.Second), "unknown", time.Second, []error{late, context.DeadlineExceeded}},
 		"in mid-answer":                {stuck, within(10 * time.Second), "unknown", 10 * time.Second, []error{reset, context.DeadlineExceeded}},
 		"ended before":                 {hanging, cancelled, "not sent", 0, []error{context.Canceled}},
-		"cancelled between tries":      {busy, cancelledIn50ms, "refused", 50 * time.Millisecond, nil},
-		"deadline before the next try": {busy, within(99 * time.Millisecond), "refused", 0, nil},
+		"cancelled between tries":      {busy, cancelledIn50ms, "denied", 50 * time.Millisecond, nil},
+		"deadline before the next try": {busy, within(99 * time.Millisecond), "denied", 0, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Mask returns a function that puts *** for each of the secrets, as it is or as
+// Mask returns a function that replaces each of the secrets by ***, as it is and as
 // it looks in a URL, in JSON, in HTML or quoted.
 func Mask(secrets ...string) func(string) string {
 	var forms []string
@@ -23,7 +23,7 @@ func Mask(secrets ...string) func(string) string {
 		forms = append(forms, secret, url.QueryEscape(secret), url.PathEscape(secret), html.EscapeString(secret),
 			quoted[1:len(quoted)-1], string(inJSON[1:len(inJSON)-1]))
 	}
-	// The longest first: a secret may begin with another one.
+	// The longest first: one secret may be the prefix of another.
 	slices.SortStableFunc(forms, func(a, b string) int { return len(b) - len(a) })
 	var pairs []string
 	for _, form := range forms {
@@ -32,7 +32,8 @@ func Mask(secrets ...string) func(string) string {
 	return strings.NewReplacer(pairs...).Replace
 }
 
-// hideRuns puts *** for each run of at least min characters that tokens are made of.
+// hideRuns replaces each run of at least min characters that can be in a token by
+// ***.
 func hideRuns(s string, min int) string {
 	const token = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz-"
 	var b strings.Builder
@@ -53,17 +54,18 @@ func hideRuns(s string, min int) string {
 	return b.String()
 }
 
-// HideError returns err without the URL that an *url.Error shows; and if secrets
-// still show, or with runs what may be a token, only its text without them.
+// HideError returns err without the URL that a *url.Error shows; if its text still
+// shows a secret or, with runs, something that may be a token, only the text without
+// them is kept.
 func HideError(err error, hide func(string) string, runs bool) error {
-	if runs { // a transport quotes from a broken answer
+	if runs { // a transport may quote a broken answer
 		return hideError(err, func(s string) string { return hideRuns(hide(s), 32) })
 	}
 	return hideError(err, hide)
 }
 
-// HideUnknown is HideError for an error that may quote a secret which nobody
-// knows here: nothing shows that is long enough to be one.
+// HideUnknown is HideError for an error that may quote a secret that is not known
+// here: it hides whatever is long enough to be one.
 func HideUnknown(err error, hide func(string) string) error {
 	return hideError(err, func(s string) string { return hideRuns(hide(s), 16) })
 }

@@ -66,8 +66,8 @@ func TestFetchFallsBackOnConnectionFailureOnly(t *testing.T) {
 	}
 }
 
-// dialing makes a transport whose connections are pipes, which a synctest bubble
-// can wait on. A host without a handler swallows every packet.
+// dialing returns a transport whose connections are pipes, which a synctest bubble
+// can wait for. A host without a handler drops every packet.
 func dialing(hosts map[string]http.HandlerFunc) *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
@@ -90,8 +90,8 @@ func dialing(hosts map[string]http.HandlerFunc) *http.Transport {
 	}
 }
 
-// A first host that swallows packets may not use up the deadline; one that took
-// the connection and then sleeps is the last that is asked.
+// A first host that drops packets must not use up the deadline; a host that accepts
+// the connection and then hangs is the last one tried.
 func TestFetchSlowHost(t *testing.T) {
 	var asked int
 	good := func(w http.ResponseWriter, r *http.Request) { asked++; fetchtest.Answer(200, fetchtest.Good)(w, r) }
@@ -115,7 +115,7 @@ func TestFetchSlowHost(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
 				defer cancel()
 				asked = 0
-				defer time.Sleep(time.Minute) // until the last handler is awake
+				defer time.Sleep(time.Minute) // until the last handler has returned
 				start := time.Now()
 				_, err := fetch(ctx, plain(dialing(hosts), test.urls...))
 				assert.Equal(t, test.want, outcome(err), err)
@@ -137,8 +137,8 @@ func TestFetchSlowHost(t *testing.T) {
 	})
 }
 
-// What is wrong with all hosts is said once, with what to do about it; the cause
-// can still be asked for.
+// What is wrong with all hosts is reported once, with what to do about it; errors.As
+// still finds the cause.
 func TestFetchSaysOnceWhatHostsHaveInCommon(t *testing.T) {
 	dial := func(fail func(addr string) error) *http.Transport {
 		return &http.Transport{DialContext: func(_ context.Context, _, addr string) (net.Conn, error) { return nil, fail(addr) }}

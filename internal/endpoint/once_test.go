@@ -15,9 +15,9 @@ import (
 	"github.com/wxtoken/wxtoken/internal/fetchtest"
 )
 
-// A keep-alive connection that dies under a GET makes http.Transport send it
-// again. The server here hangs up on the second request of a connection: each
-// token request must arrive once, with its body.
+// If a keep-alive connection breaks during a GET, http.Transport resends it. The
+// server here closes a connection on its second request: each token request must
+// arrive once, with its body.
 func TestFetchSendsOnce(t *testing.T) {
 	var used sync.Map // connections that had their first request, by client address
 	var body atomic.Value
@@ -57,7 +57,7 @@ func TestFetchSendsOnce(t *testing.T) {
 				require.False(t, reused)
 				get()
 				require.True(t, reused)
-				require.EqualValues(t, 3, requests.Swap(0), "a plain client no longer sends twice: this test shows nothing")
+				require.EqualValues(t, 3, requests.Swap(0), "a plain client no longer resends, so this test proves nothing")
 
 				reused = false
 				once := plain(client.Transport, base)
@@ -78,7 +78,7 @@ func TestFetchSendsOnce(t *testing.T) {
 	}
 }
 
-// Over HTTP/2 too, a request that a connection took is one that may have left.
+// Over HTTP/2 too, a request that was given a connection may have left.
 func TestFetchHTTP2(t *testing.T) {
 	var requests atomic.Int32
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -10,14 +10,15 @@ import (
 	"syscall"
 )
 
-// A failure is why one host could not be reached.
+// A failure is the reason why one host could not be reached.
 type failure struct {
 	host string
 	err  error
 }
 
-// unreached is why none of the hosts could be. What they have in common it says
-// once, with what to do about it. The others were not tried if ctx ended.
+// unreached explains why none of the hosts could be reached. It reports what they
+// have in common once, with what to do about it. The other hosts were not tried if
+// ctx ended.
 func unreached(path string, failures []failure, ended error) error {
 	err := fmt.Errorf("wxtoken: %s: no connection and nothing sent", path)
 	if kind, advice := inCommon(failures); kind != "" {
@@ -38,7 +39,7 @@ func unreached(path string, failures []failure, ended error) error {
 	return err
 }
 
-// A common is a failure of several hosts, in the words for all of them.
+// A common is a failure shared by several hosts, described for all of them.
 type common struct {
 	text string
 	err  error // of the first
@@ -47,8 +48,8 @@ type common struct {
 func (c *common) Error() string { return c.text }
 func (c *common) Unwrap() error { return c.err }
 
-// inCommon is the cause of all failures, or "" if they have several or there are
-// none.
+// inCommon returns the cause of all failures, or "" if there are several causes or no
+// failures.
 func inCommon(failures []failure) (kind, advice string) {
 	for i, f := range failures {
 		k, a := cause(f.err)
@@ -60,8 +61,8 @@ func inCommon(failures []failure) (kind, advice string) {
 	return kind, advice
 }
 
-// cause says what is wrong, in the same words for each host with which the same
-// is wrong, and what to do about it.
+// cause says what is wrong, in the same words for each host with the same problem,
+// and what to do about it.
 func cause(err error) (kind, advice string) {
 	var unknown x509.UnknownAuthorityError
 	var roots x509.SystemRootsError
@@ -71,11 +72,11 @@ func cause(err error) (kind, advice string) {
 	var op *net.OpError
 	switch {
 	case errors.As(err, &unknown), errors.As(err, &roots):
-		return "x509: certificate signed by unknown authority", "install ca-certificates (a container image may come without); behind a proxy that opens TLS, add its certificate"
+		return "x509: certificate signed by unknown authority", "install ca-certificates (a container image may come without); behind a proxy that intercepts TLS, add its certificate"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "x509: certificate has expired or is not yet valid", "check the clock of this machine, and any proxy that opens TLS"
+		return "x509: certificate has expired or is not yet valid", "check the clock of this machine, and any proxy that intercepts TLS"
 	case errors.As(err, &other):
-		return "x509: certificate is for another host", "check DNS and any proxy that opens TLS"
+		return "x509: certificate is for another host", "check DNS and any proxy that intercepts TLS"
 	case errors.As(err, &op) && op.Op == "proxyconnect":
 		return err.Error(), "check the proxy"
 	case errors.As(err, &dns) && dns.IsNotFound:
@@ -90,7 +91,7 @@ func cause(err error) (kind, advice string) {
 	return err.Error(), "check DNS, proxy and firewall"
 }
 
-// hostOf is a base URL's host, for errors.
+// hostOf returns a base URL's host, for errors.
 func hostOf(base string) string {
 	u, err := url.Parse(base)
 	if err != nil {

@@ -17,10 +17,10 @@ const (
 	patience = time.Second // how long Of and Complete each wait for a body
 )
 
-// Of returns the errcode of a response of any of the platform's APIs, and leaves
-// the body to be read as if it had not looked. It returns 0 if the first 64 KiB
-// have no errcode, or if a second has not brought it: the caller then reads on
-// where the body is, at the speed at which it comes.
+// Of returns the errcode of a response of any of the platform's APIs, and leaves the
+// body readable as if it had not been read. It returns 0 if the first 64 KiB have no
+// errcode, or if none arrives within a second: the caller then continues reading the
+// body as it arrives.
 func Of(resp *http.Response) int {
 	if resp == nil || resp.Body == nil || resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
 		return 0
@@ -31,8 +31,8 @@ func Of(resp *http.Response) int {
 	return findErrcode(io.TeeReader(io.LimitReader(b.later, maxRead), &b.seen))
 }
 
-// Complete reads the rest of a short body that Of has looked into, for at most a
-// second. A body that has stalled then ends where it does.
+// Complete reads the rest of a short body that Of has read from, for at most a
+// second. A body that has stalled is cut there.
 func Complete(resp *http.Response) {
 	b, ok := resp.Body.(*body)
 	if !ok {
@@ -46,7 +46,7 @@ func Complete(resp *http.Response) {
 	}
 }
 
-// A body is what was read of a response's body so far, and then the rest.
+// A body is what has been read of a response's body so far, and then the rest.
 type body struct {
 	seen  bytes.Buffer
 	later *reader
@@ -61,27 +61,27 @@ func (b *body) Read(p []byte) (int, error) {
 
 func (b *body) Close() error { return b.later.body.Close() }
 
-// errStalled is what a reader returns that has given up waiting.
+// errStalled is returned by a reader that has given up waiting.
 var errStalled = errors.New("nothing came in time")
 
-// A reader reads a body, and can give up waiting for it without losing what
-// comes later: a Read of the body that is under way then serves the next Read.
+// A reader reads a body, and can give up waiting for it without losing what arrives
+// later: a Read of the body that is in progress then serves the next Read.
 type reader struct {
 	body    io.ReadCloser
-	limit   <-chan time.Time // nil: wait for as long as it takes
-	pending chan chunk       // what the Read under way will bring; nil: none is
-	chunk   chunk            // the last one, as far as it has not been read
+	limit   <-chan time.Time // nil: no limit
+	pending chan chunk       // receives the result of the Read in progress; nil: none
+	chunk   chunk            // the unread part of the last one
 }
 
-// A chunk is what one Read of the body brought.
+// A chunk is the result of one Read of the body.
 type chunk struct {
 	data  []byte
 	err   error
 	fault any // of a Read that panicked
 }
 
-// giveUpAfter bounds all Reads together by d, until the function that it returns
-// is called.
+// giveUpAfter limits all Reads together to d, until the function that it returns is
+// called.
 func (r *reader) giveUpAfter(d time.Duration) (done func()) {
 	timer := time.NewTimer(d)
 	r.limit = timer.C
@@ -91,9 +91,9 @@ func (r *reader) giveUpAfter(d time.Duration) (done func()) {
 	}
 }
 
-// abandon closes the body, and makes it end here.
+// abandon closes the body and makes it end here.
 func (r *reader) abandon() {
-	_ = r.body.Close() // which ends the Read that is under way
+	_ = r.body.Close() // which ends the Read in progress
 	r.body, r.pending, r.chunk = http.NoBody, nil, chunk{}
 }
 
@@ -113,7 +113,7 @@ func (r *reader) Read(p []byte) (int, error) {
 			return 0, errStalled
 		}
 		if r.chunk.fault != nil {
-			panic(r.chunk.fault) // where the caller can recover from it
+			panic(r.chunk.fault) // where the caller can recover
 		}
 	}
 	n := copy(p, r.chunk.data)
@@ -134,9 +134,9 @@ func readInto(to chan<- chunk, body io.Reader, size int) {
 	c.data, c.err = data[:n], err
 }
 
-// findErrcode returns the errcode at the top level of the JSON object in r, or 0
-// if there is none or it is no number. It reads no further than it must, and
-// copes with an object that is cut off.
+// findErrcode returns the errcode at the top level of the JSON object in r, or 0 if
+// there is none or it is not a number. It reads no further than necessary, and
+// accepts an object that is cut off.
 func findErrcode(r io.Reader) int {
 	text := bufio.NewReaderSize(r, 512)
 	for first := rune(0); first != '{'; {
@@ -158,7 +158,7 @@ func findErrcode(r io.Reader) int {
 			continue
 		}
 		if n, _ := dec.Buffered().Read(make([]byte, 1)); n == 0 {
-			return 0 // where the reading stopped, more digits may follow
+			return 0 // more digits may follow
 		}
 		code, _ := strconv.Atoi(string(value))
 		return code

@@ -20,7 +20,7 @@ func respond(body io.Reader) *http.Response {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(body)}
 }
 
-// Where an errcode is found; all of the body is there to be read.
+// Where an errcode is found; the whole body remains readable.
 func TestOf(t *testing.T) {
 	long := strings.Repeat("x", 70<<10)
 	for name, tc := range map[string]struct {
@@ -98,8 +98,8 @@ func TestTheBodysErrorIsKept(t *testing.T) {
 	}
 }
 
-// Whatever is sent comes out of the body byte for byte, and of a whole JSON
-// document the errcode found is the one that encoding/json finds.
+// Whatever is sent can be read from the body byte for byte, and for a complete JSON
+// document the errcode is the one that encoding/json finds.
 func FuzzOf(f *testing.F) {
 	for _, seed := range []string{
 		rejection, "", "{", "{}", "\ufeff" + rejection, `{"a":{"errcode":40001}}`, `{"errcode":40001,"errcode":0}`,
@@ -121,7 +121,7 @@ func FuzzOf(f *testing.F) {
 		}
 		back, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
-		require.True(t, bytes.Equal(text, back), "the body came back changed")
+		require.True(t, bytes.Equal(text, back), "the body was changed")
 
 		document := bytes.TrimPrefix(text, []byte("\ufeff"))
 		// Of several errcodes, encoding/json takes the last; Of, which stops early, cannot.

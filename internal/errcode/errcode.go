@@ -1,11 +1,11 @@
 // Package errcode knows the platforms' error codes, and finds them in responses.
 package errcode
 
-// A Platform is one that wxtoken fetches tokens from. Its zero value is a
-// platform that is not known.
+// A Platform is one that wxtoken fetches tokens from. Its zero value is an unknown
+// platform.
 type Platform string
 
-// The platforms whose APIs and error codes are known. Stable is WeChat asked by
+// The platforms whose APIs and error codes are known. Stable is WeChat with
 // cgi-bin/stable_token. ThirdParty is WeChat's platform for systems that act on
 // behalf of accounts (微信开放平台第三方平台).
 const (
@@ -19,9 +19,9 @@ const (
 // Busy reports whether code says that the platform is busy.
 func Busy(code int) bool { return code == -1 || code == -1000 }
 
-// Advice is what to do about a code of p's token endpoints, or about one of its
-// other APIs that concerns a token; "" for a code that is not known. For a
-// platform that is not known it is what holds for all of them.
+// Advice says what to do about a code of p's token endpoints, or one of its other
+// APIs that concerns a token; "" for an unknown code. For an unknown platform it
+// returns what applies to all of them.
 func (p Platform) Advice(code int) string {
 	own := ""
 	switch p {
@@ -74,7 +74,7 @@ func thirdParty(code int) string {
 	return ""
 }
 
-// common are the codes that mean the same wherever they are used.
+// common returns the advice for codes that mean the same on every platform.
 func common(code int) string {
 	switch code {
 	case -1, -1000:
@@ -98,9 +98,9 @@ func common(code int) string {
 	case 40164, 61004:
 		return "add this machine's public IP address to the app's whitelist; edits take about 5 minutes"
 	case 40243:
-		return "the secret is frozen: an administrator must thaw it, which takes 10 minutes"
+		return "the secret is frozen: an administrator must unfreeze it, which takes 10 minutes"
 	case 41001:
-		return "the request had no access_token: put one in"
+		return "the request had no access_token: add one"
 	case 42006:
 		return "fetch a new component_access_token"
 	case 42007:
@@ -139,16 +139,16 @@ func common(code int) string {
 	return ""
 }
 
-// Conflict is what to do where p's APIs reject one token after another soon
-// after its issue. A repeatable token is one that no fetch supersedes.
+// Conflict says what to do when p's APIs reject one token after another soon after
+// its issue. A repeatable token is one that no fetch supersedes.
 func (p Platform) Conflict(repeatable bool) string {
 	switch {
 	case p == Stable:
-		return "the platform repeats a token that its APIs reject, or another system forces refreshes; force_refresh, twice, ends such a token: run wxtoken reject -force, and look for who else calls it"
+		return "the platform repeats a token that its APIs reject, or another system forces refreshes; two forced refreshes invalidate such a token: run wxtoken reject -force, and look for what else uses force_refresh"
 	case p == WeCom:
-		return "the platform repeats a token that its APIs reject, or revokes tokens early: check the app in the WeCom console, and that the calls bear the token of their own app"
+		return "the platform repeats a token that its APIs reject, or revokes tokens early: check the app in the WeCom console, and that the calls carry the token of their own app"
 	case repeatable:
-		return "the platform repeats a token that its APIs reject, or another system forces new ones: look for who does"
+		return "the platform repeats a token that its APIs reject, or another system forces new ones: find that system"
 	case p == WeChat:
 		return "another system probably fetches for the same app: let it use this cache or a token server, or change to NewStableFetcher"
 	case p == ThirdParty:

@@ -9,7 +9,7 @@ import (
 
 var platforms = []Platform{"", WeChat, Stable, WeCom, QQ, ThirdParty}
 
-// Every code that wxtoken's notes on a platform name has advice there.
+// Every code that wxtoken's notes on a platform name has advice for it.
 func TestAdvice(t *testing.T) {
 	for _, p := range platforms {
 		for _, code := range []int{-1, -1000, 40001, 40002, 40013, 40014, 40125, 40164, 40243, 41001, 41002, 41004, 42001, 42007,
@@ -29,7 +29,7 @@ func TestAdvice(t *testing.T) {
 	}
 }
 
-// Advice is for the platform that it is asked of.
+// Advice is specific to the platform.
 func TestAdviceIsForThePlatform(t *testing.T) {
 	for _, tc := range []struct {
 		p    Platform

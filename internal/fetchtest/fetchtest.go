@@ -1,5 +1,5 @@
-// Package fetchtest holds what the tests of the fetchers share: servers, and a
-// secret and a token that no error may show.
+// Package fetchtest is shared by the tests of the fetchers: servers, and a secret and
+// a token that no error may show.
 package fetchtest
 
 import (
@@ -21,7 +21,7 @@ const (
 	Good   = `{"access_token":"` + Token + `","expires_in":7200}`
 )
 
-// NoLeak searches every printed form of err, and of all that it wraps.
+// NoLeak searches every printed form of err, and of all errors that it wraps.
 func NoLeak(t *testing.T, err error) {
 	t.Helper()
 	if err == nil {
@@ -53,7 +53,7 @@ func Serve(t *testing.T, h http.HandlerFunc) (url string, requests *atomic.Int32
 	return srv.URL, requests
 }
 
-// Answer gives every request the same answer.
+// Answer returns a handler that answers every request the same way.
 func Answer(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)

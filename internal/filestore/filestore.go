@@ -1,6 +1,6 @@
-// Package filestore keeps values in the files of a directory, for processes of
-// one machine: a file for each key, replaced by rename, and a lock file beside
-// it that the system unlocks when a process ends.
+// Package filestore keeps values in the files of a directory, for processes on one
+// machine: one file for each key, replaced by rename, and beside it a lock file that
+// the system unlocks when a process ends.
 package filestore
 
 import (
@@ -21,18 +21,18 @@ import (
 	"github.com/wxtoken/wxtoken/internal/store"
 )
 
-// pause is how long a process waits before it tries a lock again, which is held
-// for a fraction of it.
+// pause is the interval between attempts to take a lock, which is held much more
+// briefly.
 const pause = time.Millisecond
 
-// maxFile bounds what is read of a file that may be anything.
+// maxFile limits what is read of a file that may be anything.
 const maxFile = 1 << 20
 
 // A Dir is the path of a directory that need not exist yet.
 type Dir string
 
-// Get returns the value of key, and whether there is one. It takes no lock: a
-// file is replaced at once.
+// Get returns the value of key, and whether there is one. It takes no lock, since
+// files are replaced atomically.
 func (d Dir) Get(ctx context.Context, key string) (value []byte, there bool, err error) {
 	var file []byte
 	err = retryBusy(ctx, func() error {
@@ -67,8 +67,8 @@ func (d Dir) Swap(ctx context.Context, key string, old, new []byte, ttl time.Dur
 
 func (d Dir) path(key string) string { return filepath.Join(string(d), fileName(key)) }
 
-// lock waits for the lock at path until ctx ends, and makes the directory if it
-// is not there. The lock file stays: another process may be about to lock it.
+// lock waits for the lock at path until ctx ends, and creates the directory if
+// necessary. The lock file is not removed: another process may be about to lock it.
 func (d Dir) lock(ctx context.Context, path string) (unlock func(), err error) {
 	l := flock.New(path, flock.SetPermissions(0o600))
 	_, err = l.TryLockContext(ctx, pause)
@@ -86,18 +86,18 @@ func (d Dir) lock(ctx context.Context, path string) (unlock func(), err error) {
 	unlock = func() { _ = l.Unlock() } // fails only if there is nothing to unlock
 	if kind := networkKind(string(d)); kind != "" {
 		unlock()
-		return nil, store.Own(fmt.Sprintf("%s is on %s, whose locks and caches do not keep machines apart: use a local directory, or a server such as Redis", string(d), kind))
+		return nil, store.Own(fmt.Sprintf("%s is on %s, whose locks and caches do not coordinate machines: use a local directory, or a server such as Redis", string(d), kind))
 	}
 	return unlock, nil
 }
 
-// read returns the content of a file, and nothing of one that cannot be ours.
+// read returns the content of a file, or nothing if it cannot be ours.
 func read(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() { // to open a pipe would block
+	if !info.Mode().IsRegular() { // opening a pipe would block
 		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("not a file")}
 	}
 	f, err := os.Open(path)
@@ -108,14 +108,13 @@ func read(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFile))
 }
 
-// write replaces the file at path, whose lock is held, so that the name of the
-// new file can be the same each time: what a killed process leaves is one file,
-// and the next write removes it.
+// write replaces the file at path, whose lock is held, so that the name of the new
+// file can always be the same: a killed process leaves one file, which the next write
+// removes.
 //
-// Nothing is flushed to the disk. Of a machine that loses power no process is
-// left that knows a newer record; an older one, or a file that is not whole,
-// costs a fetch. A flush costs seconds when the disk is busy, and a swap has
-// two.
+// Nothing is flushed to disk. After a power failure no process is left that knows a
+// newer record; an older record, or an incomplete file, causes one fetch. A flush
+// takes seconds on a busy disk, and a swap has two.
 func write(ctx context.Context, path string, content []byte) error {
 	temporary := path + ".new"
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -133,13 +132,13 @@ func write(ctx context.Context, path string, content []byte) error {
 		err = retryBusy(ctx, func() error { return os.Rename(temporary, path) })
 	}
 	if err != nil {
-		_ = os.Remove(temporary) // on a full disk it is in the way
+		_ = os.Remove(temporary) // on a full disk it takes up space
 	}
 	return err
 }
 
-// retryBusy calls do again, until ctx ends, where Windows refuses to replace a
-// file that a reader, or a virus scanner, has open for a moment.
+// retryBusy repeats do, until ctx ends, while Windows fails to replace a file that a
+// reader, or a virus scanner, has open for a moment.
 func retryBusy(ctx context.Context, do func() error) error {
 	const accessDenied, sharingViolation = syscall.Errno(5), syscall.Errno(32)
 	for {

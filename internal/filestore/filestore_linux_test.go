@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// mount makes a small file system in memory that goes away with the test.
+// mount mounts a small file system in memory until the end of the test.
 func mount(t *testing.T, options string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -23,8 +23,8 @@ func mount(t *testing.T, options string) (dir string) {
 	return dir
 }
 
-// A full disk is an error that says so; what was stored stays, and what could
-// not be is not in the way.
+// A full disk is an error that says so; stored values stay, and failed writes leave
+// nothing behind.
 func TestFullDisk(t *testing.T) {
 	dir := mount(t, "size=64k,nr_inodes=16")
 	d := Dir(dir)

@@ -33,8 +33,8 @@ func mustHold(t *testing.T, d Dir, key, want string) {
 	require.Equal(t, want, string(value))
 }
 
-// Different keys have different files on every file system, and no name can lead
-// out of the directory, be reserved by a system, or be too long.
+// Different keys have different files on every file system, and no name can leave the
+// directory, be reserved by a system, or be too long.
 func TestFileNames(t *testing.T) {
 	keys := []string{
 		"wxtoken:token:wx1", "wxtoken:token:WX1", "WXTOKEN:token:wx1", "wxtoken%3atoken%3awx1", "wxtoken%3Atoken%3Awx1",
@@ -46,14 +46,17 @@ func TestFileNames(t *testing.T) {
 	}
 	names := make(map[string]string)
 	for _, key := range keys {
-		name := strings.ToLower(fileName(key))
-		assert.Empty(t, names[name], "%q and %q have one file", key, names[name])
-		names[name] = key
-		for _, suffix := range []string{".lock", ".new"} {
+		for _, suffix := range []string{"", ".lock", ".new"} {
 			file := fileName(key) + suffix
+			name := strings.ToLower(file)
+			assert.Empty(t, names[name], "%q and %q have one file", key, names[name])
+			names[name] = key
+			if suffix == "" {
+				continue
+			}
 			assert.LessOrEqual(t, len(file), 255)
 			assert.Equal(t, file, filepath.Base(file))
-			assert.Regexp(t, `^(key-[a-z0-9._%-]*|sha256-[0-9a-f]{64})\.(lock|new)$`, file)
+			assert.Regexp(t, `^(key-[a-z0-9_%-]*|sha256-[0-9a-f]{64})\.(lock|new)$`, file)
 		}
 	}
 	assert.Equal(t, "key-wxtoken%3atoken%3awx1", fileName("wxtoken:token:wx1"))
@@ -61,9 +64,9 @@ func TestFileNames(t *testing.T) {
 	assert.Regexp(t, "^sha256-", fileName(strings.Repeat("k", 197)))
 }
 
-// A file that is cut short, changed anywhere, of another key, or not ours at all
-// is a miss, and the next write overwrites it.
-func TestWhatIsNotWholeIsAMiss(t *testing.T) {
+// A file that is truncated, changed anywhere, of another key, or not ours at all is a
+// miss, and the next write overwrites it.
+func TestDamagedFilesAreMisses(t *testing.T) {
 	d, key := Dir(t.TempDir()), "wxtoken:token:wx1"
 	mustSwap(t, d, key, nil, []byte("value"))
 	whole, err := os.ReadFile(d.path(key))
@@ -92,8 +95,8 @@ func TestWhatIsNotWholeIsAMiss(t *testing.T) {
 	mustHold(t, d, key, "new")
 }
 
-// What is no file at all is an error, in time, and stays as it is.
-func TestWhatIsNoFile(t *testing.T) {
+// Anything but a regular file is an error, without blocking, and is left alone.
+func TestNotAFile(t *testing.T) {
 	d := Dir(t.TempDir())
 	require.NoError(t, os.MkdirAll(filepath.Join(d.path("directory"), "full"), 0o700))
 	keys := []string{"directory"}
@@ -116,7 +119,7 @@ func TestExpiry(t *testing.T) {
 		for _, ttl := range []time.Duration{1, time.Second, 3 * time.Hour} {
 			stored, err := d.Swap(t.Context(), "key", nil, []byte("value"), ttl)
 			require.NoError(t, err)
-			require.True(t, stored, "what has expired is absent")
+			require.True(t, stored, "expired means absent")
 			time.Sleep(ttl - 1)
 			mustHold(t, d, "key", "value")
 			time.Sleep(time.Nanosecond)
@@ -141,7 +144,7 @@ func TestModes(t *testing.T) {
 	_, found, err := d.Get(t.Context(), "key")
 	require.NoError(t, err)
 	require.False(t, found)
-	require.NoDirExists(t, string(d), "a read makes nothing")
+	require.NoDirExists(t, string(d), "a read creates nothing")
 	mustSwap(t, d, "key", nil, []byte("value"))
 	for path, want := range map[string]fs.FileMode{
 		there: 0o751, filepath.Join(there, "made"): 0o700, string(d): 0o700, d.path("key"): 0o600, d.path("key") + ".lock": 0o600,
@@ -150,12 +153,13 @@ func TestModes(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, want, info.Mode().Perm(), path)
 	}
-	require.NoError(t, os.RemoveAll(string(d))) // by somebody who cleans up
+	require.NoError(t, os.RemoveAll(string(d))) // as by a cleanup job
 	mustSwap(t, d, "key", nil, []byte("value"))
 }
 
-// While another process has the lock, a write ends with its ctx, and reads go on.
-func TestAnotherHoldsTheLock(t *testing.T) {
+// While another process has the lock, a write ends with its ctx, and reads are not
+// blocked.
+func TestAnotherProcessHasTheLock(t *testing.T) {
 	d := Dir(t.TempDir())
 	mustSwap(t, d, "key", nil, []byte("value"))
 	lock := flock.New(d.path("key") + ".lock")
@@ -172,7 +176,7 @@ func TestAnotherHoldsTheLock(t *testing.T) {
 	mustSwap(t, d, "key", []byte("value"), nil)
 }
 
-// However often writers are cut short, each key has three files at most.
+// However often writers are killed, each key has at most three files.
 func TestFilesDoNotPileUp(t *testing.T) {
 	d := Dir(t.TempDir())
 	var old []byte
@@ -188,7 +192,7 @@ func TestFilesDoNotPileUp(t *testing.T) {
 	assert.LessOrEqual(t, len(entries), 3+2)
 }
 
-// A directory that cannot be used is told, and what is stored stays.
+// An unusable directory is reported, and stored values stay.
 func TestUnusableDirectories(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
@@ -203,7 +207,8 @@ func TestUnusableDirectories(t *testing.T) {
 	}
 }
 
-// Windows refuses for a moment what a reader has open; other errors end at once.
+// On Windows, replacing a file that a reader has open fails for a moment; other
+// errors are returned at once.
 func TestRetryBusy(t *testing.T) {
 	calls := 0
 	err := retryBusy(t.Context(), func() error { calls++; return fs.ErrPermission })

@@ -2,8 +2,8 @@ package filestore
 
 import "syscall"
 
-// networkKind names the network file system that dir is on; "" for any other
-// and for what cannot be told.
+// networkKind names the network file system that dir is on; "" for any other and for
+// an unknown one.
 func networkKind(dir string) string {
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(dir, &fs); err != nil {

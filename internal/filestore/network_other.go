@@ -2,5 +2,5 @@
 
 package filestore
 
-// networkKind tells nothing: only on Linux is it asked.
+// networkKind returns "": it is supported only on Linux.
 func networkKind(string) string { return "" }

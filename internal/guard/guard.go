@@ -1,5 +1,5 @@
-// Package guard calls the code of others: it always comes back, and shows that
-// code no more of a ctx than it should see.
+// Package guard calls foreign code: Call always returns, and Detach hides from that
+// code what it should not see of a ctx.
 package guard
 
 import (
@@ -12,10 +12,10 @@ import (
 )
 
 // Call calls fn, and returns when ctx ends, whatever fn does: a panic or Goexit
-// is an error, and an fn that does not heed ctx is left behind. With an error
-// goes no value, whatever fn returned. If ctx has ended, it does not call fn, and
-// returns an *endpoint.Unsent. The value of a panic may hold a secret, so only
-// its type is told, or what the runtime said.
+// becomes an error, and an fn that ignores ctx is left behind. An error comes without
+// a value, whatever fn returned. If ctx has already ended, Call does not call fn, and
+// returns an *endpoint.Unsent. The value of a panic may contain a secret, so only its
+// type is shown, or the runtime's own message.
 func Call[T any](ctx context.Context, name string, fn func(context.Context) (T, error)) (T, error) {
 	var none T
 	if err := ctx.Err(); err != nil {
@@ -48,16 +48,16 @@ func Call[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 	case <-ctx.Done():
 	}
 	select {
-	case res := <-done: // what is there beats a ctx that ended with it
+	case res := <-done: // a result wins over a ctx that ended at the same time
 		return res.value, res.err
 	default:
 		return none, fmt.Errorf("wxtoken: %s did not return in time: %w", name, ctx.Err())
 	}
 }
 
-// Detach is a ctx that does not end and keeps ctx's values but for its httptrace
-// hooks: they are for a request of the caller's own, and by HTTP/2 would see a
-// fetch's path, which has the secret.
+// Detach returns a ctx that does not end and keeps ctx's values except its httptrace
+// hooks: those are for a request of the caller's own, and over HTTP/2 they would see
+// a fetch's path, which contains the secret.
 func Detach(ctx context.Context) context.Context { return untraced{context.WithoutCancel(ctx)} }
 
 type untraced struct{ context.Context }

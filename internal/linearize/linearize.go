@@ -1,13 +1,13 @@
-// Package linearize tests that a store behaves, to all processes together, as
-// one map that does one operation after another. The protocol stands on this.
+// Package linearize tests that a store behaves, to all processes together, like one
+// map that does one operation after another. The protocol depends on this.
 //
-// It records what concurrent clients are told, and lets porcupine search for an
-// order of operations that explains it:
+// It records the answers to concurrent clients, and lets porcupine search for an
+// order of operations that explains them:
 //
 //   - a swap that reported true happened once, while it was called;
 //   - one that reported false did not happen, and at some moment while it was
-//     called old was not there; but if the client sends commands again by
-//     itself, it may have happened while it was called;
+//     called old was not there; but if the client resends commands by itself,
+//     it may have happened while it was called;
 //   - one that failed happened once, at any time from its call on, or never.
 package linearize
 
@@ -26,7 +26,7 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// An op is what was asked of a cache, and answer what it said.
+// An op is a request to a cache, and answer is what the cache returned.
 type op struct {
 	kind     string // get, swap or evict
 	key      string
@@ -39,7 +39,7 @@ type answer struct {
 	maybe  bool   // the swap may have happened
 }
 
-// outcome tells the answers to swaps apart.
+// outcome distinguishes the answers to swaps.
 func (a answer) outcome() string {
 	switch {
 	case a.maybe:
@@ -50,7 +50,7 @@ func (a answer) outcome() string {
 	return ""
 }
 
-// steps is what one key of a map may hold after an operation with this answer;
+// steps returns what one key of a map may hold after an operation with this answer;
 // nothing, if the answer is wrong for a key that holds state.
 func steps(state, input, output any) []any {
 	value, op, ans := state.(string), input.(op), output.(answer)
@@ -71,11 +71,11 @@ func steps(state, input, output any) []any {
 	return nil
 }
 
-// A Workload is how clients treat a store.
+// A Workload describes how clients use a store.
 type Workload struct {
 	Caches    []wxtoken.Cache                 // one for each client, on the same store
-	Evict     func(key string)                // removes a key behind their back; nil: nobody does
-	FalseIsNo bool                            // whether a swap that reports false did certainly not happen
+	Evict     func(key string)                // removes a key without the clients' knowledge; nil: not done
+	FalseIsNo bool                            // a swap that reports false certainly did not happen
 	During    func(history int) (stop func()) // disturbs a history; may be nil
 }
 
@@ -120,8 +120,8 @@ func (w Workload) unexplained(t *testing.T, histories int) (bad []porcupine.Oper
 	return nil
 }
 
-// record lets each client do some operations on keys of its own history, all at
-// the same time.
+// record lets each client do some operations on the keys of its history, all at the
+// same time.
 func (w Workload) record(ctx context.Context, rng *rand.Rand) (history []porcupine.Operation) {
 	keys := []string{fmt.Sprintf("lin:%x:a", rng.Uint64()), fmt.Sprintf("lin:%x:b", rng.Uint64())}
 	var mu sync.Mutex
@@ -138,9 +138,9 @@ func (w Workload) record(ctx context.Context, rng *rand.Rand) (history []porcupi
 				c.learn(o.Input.(op), ans)
 				switch {
 				case err != nil && o.Input.(op).kind == "get":
-					continue // says nothing
+					continue // proves nothing
 				case err != nil:
-					o.Return = math.MaxInt64 // it may yet happen
+					o.Return = math.MaxInt64 // it may still happen
 				}
 				mu.Lock()
 				history = append(history, o)
@@ -152,7 +152,7 @@ func (w Workload) record(ctx context.Context, rng *rand.Rand) (history []porcupi
 	return history
 }
 
-// A client chooses operations that have a chance: its swaps start mostly from
+// A client chooses operations that are likely to succeed: its swaps start mostly from
 // what it last saw.
 type client struct {
 	rng  *rand.Rand
@@ -169,7 +169,7 @@ func (c *client) choose(keys []string, evict bool) op {
 	case p < 40:
 		return op{kind: "get", key: key}
 	}
-	c.made++ // no value is stored twice, so that each tells its writer
+	c.made++ // no value is stored twice, so that each identifies its writer
 	return op{kind: "swap", key: key, old: c.seen[key], new: fmt.Sprintf("%s.%d", c.name, c.made)}
 }
 

@@ -15,10 +15,10 @@ import (
 	"github.com/wxtoken/wxtoken/internal/servers"
 )
 
-// go-redis with its retries on. A swap from nothing that is sent again could
-// happen before an eviction and once more after it, so nothing is evicted. For
-// other clients, see internal/storetest.
-func TestCommandsSentAgain(t *testing.T) {
+// go-redis with its retries on. A swap from nothing that is resent could happen
+// before an eviction and again after it, so nothing is evicted. For other clients,
+// see internal/storetest.
+func TestResentCommands(t *testing.T) {
 	w := Workload{}
 	proxy := servers.Proxy(t, servers.Redis(t).Addr())
 	for range 6 {
@@ -36,7 +36,7 @@ func TestMemoryCacheIsLinearizable(t *testing.T) {
 	Workload{Caches: slices.Repeat([]wxtoken.Cache{cache}, 6), FalseIsNo: true}.Check(t, 20)
 }
 
-// The search must be able to find something.
+// The search must be able to find violations.
 func TestBrokenCachesAreNotLinearizable(t *testing.T) {
 	for name, breakIt := range map[string]func(c wxtoken.Cache, ctx context.Context, key string, old, new []byte) (bool, error){
 		"compares, then stores": func(c wxtoken.Cache, ctx context.Context, key string, old, new []byte) (bool, error) {
@@ -48,11 +48,11 @@ func TestBrokenCachesAreNotLinearizable(t *testing.T) {
 			there, _ = c.Get(ctx, key)
 			return c.CompareAndSwap(ctx, key, there, new, time.Minute)
 		},
-		"stores and says false": func(c wxtoken.Cache, ctx context.Context, key string, old, new []byte) (bool, error) {
+		"stores and reports false": func(c wxtoken.Cache, ctx context.Context, key string, old, new []byte) (bool, error) {
 			stored, err := c.CompareAndSwap(ctx, key, old, new, time.Minute)
 			return stored && rand.N(10) > 0, err
 		},
-		"says true and stores nothing": func(c wxtoken.Cache, ctx context.Context, key string, old, new []byte) (bool, error) {
+		"reports true and stores nothing": func(c wxtoken.Cache, ctx context.Context, key string, old, new []byte) (bool, error) {
 			if rand.N(10) == 0 {
 				return true, nil
 			}

@@ -1,6 +1,5 @@
-// Package msgcrypt is the message encryption of the WeChat platform
-// (消息加解密): AES-256-CBC with a key of 43 characters, and a SHA-1 signature
-// with a token that both sides know.
+// Package msgcrypt implements the message encryption of the WeChat platform (消息加解密):
+// AES-256-CBC with a key of 43 characters, and a SHA-1 signature with a shared token.
 package msgcrypt
 
 import (
@@ -24,16 +23,16 @@ const (
 	head      = 20 // 16 random bytes, and the message's length in 4
 )
 
-// A Box signs, encrypts and decrypts. It has the keys, so nothing of it is
-// exported and none of its errors shows them.
+// A Box signs, encrypts and decrypts. It has the keys, so nothing in it is exported
+// and none of its errors shows them.
 type Box struct {
 	token string
 	key   []byte
 	block cipher.Block
 }
 
-// New makes a Box from what the platform's console shows. An empty token would
-// let anybody sign, so it is an error, as is a key of another form.
+// New returns a Box with the token and key of the platform's console. An empty token
+// would let anyone sign, so it is an error, as is an invalid key.
 func New(token, encodingAESKey string) (*Box, error) {
 	if token == "" {
 		return nil, errors.New("the message token is empty")
@@ -49,7 +48,7 @@ func New(token, encodingAESKey string) (*Box, error) {
 	return &Box{token, key, block}, nil
 }
 
-// Sign gives the msg_signature of an encrypted message.
+// Sign returns the msg_signature of an encrypted message.
 func (b *Box) Sign(timestamp, nonce, encrypted string) string {
 	parts := []string{b.token, timestamp, nonce, encrypted}
 	slices.Sort(parts)
@@ -57,13 +56,12 @@ func (b *Box) Sign(timestamp, nonce, encrypted string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Signed reports whether signature is that of Sign, in a time that does not
-// depend on where they differ.
+// Signed reports whether signature is the result of Sign, in constant time.
 func (b *Box) Signed(signature, timestamp, nonce, encrypted string) bool {
 	return subtle.ConstantTimeCompare([]byte(signature), []byte(b.Sign(timestamp, nonce, encrypted))) == 1
 }
 
-// Encrypt seals message for the receiver appID. It does not sign.
+// Encrypt encrypts message for the receiver appID. It does not sign.
 func (b *Box) Encrypt(message []byte, appID string) string {
 	random := make([]byte, 16)
 	_, _ = rand.Read(random) // never fails
@@ -81,8 +79,9 @@ func (b *Box) encrypt(random, message []byte, appID string) string {
 	return base64.StdEncoding.EncodeToString(plain)
 }
 
-// Decrypt opens what Encrypt sealed, and gives the receiver that it names. Check
-// the signature first: AES-CBC alone does not show that a message was changed.
+// Decrypt decrypts the result of Encrypt, and returns the receiver that it names.
+// Verify the signature first: AES-CBC alone does not reveal that a message was
+// changed.
 func (b *Box) Decrypt(encrypted string) (message []byte, appID string, err error) {
 	text, err := base64.StdEncoding.DecodeString(encrypted)
 	if err != nil {

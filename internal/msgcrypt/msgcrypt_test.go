@@ -21,8 +21,8 @@ func box(t testing.TB, token, key string) *Box {
 	return b
 }
 
-// What the platform's own sample code (WXBizMsgCrypt in Java, Python) and the
-// example in its documentation encrypt.
+// Vectors of the platform's own sample code (WXBizMsgCrypt in Java, Python) and of
+// the example in its documentation.
 func TestVectorsOfThePlatform(t *testing.T) {
 	t.Run("encrypt, sample in Java", func(t *testing.T) {
 		b := box(t, "pamtest", sampleKey)
@@ -105,7 +105,7 @@ func TestDecryptRejects(t *testing.T) {
 	}
 }
 
-// seal encrypts blocks as they are.
+// seal encrypts blocks without padding them.
 func seal(b *Box, blocks string) string {
 	text := []byte(blocks)
 	cipher.NewCBCEncrypter(b.block, b.key[:aes.BlockSize]).CryptBlocks(text, text)

@@ -14,7 +14,7 @@ import (
 func TestResultSaysWhoHasToAct(t *testing.T) {
 	for code, want := range map[int]string{
 		-1: observe.Busy, 45011: observe.Busy, 40125: observe.Secret, 40164: observe.IP,
-		45009: observe.Quota, 40013: observe.Refused, 99999: observe.Refused,
+		45009: observe.Quota, 40013: observe.Denied, 99999: observe.Denied,
 	} {
 		err := fmt.Errorf("wrapped: %w", &wxtoken.APIError{Code: code})
 		assert.Equal(t, want, observe.Result(err), code)

@@ -1,6 +1,9 @@
 package protocol
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A Process is one Source's part in the protocol. It is asked for the next step
 // of a flight, and told what came of it:
@@ -94,14 +97,19 @@ func (p *Process) Begin(judging bool, now time.Time) {
 // Seek turns a flight that was only to decide on rejections into one for a token.
 func (p *Process) Seek() { p.run.judging = false }
 
-// End ends the flight, and returns what it decided on rejected tokens. Reports
-// that it did not come to are forgotten.
+// End ends the flight, and returns what it decided on rejected tokens. A report on
+// the copy that it did not come to is left to the next flight: the cache may have
+// failed, or may lose the rejection.
 func (p *Process) End() map[string]Verdict {
 	verdicts := p.run.verdicts
 	if !p.run.offline && !p.readOnly {
 		p.withheld = memo{} // the cache works: another report is decided on
 	}
+	left := p.pending
 	p.run, p.pending = nil, nil
+	if token := p.view.copy.Token; slices.Contains(left, token) {
+		p.pending = []string{token}
+	}
 	return verdicts
 }
 

@@ -170,7 +170,7 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 // flight has taken, so that the end of a short fetch is seen soon, and a long one
 // costs few reads.
 func pace(waited time.Duration) time.Duration {
-	return max(25*time.Millisecond-waited, min(waited/12, 20*time.Millisecond))
+	return max(30*time.Millisecond-waited, min(waited/14, 20*time.Millisecond))
 }
 
 // cool is what to do while the platform must not be asked. A rejected token is
@@ -225,7 +225,7 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	}
 	if next.Epoch == "" {
 		next.Epoch = nonce
-		if p.Repeatable {
+		if p.Repeatable && v.copy.Token != "" { // the first record of all was not lost
 			v.losses++
 		}
 	}

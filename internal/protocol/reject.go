@@ -80,9 +80,12 @@ func (p *Process) conclude(verdict Verdict) {
 func (p *Process) judge(r Record, token string, now time.Time) (verdict Verdict, believed bool) {
 	young := p.Patience()
 	age := now.Sub(time.UnixMilli(r.IssuedAt))
-	if r.Early > 0 {
+	switch {
+	case r.Early > 0:
 		young = p.Fetch << min(r.Early, 5)
 		age -= p.clockError()
+	case -age > p.clockError():
+		age = young // the issuer's clock was ahead, and no process may live to see the token get old
 	}
 	if p.view.copy.Token == r.Token {
 		age = max(age, now.Sub(p.view.copySeen))

@@ -1,6 +1,9 @@
 package protocol
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A View is what one process knows: its own copy of the token, what it has
 // watched in the record and since when, and the lease that it asked for. Times
@@ -125,7 +128,13 @@ func (p *Process) observe(r Record, readAt, now time.Time) (event string) {
 // the cache is to blame: a process that was paused must first see what happened.
 func (p *Process) Held(now time.Time) (Record, bool) {
 	r, usable := p.view.held(now)
-	return r, usable && !p.withheld.holds(r.Token, now)
+	return r, usable && !p.withheld.holds(r.Token, now) && !p.deciding(r.Token)
+}
+
+// deciding reports whether the flight under way is about to decide on a report
+// that token was rejected: it has read the record, and the cache works so far.
+func (p *Process) deciding(token string) bool {
+	return p.run != nil && p.run.known && p.run.failures == 0 && slices.Contains(p.pending, token)
 }
 
 // Withholds reports whether this process has a usable token, and withholds it.
@@ -161,6 +170,12 @@ func (v *View) unpublished() bool { return v.claim != nil && v.claim.Outcome == 
 // process knows.
 func (p *Process) Unpublished() bool { return p.view.unpublished() }
 
+// Awaited reports whether the held token is in no record yet, and no other process
+// has one until it is: a program that ends with it would leave them without.
+func (p *Process) Awaited(now time.Time) bool {
+	return p.view.unpublished() && !p.view.copy.usable(now)
+}
+
 // Ages returns until when the held token is fresh, and handed out without a look
 // at the cache, and until when it is handed out without waiting for that look.
 func (p *Process) Ages() (fresh, stale time.Time) {
@@ -172,8 +187,10 @@ func (p *Process) Ages() (fresh, stale time.Time) {
 		return v.copyRead.Add(p.Watch() * 2 / 3), v.copyRead.Add(p.Watch())
 	}
 	fresh, stale = v.copyRead.Add(p.fresh()), v.copyRead.Add(p.Local)
-	if refresh := p.refreshAt(v.copy); v.copyRead.Before(refresh) && refresh.Before(fresh) {
-		fresh = refresh
+	for _, look := range []time.Time{p.refreshAt(v.copy), time.UnixMilli(v.copy.ExpiresAt)} { // at its expiry where it was not replaced in time
+		if v.copyRead.Before(look) && look.Before(fresh) {
+			fresh = look
+		}
 	}
 	return fresh, stale
 }

@@ -1,10 +1,10 @@
-// Releasecheck shows that a release of this working tree could be used, before
+// Releasecheck verifies that a release of this working tree would be usable, before
 // there is one: `make release-check` runs it.
 //
-// It makes a module proxy of files, as the release will be, and with an empty
-// GOPATH installs the program from it, and builds programs that use the library
-// and the metrics. Modules of others come from this machine's module cache, or
-// else from the proxy that is configured.
+// It builds a module proxy of files, as the release will be, installs the program
+// from it with an empty GOPATH, and builds programs that use the library and the
+// metrics. Other modules come from this machine's module cache, or otherwise from the
+// configured proxy.
 package main
 
 import (
@@ -25,8 +25,8 @@ import (
 
 const root = "github.com/wxtoken/wxtoken"
 
-// allowed are the modules in the go.mod of a program that uses only the library.
-// No release may make them more.
+// allowed are the modules in the go.mod of a program that uses only the library. No
+// release may add to them.
 var allowed = []string{
 	"github.com/bradfitz/gomemcache", "github.com/cespare/xxhash/v2", "github.com/dgryski/go-rendezvous", "github.com/gofrs/flock",
 	"github.com/redis/go-redis/v9", root, "golang.org/x/sys",
@@ -53,10 +53,10 @@ func run() error {
 		says string
 		do   func() error
 	}{
-		{"no replace directive keeps the program from being installed", c.noReplace},
+		{"no replace directive prevents installing the program", c.noReplace},
 		{"a proxy of the working tree: " + version, c.publish},
 		{"go install " + root + "/cmd/wxtoken@latest, with an empty GOPATH", c.install},
-		{"the program says its version and checks a configuration", c.useProgram},
+		{"the program prints its version and checks a configuration", c.useProgram},
 		{"wxtoken serve -demo hands out a token", c.useDemo},
 		{"a program that uses the library", c.useLibrary},
 		{"a program that uses the server's client", c.useClient},
@@ -91,12 +91,12 @@ func (c *checker) noReplace() error {
 		return err
 	}
 	if bytes.Contains(text, []byte("replace")) {
-		return errors.New("go.mod has a replace directive: go install refuses such a module")
+		return errors.New("go.mod has a replace directive: go install rejects such a module")
 	}
 	return nil
 }
 
-// env is an environment in which only the proxy has wxtoken.
+// env returns an environment in which only the proxy has wxtoken.
 func (c *checker) env() []string {
 	cache := "file://" + filepath.ToSlash(filepath.Join(goEnv("GOMODCACHE"), "cache", "download"))
 	proxies := []string{"file://" + filepath.ToSlash(c.proxy), cache, goEnv("GOPROXY")}
@@ -106,11 +106,11 @@ func (c *checker) env() []string {
 }
 
 func goEnv(name string) string {
-	out, _ := exec.Command("go", "env", name).Output() // what is missing shows below
+	out, _ := exec.Command("go", "env", name).Output() // a missing value shows below
 	return strings.TrimSpace(string(out))
 }
 
-// sh runs a command in dir, and gives what it says.
+// sh runs a command in dir, and returns its output.
 func (c *checker) sh(dir, name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
 	cmd.Dir, cmd.Env = dir, append(c.env(), "PWD="+dir)
@@ -136,7 +136,7 @@ func (c *checker) useProgram() error {
 	first, _, _ := strings.Cut(said, "\n")
 	c.note("%s", first)
 	if first != "wxtoken "+version {
-		return fmt.Errorf("it says %q in place of its version %s", first, version)
+		return fmt.Errorf("it prints %q instead of its version %s", first, version)
 	}
 	example, err := filepath.Abs("cmd/wxtoken/deploy/config.example.json")
 	if err != nil {
@@ -155,7 +155,7 @@ func (c *checker) useProgram() error {
 	return err
 }
 
-// useDemo asks the demo for a token by the line that it prints.
+// useDemo asks the demo for a token, with the command that it prints.
 func (c *checker) useDemo() error {
 	cmd := exec.Command(c.program(), "serve", "-demo", "-listen", "127.0.0.1:0")
 	cmd.Env = c.env()
@@ -192,8 +192,8 @@ func (c *checker) useDemo() error {
 	return errors.New("it prints no line to try")
 }
 
-// use builds and runs a program in a module of its own, and gives the modules
-// that its go.mod then requires.
+// use builds and runs a program in a module of its own, and returns the modules that
+// its go.mod then requires.
 func (c *checker) use(name, code string) (modules []string, err error) {
 	dir := filepath.Join(c.dir, name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -228,7 +228,7 @@ func (c *checker) use(name, code string) (modules []string, err error) {
 	return modules, nil
 }
 
-// lean fails if a program's modules are more than they may be.
+// lean fails if a program requires more modules than allowed.
 func (c *checker) lean(modules []string) error {
 	c.note("its go.mod requires %d modules: %s", len(modules), strings.Join(modules, ", "))
 	for _, m := range modules {

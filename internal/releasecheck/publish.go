@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// version is what the release is called in the proxy.
+// version is the version of the release in the proxy.
 const version = "v0.1.0"
 
 // private are the modules that are not released: tests and measurements.
 var private = []string{"adapter/sdktest", "bench", "internal/storetest/newest"}
 
-// publish puts every module that is to be released into the proxy: what git
-// knows of it, with the changes that are not committed yet.
+// publish puts every module that is to be released into the proxy: the files in git,
+// with uncommitted changes.
 func (c *checker) publish() error {
 	out, err := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard").Output()
 	if err != nil {
@@ -54,7 +54,7 @@ func (c *checker) publish() error {
 	return nil
 }
 
-// moduleOf is the innermost module that has a file.
+// moduleOf returns the innermost module that contains a file.
 func moduleOf(file string, modules []string) string {
 	for dir := path.Dir(file); ; dir = path.Dir(dir) {
 		if dir == "." || slices.Contains(modules, dir) {
@@ -63,7 +63,7 @@ func moduleOf(file string, modules []string) string {
 	}
 }
 
-// pack writes what a module proxy has of one version of a module.
+// pack writes one version of a module into the proxy.
 func (c *checker) pack(module string, files []string) error {
 	name := root
 	if module != "." {
@@ -118,7 +118,7 @@ func copyFile(w io.Writer, file string) error {
 	return err
 }
 
-// released is a module's go.mod as it is released: modules of this repository
+// released returns a module's go.mod as it is released: modules of this repository
 // are required at the release's version, and no longer replaced.
 func released(module string) ([]byte, error) {
 	text, err := os.ReadFile(filepath.Join(module, "go.mod"))

@@ -7,21 +7,22 @@ import (
 	"strings"
 )
 
-// ClusterGroup is a Redis Cluster of three masters with one replica each, which promotes a replica when its master has
-// been silent for about a second.
+// ClusterGroup is a Redis Cluster of three masters with one replica each, which
+// promotes a replica when its master has been silent for about a second.
 type ClusterGroup struct {
 	Nodes []*Server
 
 	tb TB
 }
 
-// Cluster starts a cluster and waits until every node takes it for healthy.
+// Cluster starts a cluster and waits until every node considers it healthy.
 func Cluster(tb TB) *ClusterGroup {
 	tb.Helper()
 	g := &ClusterGroup{tb: tb}
 	create := []string{"--cluster-yes", "--cluster-replicas", "1", "--cluster", "create"}
 	for range 6 {
-		// A node also listens on its port + 10000. A replica that lags is promoted all the same.
+		// A node also listens on its port + 10000. A replica that lags is promoted
+		// anyway.
 		node := Redis(tb, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000",
 			"--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0")
 		g.Nodes = append(g.Nodes, node)
@@ -41,7 +42,8 @@ func Cluster(tb TB) *ClusterGroup {
 	return g
 }
 
-// healthy reports whether node sees all slots served, and three masters and three replicas, itself in sync.
+// healthy reports whether node sees all slots served, and three masters and three
+// replicas, itself in sync.
 func (g *ClusterGroup) healthy(node *Server) bool {
 	masters, replicas := 0, 0
 	for _, n := range node.clusterNodes() {
@@ -56,7 +58,7 @@ func (g *ClusterGroup) healthy(node *Server) bool {
 		(strings.Contains(role, "role:master") || strings.Contains(role, "master_link_status:up"))
 }
 
-// Addrs is what a cluster client connects to.
+// Addrs returns the addresses for a cluster client.
 func (g *ClusterGroup) Addrs() []string {
 	addrs := make([]string, len(g.Nodes))
 	for i, node := range g.Nodes {
@@ -65,7 +67,7 @@ func (g *ClusterGroup) Addrs() []string {
 	return addrs
 }
 
-// MasterFor is the master that claims key's slot for itself; nil while there is none.
+// MasterFor returns the master that claims key's slot; nil while there is none.
 func (g *ClusterGroup) MasterFor(key string) *Server {
 	for _, node := range g.Nodes {
 		slot, err := node.cli("CLUSTER", "KEYSLOT", key)
@@ -81,7 +83,8 @@ func (g *ClusterGroup) MasterFor(key string) *Server {
 	return nil
 }
 
-// KillMasterFor kills the master of key's slot and returns it. Restart on it later brings it back as a replica.
+// KillMasterFor kills the master of key's slot and returns it. A later Restart brings
+// it back as a replica.
 func (g *ClusterGroup) KillMasterFor(key string) *Server {
 	g.tb.Helper()
 	master := g.awaitMaster(key, nil)
@@ -105,9 +108,10 @@ func (g *ClusterGroup) awaitMaster(key string, not *Server) *Server {
 	return master
 }
 
-// MoveSlot moves key's slot and all its keys to another master while clients go on, and returns the new master.
-// during, which may be nil, is called when both masters know of the move and no key has moved: clients are then sent on
-// with ASK where the key is absent.
+// MoveSlot moves key's slot and all its keys to another master while clients
+// continue, and returns the new master. during, which may be nil, is called when both
+// masters know of the move and no key has moved: clients are then redirected with ASK
+// if the key is absent.
 func (g *ClusterGroup) MoveSlot(key string, during func()) *Server {
 	g.tb.Helper()
 	from := g.awaitMaster(key, nil)
@@ -156,7 +160,7 @@ type clusterNode struct {
 	slots                  []string // "5" or "0-5460"
 }
 
-// clusterNodes is the cluster as this node sees it; empty if it does not answer.
+// clusterNodes returns the cluster as this node sees it; empty if it does not answer.
 func (s *Server) clusterNodes() []clusterNode {
 	said, err := s.cli("CLUSTER", "NODES")
 	if err != nil {

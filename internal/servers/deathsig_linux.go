@@ -5,7 +5,8 @@ import (
 	"syscall"
 )
 
-// dieWithParent makes the kernel kill cmd when the thread that starts it ends, however it ends.
+// dieWithParent makes the kernel kill cmd when the thread that starts it ends,
+// however it ends.
 func dieWithParent(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)

@@ -62,8 +62,8 @@ func TestClusterMovesASlotAndPromotesAReplica(t *testing.T) {
 	}
 }
 
-// setReplicated sets key to "v" and waits until that many replicas have it. WAIT counts the writes of its own connection,
-// so both commands go over one.
+// setReplicated sets key to "v" and waits until that many replicas have it. WAIT
+// counts the writes of its own connection, so both commands use one.
 func setReplicated(t *testing.T, s *Server, key, replicas string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.Addr())

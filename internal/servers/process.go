@@ -14,16 +14,18 @@ import (
 	"time"
 )
 
-// readyTimeout bounds the wait for a server to answer, on a machine that is busy with other tests.
+// readyTimeout bounds the wait for a server to answer, on a machine that is busy with
+// other tests.
 const readyTimeout = 20 * time.Second
 
-// askTimeout bounds one question.
+// askTimeout bounds one request.
 const askTimeout = 500 * time.Millisecond
 
-// errExited says that a server ended before it answered, as it does when its port is taken.
+// errExited means that a server exited before it answered, as it does when its port
+// is taken.
 var errExited = errors.New("exited at once")
 
-// program says how to run a server and how to ask it whether it is ready.
+// program describes how to run a server and how to find out whether it is ready.
 type program struct {
 	path string
 	args func(port int) []string
@@ -35,7 +37,8 @@ type program struct {
 	attr  func(*exec.Cmd)    // before each start; nil: nothing
 }
 
-// Server is one server process on a loopback port that stays the same for the Server's life.
+// Server is one server process on a loopback port that stays the same for the
+// Server's lifetime.
 type Server struct {
 	tb   TB
 	prog program
@@ -47,7 +50,8 @@ type Server struct {
 	exited chan struct{} // closed when proc has ended and was waited for
 }
 
-// start runs p on a free port. Another process may take the port between the choice and the bind: then the next one.
+// start runs p on a free port. If another process takes the port before p binds it,
+// start tries the next one.
 func start(tb TB, p program) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, prog: p, dir: p.dir}
@@ -66,10 +70,11 @@ func start(tb TB, p program) *Server {
 	return s
 }
 
-// Addr is the server's "127.0.0.1:port".
+// Addr returns the server's "127.0.0.1:port".
 func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
 
-// Kill ends the server with SIGKILL and returns when it is gone. A server that is gone already stays so.
+// Kill ends the server with SIGKILL and returns when it has exited. It does nothing
+// if the server has already exited.
 func (s *Server) Kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,8 +84,8 @@ func (s *Server) Kill() {
 // Stop is Kill: a test's server has nothing to save.
 func (s *Server) Stop() { s.Kill() }
 
-// Restart kills the server if it runs and starts it again on the same port. Its data is gone, unless its arguments ask
-// for persistence.
+// Restart kills the server if it runs and starts it again on the same port. Its data
+// is lost, unless its arguments ask for persistence.
 func (s *Server) Restart() {
 	s.tb.Helper()
 	deadline := time.Now().Add(readyTimeout)
@@ -100,7 +105,7 @@ func (s *Server) Pause() {
 	s.signal(pauseProcess)
 }
 
-// Resume lets a paused server go on, with SIGCONT. Unix only.
+// Resume continues a paused server, with SIGCONT. Unix only.
 func (s *Server) Resume() {
 	s.tb.Helper()
 	s.signal(resumeProcess)
@@ -136,8 +141,8 @@ func (s *Server) restart() error {
 	started, exited := make(chan error), make(chan struct{})
 	go func() {
 		defer close(exited)
-		// The kernel takes the end of the starting thread for the end of the parent: keep that thread until the
-		// server is gone.
+		// The kernel treats the end of the starting thread as the end of the parent:
+		// keep that thread until the server has exited.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -163,7 +168,7 @@ func (s *Server) kill() {
 	if s.proc == nil {
 		return
 	}
-	_ = s.proc.Kill() // fails only if it is gone
+	_ = s.proc.Kill() // fails only if it has exited
 	<-s.exited
 }
 
@@ -186,8 +191,8 @@ func (s *Server) waitReady() error {
 	}
 }
 
-// answers asks anyone who listens on the port, and looks for this server's process id: a stranger who took the port must
-// not pass for it.
+// answers asks whatever listens on the port, and looks for this server's process id,
+// so that another server that took the port is not mistaken for it.
 func (s *Server) answers() bool {
 	conn, err := net.DialTimeout("tcp", s.Addr(), askTimeout)
 	if err != nil {
@@ -224,9 +229,11 @@ func (s *Server) isReady(said string) bool {
 	return true
 }
 
-// FreePort returns a port that nobody listens on. It stays below the range from which systems pick local ports: a client
-// that retries against a killed server could otherwise be given the server's own port, and Restart would fail.
-// So does the port 10000 above it, where a cluster node listens too. No well-known server has its port in either range.
+// FreePort returns an unused port. It stays below the range from which systems pick
+// local ports: otherwise a client that retries against a killed server could be given
+// the server's own port, and Restart would fail. The same holds for the port 10000
+// above it, where a cluster node also listens. No well-known server has its port in
+// either range.
 func FreePort() int {
 	for {
 		port := 20000 + rand.IntN(2700)

@@ -13,13 +13,15 @@ import (
 //	defer p.Close()
 //	addr := servers.Redis(p).Addr()
 //
-// Its zero value is ready. Fatalf and Skipf clean up and end the program with status 1.
+// Its zero value is ready to use. Fatalf and Skipf clean up and end the program with
+// status 1.
 type Program struct {
 	mu       sync.Mutex
 	cleanups []func()
 }
 
-// Close runs the cleanups, the last one first: it stops every server and removes its directory.
+// Close runs the cleanups, the last one first: it stops every server and removes its
+// directory.
 func (p *Program) Close() {
 	for {
 		p.mu.Lock()
@@ -35,14 +37,14 @@ func (p *Program) Close() {
 	}
 }
 
-// Cleanup registers f to be run by Close.
+// Cleanup registers f to be called by Close.
 func (p *Program) Cleanup(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cleanups = append(p.cleanups, f)
 }
 
-// TempDir makes a directory that Close removes.
+// TempDir creates a directory that Close removes.
 func (p *Program) TempDir() string {
 	dir, err := os.MkdirTemp("", "wxtoken-servers-")
 	if err != nil {

@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// FaultProxy passes TCP bytes between clients and a server, and does to them what a network does on a bad day.
-// Faults last until Heal. It knows no protocol: what the server sends in one piece counts as one reply, which holds
-// for clients that wait for each answer and for answers under 64 KB. The answer to a client's greeting (go-redis
-// sends HELLO on each new connection) is a reply too.
+// FaultProxy passes TCP bytes between clients and a server, and disturbs them as a
+// bad network does. Faults last until Heal. It knows no protocol: what the server
+// sends in one piece counts as one reply, which is correct for clients that wait for
+// each answer and for answers under 64 KB. The answer to a client's greeting
+// (go-redis sends HELLO on each new connection) is a reply too.
 type FaultProxy struct {
 	target   string
 	listener net.Listener
@@ -25,7 +26,7 @@ type FaultProxy struct {
 	dropped int
 }
 
-// pair is a client's connection and the one to the server that serves it.
+// pair is a client's connection and the connection to the server that serves it.
 type pair struct {
 	client, server net.Conn
 	once           sync.Once
@@ -45,10 +46,10 @@ func Proxy(tb TB, target string) *FaultProxy {
 	return p
 }
 
-// Addr is where clients connect.
+// Addr returns the address for clients.
 func (p *FaultProxy) Addr() string { return p.listener.Addr().String() }
 
-// Cut drops all connections and each new one as soon as it is made.
+// Cut closes all connections and each new one as soon as it is made.
 func (p *FaultProxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -56,8 +57,9 @@ func (p *FaultProxy) Cut() {
 	p.closePairs()
 }
 
-// BlackHole lets connections be and passes no byte. What is sent meanwhile arrives after Heal, as it does when a network
-// mends before TCP gives up: a request whose sender has long turned away can still take effect.
+// BlackHole keeps connections open and passes no bytes. What is sent meanwhile
+// arrives after Heal, as it does when a network recovers before TCP gives up: a
+// request can still take effect long after its sender has given up.
 func (p *FaultProxy) BlackHole() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,14 +68,15 @@ func (p *FaultProxy) BlackHole() {
 	}
 }
 
-// Delay holds every reply back for d.
+// Delay delays every reply by d.
 func (p *FaultProxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
 }
 
-// DropReplies loses the next n replies: the server has done its work, and the client sees its connection end.
+// DropReplies loses the next n replies: the server has done the work, and the
+// client's connection is closed.
 func (p *FaultProxy) DropReplies(n int) {
 	p.dropWhen(func() bool {
 		n--
@@ -81,7 +84,8 @@ func (p *FaultProxy) DropReplies(n int) {
 	})
 }
 
-// DropRepliesRandomly loses each reply with the given probability, in a sequence set by seed.
+// DropRepliesRandomly loses each reply with the given probability, in a sequence set
+// by seed.
 func (p *FaultProxy) DropRepliesRandomly(probability float64, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	p.dropWhen(func() bool { return rng.Float64() < probability })
@@ -93,7 +97,7 @@ func (p *FaultProxy) dropWhen(drop func() bool) {
 	p.drop = drop
 }
 
-// Dropped counts the replies lost so far.
+// Dropped returns the number of replies lost so far.
 func (p *FaultProxy) Dropped() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -114,7 +118,7 @@ func (p *FaultProxy) Heal() {
 // Close ends the proxy and its connections.
 func (p *FaultProxy) Close() {
 	_ = p.listener.Close()
-	p.Cut() // and stay cut: a connection accepted at this moment is dropped
+	p.Cut() // and stay cut: a connection accepted at this moment is closed
 	p.running.Wait()
 }
 
@@ -153,7 +157,8 @@ func (p *FaultProxy) serve(client net.Conn) {
 	p.mu.Unlock()
 }
 
-// pass copies from one side to the other what admit lets through, until either side ends.
+// pass copies from one side to the other what admit lets through, until either side
+// ends.
 func (c *pair) pass(from, to net.Conn, admit func(*pair) bool) {
 	defer c.close()
 	buf := make([]byte, 64<<10)
@@ -197,7 +202,8 @@ func (p *FaultProxy) admitReply(c *pair) bool {
 	return p.leaveHole(c)
 }
 
-// leaveHole waits for the end of a black hole and reports whether the connections are still there.
+// leaveHole waits for the end of a black hole and reports whether the connections are
+// still open.
 func (p *FaultProxy) leaveHole(c *pair) bool {
 	for {
 		p.mu.Lock()

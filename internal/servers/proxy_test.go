@@ -72,7 +72,7 @@ func TestProxyFaults(t *testing.T) {
 		mustSay(t, open, never, "INCR held", "")
 		mustSay(t, dial(t, redis.Addr()), soon, "GET held", "$-1")
 		p.Heal()
-		mustSay(t, open, soon, "PING", ":1") // the held request's answer
+		mustSay(t, open, soon, "PING", ":1") // the answer to the delayed request
 	})
 	t.Run("server gone", func(t *testing.T) {
 		p := Proxy(t, "127.0.0.1:1")
@@ -103,7 +103,7 @@ func dial(t *testing.T, addr string) net.Conn {
 	return conn
 }
 
-// ask returns the first line of the answer, or "" when none came in time.
+// ask returns the first line of the answer, or "" if none arrived in time.
 func ask(conn net.Conn, wait time.Duration, command string) string {
 	_ = conn.SetDeadline(time.Now().Add(wait))
 	_, _ = conn.Write([]byte(command + "\r\n"))

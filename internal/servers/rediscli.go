@@ -11,7 +11,8 @@ import (
 // awaitTimeout bounds the wait for a group of servers to agree.
 const awaitTimeout = 60 * time.Second
 
-// cli sends one command with redis-cli, which comes with the server, and returns the answer, a line for each value.
+// cli sends one command with redis-cli, which comes with the server, and returns the
+// answer, one line for each value.
 func (s *Server) cli(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -24,7 +25,8 @@ func (s *Server) cli(args ...string) (string, error) {
 	return said, nil
 }
 
-// says reports whether the answer to a command contains want; no answer does not.
+// says reports whether the answer to a command contains want; without an answer it
+// does not.
 func (s *Server) says(want string, args ...string) bool {
 	said, err := s.cli(args...)
 	return err == nil && strings.Contains(said, want)
@@ -48,7 +50,7 @@ func await(tb TB, what string, ok func() bool) {
 	deadline := time.Now().Add(awaitTimeout)
 	for !ok() {
 		if time.Now().After(deadline) {
-			tb.Fatalf("servers: waited %v in vain for %s", awaitTimeout, what)
+			tb.Fatalf("servers: no %[2]s within %[1]v", awaitTimeout, what)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

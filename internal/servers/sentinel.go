@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// SentinelGroup is one Redis master with two replicas, watched by three sentinels that promote a replica when the master
-// has been silent for about a second.
+// SentinelGroup is one Redis master with two replicas, watched by three sentinels
+// that promote a replica when the master has been silent for about a second.
 type SentinelGroup struct {
 	MasterName string
 	Nodes      []*Server // the master and its replicas
@@ -16,10 +16,11 @@ type SentinelGroup struct {
 	tb TB
 }
 
-// MasterName is what every SentinelGroup calls its master.
+// MasterName is the name of the master in every SentinelGroup.
 const MasterName = "wxtoken-master"
 
-// Sentinel starts a group and waits until the replicas are in sync and all sentinels know each other.
+// Sentinel starts a group and waits until the replicas are in sync and all sentinels
+// know each other.
 func Sentinel(tb TB) *SentinelGroup {
 	tb.Helper()
 	g := &SentinelGroup{MasterName: MasterName, tb: tb}
@@ -64,15 +65,15 @@ func (g *SentinelGroup) startSentinel(master *Server) *Server {
 	p.args = func(port int) []string { return append([]string{config, "--sentinel"}, redisArgs(port)...) }
 	s := start(g.tb, p)
 
-	// Known since Redis 7; without it sentinels take longer to find each other, and 30 s to trust the clock again after
-	// a pause.
+	// Supported since Redis 7; without it sentinels take longer to find each other,
+	// and 30 s to trust the clock again after a pause.
 	_, _ = s.cli("SENTINEL", "DEBUG", "INFO-PERIOD", "500", "PUBLISH-PERIOD", "200", "TILT-PERIOD", "1000")
 	must(g.tb, s, "SENTINEL", "MONITOR", g.MasterName, "127.0.0.1", master.portString(), "2")
 	must(g.tb, s, "SENTINEL", "SET", g.MasterName, "down-after-milliseconds", "1000", "failover-timeout", "3000")
 	return s
 }
 
-// SentinelAddrs is what a failover client connects to.
+// SentinelAddrs returns the addresses for a failover client.
 func (g *SentinelGroup) SentinelAddrs() []string {
 	addrs := make([]string, len(g.Sentinels))
 	for i, s := range g.Sentinels {
@@ -81,7 +82,8 @@ func (g *SentinelGroup) SentinelAddrs() []string {
 	return addrs
 }
 
-// Master is the node that a sentinel names and that agrees; nil while the group has none.
+// Master returns the node that a sentinel names and that agrees; nil while the group
+// has none.
 func (g *SentinelGroup) Master() *Server {
 	for _, s := range g.Sentinels {
 		named, err := s.cli("SENTINEL", "GET-MASTER-ADDR-BY-NAME", g.MasterName)
@@ -97,7 +99,8 @@ func (g *SentinelGroup) Master() *Server {
 	return nil
 }
 
-// KillMaster kills the master and returns it. Restart on it later brings it back as a replica.
+// KillMaster kills the master and returns it. A later Restart brings it back as a
+// replica.
 func (g *SentinelGroup) KillMaster() *Server {
 	g.tb.Helper()
 	var master *Server

@@ -1,11 +1,13 @@
-// Package servers starts real servers for tests, benchmarks and the chaos program: Redis, Valkey, Memcached, PostgreSQL
-// and MariaDB.
+// Package servers starts real servers for tests, benchmarks and the chaos program:
+// Redis, Valkey, Memcached, PostgreSQL and MariaDB.
 //
-// Each server runs in a directory of its own on a free loopback port, never a standard one, and ends with the process
-// that started it: by Stop, by the test's cleanup or, on Linux, by the kernel when that process is killed. Elsewhere a
-// process that is killed hard leaves its servers behind.
+// Each server runs in a directory of its own on a free loopback port, never a
+// standard one, and ends with the process that started it: by Stop, by the test's
+// cleanup or, on Linux, by the kernel when that process is killed. On other systems a
+// killed process leaves its servers behind.
 //
-// Failures end the test (or Program), so the methods here belong on the goroutine that runs it.
+// Failures end the test (or Program), so call the methods here on the goroutine that
+// runs it.
 package servers
 
 import (
@@ -19,7 +21,7 @@ import (
 	"strings"
 )
 
-// TB is what the starters need of a *testing.T, *testing.B or *Program.
+// TB is the part of *testing.T, *testing.B or *Program that the starters need.
 type TB interface {
 	Helper()
 	Cleanup(func())
@@ -29,9 +31,9 @@ type TB interface {
 	Skipf(format string, args ...any)
 }
 
-// Redis starts a standalone redis-server that keeps nothing on disk and waits until it answers.
-// extraArgs are appended to its command line and win over the defaults: "--appendonly", "yes" makes Restart find its
-// data again.
+// Redis starts a standalone redis-server without persistence and waits until it
+// answers. extraArgs are appended to its command line and override the defaults: with
+// "--appendonly", "yes", Restart finds the data again.
 func Redis(tb TB, extraArgs ...string) *Server {
 	tb.Helper()
 	return start(tb, redisProgram(tb, "redis-server", extraArgs))
@@ -43,8 +45,8 @@ func Valkey(tb TB, extraArgs ...string) *Server {
 	return start(tb, redisProgram(tb, "valkey-server", extraArgs))
 }
 
-// Memcached starts a memcached with 64 MB of memory and waits until it answers. extraArgs are appended to its command
-// line: "-m", "1" makes it evict early.
+// Memcached starts a memcached with 64 MB of memory and waits until it answers.
+// extraArgs are appended to its command line: "-m", "1" makes it evict early.
 func Memcached(tb TB, extraArgs ...string) *Server {
 	tb.Helper()
 	args := []string{"-l", "127.0.0.1", "-m", "64", "-t", "2"}
@@ -61,8 +63,8 @@ func Memcached(tb TB, extraArgs ...string) *Server {
 	})
 }
 
-// redisProgram describes a redis-server in any role; its readiness is asked with INFO, which names the process, and
-// PING, which is refused while data is loading.
+// redisProgram describes a redis-server in any role; it is ready when INFO, which
+// names the process, and PING, which fails while data is loading, succeed.
 func redisProgram(tb TB, binary string, extraArgs []string) program {
 	tb.Helper()
 	ask := "INFO server\r\nPING\r\nQUIT\r\n"
@@ -82,7 +84,7 @@ func redisProgram(tb TB, binary string, extraArgs []string) program {
 	}
 }
 
-// Version is what a server's binary says of itself, such as 7.0.15.
+// Version returns the version that a server's binary prints, such as 7.0.15.
 func Version(tb TB, binary string) string {
 	tb.Helper()
 	out, err := exec.Command(need(tb, binary), "--version").CombinedOutput()
@@ -93,9 +95,10 @@ func Version(tb TB, binary string) string {
 	return version
 }
 
-// need returns the path of a server's binary. This is the one rule for a machine without it: under CI=true the test
-// fails, so that no green run hides an untested backend, unless WITHOUT_SERVERS names the binary; elsewhere it is
-// skipped. Windows has no server. others are directories to look in that may not be in PATH.
+// need returns the path of a server's binary. If it is missing, the test fails under
+// CI=true, so that no green run hides an untested backend, unless WITHOUT_SERVERS
+// names the binary; elsewhere it is skipped. Windows has no servers. others are
+// directories to search that may not be in PATH.
 func need(tb TB, binary string, others ...string) string {
 	tb.Helper()
 	path, err := exec.LookPath(binary)

@@ -14,7 +14,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain lets the test binary stand in for a program that starts servers and is killed.
+// TestMain lets the test binary act as a program that starts servers and is killed.
 func TestMain(m *testing.M) {
 	if os.Getenv("SERVERS_TEST_VICTIM") != "" {
 		p := new(Program)
@@ -71,7 +71,8 @@ func TestRedisWithPassword(t *testing.T) {
 	}
 }
 
-// A stranger on the port must not pass for the server: a second one on the same port is an error.
+// Another server on the port must not be mistaken for this one: a second one on the
+// same port is an error.
 func TestTakenPort(t *testing.T) {
 	first := Redis(t)
 	second := &Server{tb: t, prog: redisProgram(t, "redis-server", nil), dir: t.TempDir(), port: first.port}
@@ -97,7 +98,8 @@ func TestPause(t *testing.T) {
 	s.Pause() // and a paused server can still be stopped
 }
 
-// The kernel reports the end of the starting thread as the parent's end: it must not take the server along.
+// The kernel reports the end of the starting thread as the parent's end, which must
+// not end the server.
 func TestOutlivesTheCallersThread(t *testing.T) {
 	ch := make(chan *Server)
 	go func() {
@@ -107,7 +109,7 @@ func TestOutlivesTheCallersThread(t *testing.T) {
 	s := <-ch
 	time.Sleep(50 * time.Millisecond)
 	if !s.answers() {
-		t.Error("the server died with the thread that asked for it")
+		t.Error("the server died with the thread that started it")
 	}
 }
 
@@ -173,7 +175,7 @@ func TestMissingBinary(t *testing.T) {
 	}
 }
 
-// recorder keeps the first way in which a test was ended.
+// recorder records how a test was first ended.
 type recorder struct {
 	TB
 	said string
@@ -219,7 +221,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 10s in vain for: %s", what)
+			t.Fatalf("not within 10s: %s", what)
 		}
 	}
 }

@@ -8,14 +8,15 @@ import (
 	"strings"
 )
 
-// postgresPlaces are where Debian has the binaries of PostgreSQL, the newest last.
+// postgresPlaces returns where Debian has the binaries of PostgreSQL, the newest
+// last.
 func postgresPlaces() []string {
 	places, _ := filepath.Glob("/usr/lib/postgresql/*/bin") // fails only for a bad pattern
 	return places
 }
 
-// Postgres starts a PostgreSQL server with a new database cluster, whose user and database are both postgres, without a
-// password. Restart finds the data again.
+// Postgres starts a PostgreSQL server with a new database cluster, whose user and
+// database are both postgres, without a password. Restart finds the data again.
 func Postgres(tb TB) *Server {
 	tb.Helper()
 	initdb, postgres := need(tb, "initdb", postgresPlaces()...), need(tb, "postgres", postgresPlaces()...)
@@ -42,7 +43,8 @@ func Postgres(tb TB) *Server {
 	})
 }
 
-// MariaDB starts a MariaDB server with a database named test, for anybody on this machine. Restart finds the data again.
+// MariaDB starts a MariaDB server with a database named test, open to every user of
+// this machine. Restart finds the data again.
 func MariaDB(tb TB) *Server {
 	tb.Helper()
 	install, mariadbd := need(tb, "mariadb-install-db"), need(tb, "mariadbd", "/usr/sbin")
@@ -73,7 +75,8 @@ func MariaDB(tb TB) *Server {
 	})
 }
 
-// shortDir makes a directory that is removed at the end, with a path that is short enough for a socket in it.
+// shortDir creates a directory that is removed at the end, with a path that is short
+// enough for a socket in it.
 func shortDir(tb TB) string {
 	tb.Helper()
 	dir, err := os.MkdirTemp("", "wxtoken-")

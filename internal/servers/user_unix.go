@@ -11,7 +11,8 @@ import (
 	"syscall"
 )
 
-// notAsRoot lets cmd run as nobody, and gives it dir, where this process is root: PostgreSQL refuses to run so.
+// notAsRoot makes cmd run as nobody, and gives it dir, if this process is root:
+// PostgreSQL does not run as root.
 func notAsRoot(cmd *exec.Cmd, dir string) error {
 	if os.Geteuid() != 0 {
 		return nil

@@ -35,7 +35,7 @@ func (c nodeCache) Get(ctx context.Context, key string) (value []byte, err error
 	return value, nil
 }
 
-// CompareAndSwap changes the record and has the change checked.
+// CompareAndSwap changes the record and checks the change.
 func (c nodeCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (stored bool, err error) {
 	w := c.p.n.w
 	var full error
@@ -56,8 +56,8 @@ func (c nodeCache) CompareAndSwap(ctx context.Context, key string, old, new []by
 	return stored && err == nil, err
 }
 
-// do lets apply take effect, or not, amid the faults. It returns the error
-// that the process sees.
+// do applies an operation, or not, as the faults decide. It returns the error that
+// the process sees.
 func (c nodeCache) do(ctx context.Context, apply func()) error {
 	p, n, w := c.p, c.p.n, c.p.n.w
 	if err := p.gate(ctx); err != nil {
@@ -70,7 +70,7 @@ func (c nodeCache) do(ctx context.Context, apply func()) error {
 	f := &w.cfg.Faults
 	before, after := pauses(n.ops, f.Pause)
 	broken := n.ops.Float64() < f.CacheError
-	late := n.ops.IntN(2) == 0 // of an error: the operation took effect
+	late := n.ops.IntN(2) == 0 // in case of an error: the operation took effect
 	latency := between(n.ops, 200*time.Microsecond, 2*time.Millisecond)
 	if before {
 		n.pause(n.ops)
@@ -104,14 +104,14 @@ func (c nodeCache) do(ctx context.Context, apply func()) error {
 	if broken {
 		return errIO
 	}
-	if err := ctx.Err(); err != nil && late { // after a pause, deadline and answer are there together
+	if err := ctx.Err(); err != nil && late { // after a pause, deadline and answer are ready together
 		return err
 	}
 	return nil
 }
 
-// unreachable is what a client behind a partition gets: nothing until ctx
-// ends, or a quick error.
+// unreachable returns what a client behind a partition gets: nothing until ctx ends,
+// or a quick error.
 func unreachable(ctx context.Context, silent bool, wait time.Duration) error {
 	if !silent {
 		return errCut
@@ -126,7 +126,8 @@ func unreachable(ctx context.Context, silent bool, wait time.Duration) error {
 	}
 }
 
-// pauses draws whether the process is stopped before or after an operation.
+// pauses decides at random whether the process is stopped before or after an
+// operation.
 func pauses(r *rand.Rand, p float64) (before, after bool) {
 	x := r.Float64()
 	return x < p/2, x >= p/2 && x < p

@@ -12,8 +12,8 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// call is one business call as an application makes it: a token, the call,
-// and once more after telling the Source that the token was rejected.
+// call makes one business call as an application does: a token, the call, and a retry
+// after Invalidate if the token was rejected.
 func (n *node) call() {
 	w, began := n.w, time.Now()
 	n.failed = true
@@ -54,9 +54,9 @@ func (n *node) use(token string, began time.Time, what string, rejected, cut *in
 	return false
 }
 
-// token asks the node's Source, once more if the process died or was paused
-// meanwhile: a process that is stopped cannot have used what it got. It returns
-// the process that got a token, or nil after an error.
+// token asks the node's Source, and again if the process died or was paused
+// meanwhile: a stopped process cannot have used what it got. It returns the process
+// that got a token, or nil after an error.
 func (n *node) token(began time.Time) (*process, string) {
 	w := n.w
 	for {
@@ -111,14 +111,14 @@ func (p *process) token(patience time.Duration) (wxtoken.Token, error) {
 	return t, err
 }
 
-// allocated is how many bytes this program has allocated so far.
+// allocated returns how many bytes this program has allocated so far.
 func allocated() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.TotalAlloc
 }
 
-// wait holds a caller for as long as the node is paused.
+// wait blocks a caller while the node is paused.
 func (n *node) wait() {
 	for {
 		n.w.mu.Lock()
@@ -163,7 +163,7 @@ func (w *world) countError(prefix string, err error) {
 	w.checkText("an error", err.Error())
 }
 
-// checkText is I5, and that nothing foreign spoils a log.
+// checkText checks I5, and that no foreign text breaks a log.
 func (w *world) checkText(what, text string) {
 	if strings.Contains(text, tokenMark) || strings.Contains(text, secretMark) {
 		w.violation("I5", "a token or the secret in "+what+": "+text)

@@ -10,8 +10,8 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// A record is what the model reads of the shared record. It has a decoder of
-// its own, so that it checks the format and not the library against itself.
+// A record is what the model reads of the shared record. It has its own decoder, so
+// that it checks the format and not the library against itself.
 type record struct {
 	V         int             `json:"v"`
 	Epoch     json.RawMessage `json:"epoch"`
@@ -25,8 +25,7 @@ type record struct {
 	Cooldown  json.RawMessage `json:"cooldown"`
 }
 
-// decode returns nil for no record, for one that cannot be read and for one
-// that is too large for any.
+// decode returns nil for no record, an unreadable one and one that is too large.
 func decode(b []byte) *record {
 	var r record
 	if len(b) > 1<<20 || b == nil || json.Unmarshal(b, &r) != nil {
@@ -35,7 +34,7 @@ func decode(b []byte) *record {
 	return &r
 }
 
-// token is that of the record, or "".
+// token returns the record's token, or "".
 func (r *record) token() string {
 	if r == nil {
 		return ""
@@ -43,14 +42,14 @@ func (r *record) token() string {
 	return r.Token
 }
 
-// A watch is what the checks remember. Guarded by world.mu.
+// A watch is the state of the checks. Guarded by world.mu.
 type watch struct {
 	rec        *record             // in the store
 	published  map[string]bool     // tokens that were in the record
-	owner      map[string]*request // who fetched a token last
+	owner      map[string]*request // the last fetch of a token
 	active     map[*request]bool
 	storeFault time.Time // the last flush, fall-back, or end of a partition
-	wentBack   bool      // and the record has not been right since
+	wentBack   bool      // and the record has not been correct since
 
 	stale      string // why the record is silently stale now; "" if it is not
 	staleSince time.Time
@@ -68,7 +67,7 @@ func (h *watch) forget(p *process) {
 	}
 }
 
-// called notes that a fetch begins, which must be the only one.
+// called records that a fetch starts, which must be the only one.
 func (w *world) called(ctx context.Context, p *process) *request {
 	p.n.g.fetches++
 	q := &request{p: p, ctx: ctx, lease: p.lease, called: time.Now(), number: p.n.g.fetches}
@@ -88,26 +87,26 @@ func (w *world) explained(q *request) bool {
 	return q.disturbed || q.p.dead || q.ctx.Err() != nil || !w.watch.storeFault.Before(q.called)
 }
 
-// A grant is the platform's good answer.
+// A grant is the platform's successful answer.
 type grant struct {
 	token     string
 	expiresIn int // seconds
 }
 
-// land is the platform's answer to q.
+// land lets the platform answer q.
 func (w *world) land(q *request, busy bool) (grant, error) {
 	now := time.Now()
 	q.landed = now
 	if q.p.dead {
 		delete(w.watch.active, q)
 	}
-	if refusal := w.platform.refuses(now, !q.p.n.unlisted, q.p.secret); refusal != nil || busy {
+	if denial := w.platform.denies(now, !q.p.n.unlisted, q.p.secret); denial != nil || busy {
 		if busy {
-			refusal = &wxtoken.APIError{Code: -1, Message: "system error"}
+			denial = &wxtoken.APIError{Code: -1, Message: "system error"}
 		}
-		w.platform.refused++
-		w.trace(q.p.n, fmt.Sprintf("platform answers %d", refusal.Code), nil, "")
-		return grant{}, refusal
+		w.platform.denied++
+		w.trace(q.p.n, fmt.Sprintf("platform answers %d", denial.Code), nil, "")
+		return grant{}, denial
 	}
 	token, expiresIn := w.platform.issue(now, false)
 	q.token = token
@@ -118,11 +117,11 @@ func (w *world) land(q *request, busy bool) (grant, error) {
 	return grant{token, expiresIn}, nil
 }
 
-// answered notes that q's process knows its outcome.
+// answered records that q's process knows its outcome.
 func (w *world) answered(q *request, err error) {
 	q.returned = time.Now()
 	if !q.landed.IsZero() && q.token == "" {
-		delete(w.watch.active, q) // refused: there is nothing to settle
+		delete(w.watch.active, q) // denied: there is nothing to settle
 	}
 	if err != nil {
 		w.trace(q.p.n, "fetch fails: "+kindOf(err), nil, "")
@@ -166,10 +165,11 @@ func (w *world) written(p *process, before, after []byte) {
 	w.check()
 }
 
-// tokenWritten is I1. A token that the record held before may be put back
+// tokenWritten checks I1. A token that the record held before may be put back
 // after the store lost it, with owed raised; any other must come from its own
-// fetcher, under the lease of that fetch or, where the store lost that and nobody
-// fetches, with a fetch owed. A token that the platform repeats is anybody's.
+// fetcher, under the lease of that fetch or, if the store lost that and no process
+// fetches, with a fetch owed. A token that the platform repeats may come from any
+// process.
 func (w *world) tokenWritten(p *process, old, rec *record) {
 	h := &w.watch
 	if h.published[rec.Token] {
@@ -198,8 +198,8 @@ func (w *world) tokenWritten(p *process, old, rec *record) {
 // its process has written nothing: cache operations can be paused, or fail.
 const settleTime = 5 * time.Minute
 
-// check is I2: it notes when the record begins to hold a superseded token and
-// nothing says so, and when that ends.
+// check checks I2: it records when the record starts to hold a superseded token
+// without saying so, and when that ends.
 func (w *world) check() {
 	h, now := &w.watch, time.Now()
 	if w.store.branch != nil {
@@ -248,7 +248,7 @@ func (w *world) silentlyStale(now time.Time) string {
 		return ""
 	}
 	if w.cfg.Grace.repeats() && w.platform.accepts(h.rec.Token, now) {
-		return "" // good to its own end, whatever was issued since
+		return "" // valid until its own expiry, whatever was issued since
 	}
 	for q := range h.active {
 		if q.landed.IsZero() || q.returned.IsZero() {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// startEvents starts what befalls the store, the platform or many nodes.
+// startEvents starts the events that affect the store, the platform or many nodes.
 func (w *world) startEvents(wg *sync.WaitGroup) {
 	purpose := 10
 	every := func(period time.Duration, do func(r *rand.Rand)) {
@@ -94,8 +94,8 @@ func (w *world) fallBack(writes int) {
 	w.check()
 }
 
-// failOver makes the store go back soon after the token was published, if that
-// is to happen: only then does a replica's lag show.
+// failOver rolls the store back soon after the token was published, if that is
+// planned: only then does a replica's lag show.
 func (w *world) failOver() {
 	if w.lag == 0 {
 		return
@@ -123,7 +123,7 @@ func (w *world) partition(r *rand.Rand) {
 	w.report.Partitions++
 }
 
-// cacheDown cuts everybody off from the store.
+// cacheDown cuts all nodes off from the store.
 func (w *world) cacheDown() {
 	w.blackout = w.cfg.Faults.Silent
 	for _, n := range w.nodes {
@@ -132,8 +132,8 @@ func (w *world) cacheDown() {
 	w.trace(nil, "cache down", nil, "")
 }
 
-// split gives half of the nodes another master for a while, and then everybody
-// one of the two.
+// split gives half of the nodes another master for a while, and then one of the two
+// to all.
 func (w *world) split(r *rand.Rand) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -167,8 +167,8 @@ func (w *world) foreignFetch() string {
 	return token
 }
 
-// pingPong is a system that knows nothing of wxtoken: it calls once a minute
-// and fetches whenever it is rejected.
+// pingPong is a system that knows nothing of wxtoken: it makes a call every minute
+// and fetches whenever its token is rejected.
 func (w *world) pingPong() {
 	var token string
 	for w.sleep(time.Minute) {
@@ -180,8 +180,8 @@ func (w *world) pingPong() {
 	}
 }
 
-// rotateSecret changes the secret at the platform; the nodes are redeployed
-// with the new one at random times in the three hours after.
+// rotateSecret changes the secret at the platform; the nodes are redeployed with the
+// new one at random times within the next three hours.
 func (w *world) rotateSecret(r *rand.Rand) {
 	w.mu.Lock()
 	w.platform.secret++
@@ -192,7 +192,7 @@ func (w *world) rotateSecret(r *rand.Rand) {
 	for i := range delays {
 		delays[i] = between(r, time.Minute, 3*time.Hour)
 	}
-	delays[0] = time.Minute // from then on somebody can fetch
+	delays[0] = time.Minute // from then on one node can fetch
 	w.mu.Unlock()
 	for i, n := range w.nodes {
 		go func() {

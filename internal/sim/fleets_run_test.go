@@ -21,8 +21,8 @@ var (
 
 const fewCases = 3 // of each fleet, in make test
 
-// TestFleets plays fleets of processes that are not healthy, long-lived and
-// equal, and asserts the bounds of docs/measurements.md.
+// TestFleets simulates fleets of processes that are not healthy, long-lived and
+// equal, and checks the bounds of docs/measurements.md.
 func TestFleets(t *testing.T) {
 	var table strings.Builder
 	table.WriteString("| fleet | figure | at most | worst | runs beyond |\n|---|---|---|---|---|\n")
@@ -64,7 +64,7 @@ func seeds() int {
 	return 1
 }
 
-// chosen returns the cases to play: all, or a few from all over.
+// chosen returns the cases to run: all, or a few from the whole list.
 func (f fleet) chosen() (cases []Config) {
 	want := regexp.MustCompile(*caseFlag)
 	for i, c := range f.cases {
@@ -84,7 +84,7 @@ func (f fleet) chosen() (cases []Config) {
 	return cases
 }
 
-// few is the places of a few cases from all over, none two alike.
+// few returns the indices of a few cases from the whole list, no two alike.
 func (f fleet) few() map[int]bool {
 	few := map[int]bool{}
 	for j := range min(fewCases, len(f.cases)) {

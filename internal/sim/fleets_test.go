@@ -10,14 +10,14 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// A fleet is a row of the table of fleets: what is played, and what must hold.
+// A fleet is a row of the table of fleets: what is simulated, and what must hold.
 type fleet struct {
 	name   string
 	cases  []Config // Length is set by the runner where it is 0
 	bounds []bound
 }
 
-// A bound is a figure of one run and the most that it may be.
+// A bound is a figure of one run and its maximum.
 type bound struct {
 	what string
 	of   func(*Report) float64
@@ -28,7 +28,7 @@ func stretch(most time.Duration) bound {
 	return bound{"s without a token at a time", func(r *Report) float64 { return r.LongestWithout.Seconds() }, most.Seconds()}
 }
 
-// without is over a day, or over a run that is shorter.
+// without is for a day, or for a run that is shorter.
 func without(most time.Duration) bound {
 	return bound{"s a day without a token", func(r *Report) float64 {
 		return r.Without.Seconds() / max(r.Length.Hours()/24, 1)
@@ -83,8 +83,8 @@ func fleets() []fleet {
 
 func sec(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// each returns one Config for each value, as do makes it, with what it is about
-// in its name.
+// each returns one Config for each value, built by do, which returns a description
+// for its name.
 func each[T any](values []T, do func(i int, v T, c *Config) string) []Config {
 	var cases []Config
 	for i, v := range values {
@@ -160,8 +160,8 @@ func unknowns() []Ailment {
 	}
 }
 
-// sickMember is three to five good members and one whose way to the platform is
-// bad, called often or seldom.
+// sickMember is three to five healthy members and one with a bad connection to the
+// platform, called often or seldom.
 func sickMember(ailments []Ailment) []Config {
 	type pattern struct{ good, sick time.Duration }
 	graces := []Grace{Lenient, Strict, Stable}
@@ -173,7 +173,7 @@ func sickMember(ailments []Ailment) []Config {
 		b Ailment
 	}, c *Config) string {
 		fixed := i%2 == 0
-		c.Grace, c.HTTP = graces[i%3], v.b.Name == "40125" // a fingerprint tells the secrets apart
+		c.Grace, c.HTTP = graces[i%3], v.b.Name == "40125" // a fingerprint distinguishes the secrets
 		if v.a.sick < time.Second {
 			c.Length = 8 * time.Hour
 		}
@@ -182,7 +182,7 @@ func sickMember(ailments []Ailment) []Config {
 	})
 }
 
-// oneClockOff is one process whose clock is off, always or at its first fetch.
+// oneClockOff is one process with a wrong clock, always or at its first fetch.
 func oneClockOff() []Config {
 	graces := []Grace{Stable, Lenient, WeCom, Strict}
 	return each(product([]time.Duration{-time.Hour, 3 * time.Hour, -3 * time.Hour, time.Hour, -20 * time.Minute, 20 * time.Minute},
@@ -240,7 +240,7 @@ func recordLost() []Config {
 	})
 }
 
-// unreadable is a platform that nobody understands for hours.
+// unreadable is a platform whose answers cannot be understood for hours.
 func unreadable() []Config {
 	type outage struct {
 		hours, quota int
@@ -286,13 +286,13 @@ func mixedOptions() []Config {
 }
 
 func smallValues() []Config {
-	return each(product([]Small{Refuses, Drops, SaysFalse, Evicts}, []int{3, 1}), func(i int, v struct {
+	return each(product([]Small{Fails, Drops, SaysFalse, Evicts}, []int{3, 1}), func(i int, v struct {
 		a Small
 		b int
 	}, c *Config) string {
 		c.Grace, c.Small, c.Length = []Grace{Lenient, Stable}[i/3%2], v.a, 8*time.Hour
 		c.Members = []Member{{N: v.b, Every: sec(1), Fixed: i%2 == 0}}
-		if v.b > 1 { // which poll while they have no token
+		if v.b > 1 { // more than one poll while they have no token
 			c.Members[0].Every, c.Retry = 2*time.Minute, 0
 		}
 		return fmt.Sprintf("%s, %s, %d processes", [...]string{"", "error", "false", "true", "true and gone"}[v.a], c.Grace, v.b)
@@ -336,7 +336,7 @@ func tooYoung() []Config {
 	})
 }
 
-// foreignRecords are what this protocol does not write.
+// foreignRecords are records that this protocol does not write.
 func foreignRecords() []Config {
 	type foreign struct{ name, record string }
 	big := func(mb int) string { return strings.Repeat("0123456789abcdef", mb<<20/16) }
@@ -361,7 +361,7 @@ func foreignRecords() []Config {
 		with("cooldown for 100 years", "e", `"cooldown":{"until":`+century+`,"code":-1}`),
 		with("expiry in 31 days", "e", `"token":"x","issued_at":NOW,"expires_at":`+fmt.Sprint(time.Now().AddDate(0, 0, 31).UnixMilli())),
 		with("unknown fields of 50 MB", "e", good+`,"other":"`+big(50)+`"`),
-		{"40 MB that are no JSON", big(40)},
+		{"40 MB that are not JSON", big(40)},
 		{"20 MB of brackets", strings.Repeat("[", 20<<20)},
 		{"a newline of 64 MB", strings.Repeat("\n", 64<<20)},
 		{"sealed, 30 MB", `{"v":1,"sealed":"` + big(30) + `"}`},

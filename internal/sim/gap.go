@@ -7,11 +7,11 @@ import (
 
 const (
 	warmUp    = time.Minute             // until then nothing is measured
-	tolerated = 1100 * time.Millisecond // in Token: what it may take with a copy at hand, and a little
+	tolerated = 1100 * time.Millisecond // in Token: the time allowed with a usable copy, and a little more
 )
 
-// A group is what is measured as one: a process that lives as long as the run,
-// or all the short-lived ones of a Member. Guarded by world.mu.
+// A group is measured as a whole: a process that lives as long as the run, or all the
+// short-lived ones of a Member. Guarded by world.mu.
 type group struct {
 	w           *world
 	good        bool
@@ -22,7 +22,7 @@ type group struct {
 	token, used gap // until Token returns a token; until an API accepts one
 }
 
-// A gap is the time in which a group's callers want something and have not got it.
+// A gap is the time during which a group's callers want something and do not have it.
 type gap struct {
 	what           string
 	since          time.Time // zero: they have it
@@ -49,14 +49,14 @@ func (g *group) rests() {
 	}
 }
 
-// wants notes a call that began then, and has not got it yet.
+// wants records a call that started at began, and has not got it yet.
 func (g *group) wants(x *gap, began time.Time) {
 	if x.since.IsZero() {
 		x.since, x.idle = later(began, x.served), g.idle
 	}
 }
 
-// gets notes that a call that began then has got it.
+// gets records that a call that started at began has got it.
 func (g *group) gets(x *gap, began time.Time) {
 	g.wants(x, began)
 	d := time.Since(later(x.since, g.w.settled)) - (g.idle - x.idle)
@@ -78,12 +78,12 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// finishGaps ends the gaps with the run, and reports those of the group that
-// fared worst.
+// finishGaps ends the gaps with the run, and reports those of the group with the
+// worst figures.
 func (w *world) finishGaps() {
 	for _, g := range w.groups {
 		if g.active == 0 {
-			g.born() // what nobody asked for was not missing
+			g.born() // what no caller asked for was not missing
 		}
 		for _, x := range []*gap{&g.token, &g.used} {
 			if !x.since.IsZero() {
@@ -96,7 +96,7 @@ func (w *world) finishGaps() {
 	}
 }
 
-// A peak is the most of something in any minute.
+// A peak is the maximum of something per minute.
 type peak struct{ minute, n, most int }
 
 func (p *peak) add(since time.Duration) {

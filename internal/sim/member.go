@@ -8,8 +8,8 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// A Member is a kind of process: how it is used, what is wrong with it, and how
-// long it lives.
+// A Member is a kind of process: how it is used, what is wrong with it, and how long
+// it lives.
 type Member struct {
 	N        int
 	Every    time.Duration // between the calls of a process, at random; of one with Lives 0: a single call
@@ -21,32 +21,32 @@ type Member struct {
 	Reporters int           // goroutines that report the token, good or not,
 	Reports   time.Duration // each so often
 
-	Ails     *Ailment      // its way to the platform
+	Ails     *Ailment      // of its connection to the platform
 	Skew     time.Duration // of its clock
 	SkewOnce bool          // until it has published a token
 }
 
-// good reports whether m's calls are measured: nothing of its own is wrong.
+// good reports whether m's calls are measured: the process itself has no fault.
 func (m *Member) good() bool { return m.Ails == nil && m.Skew == 0 }
 
-// Lives are those of processes that start one after the other.
+// Lives describes processes that start one after the other.
 type Lives struct {
 	For   [2]time.Duration // how long one lives, at least and at most
 	Every [2]time.Duration // from the start of one to that of the next
 	Exit  Exit
-	Kills bool // of the fetches, every other one ends with its process
+	Kills bool // every other fetch kills its process
 }
 
 // An Exit is how a process ends.
 type Exit int
 
 const (
-	Killed  Exit = iota // in the middle of whatever it does
+	Killed  Exit = iota // at any point
 	Returns             // from main, when its call is over: its other goroutines end there
 	Waits               // the same, after Source.Wait
 )
 
-// An Ailment is what becomes of a request for a token on a bad way.
+// An Ailment is what happens to token requests on a bad connection.
 type Ailment struct {
 	Name   string
 	Lands  bool  // the platform serves it
@@ -94,7 +94,7 @@ func (w *world) spawn(callers *sync.WaitGroup, index int, m *Member, g *group) {
 	}
 }
 
-// live is one short life.
+// live runs one short life.
 func (n *node) live(d time.Duration) {
 	ends := time.Now().Add(d)
 	if n.m.Lives.Exit == Killed {
@@ -133,7 +133,7 @@ func (n *node) run() {
 	}
 }
 
-// report reports the token that the last call got, whatever that is worth.
+// report reports the token that the last call got, good or not.
 func (n *node) report() {
 	do := func() {
 		n.w.mu.Lock()
@@ -145,7 +145,7 @@ func (n *node) report() {
 	}
 }
 
-// until does do after d, and reports false once the run is over.
+// until calls do after d, and reports false once the run is over.
 func (n *node) until(d time.Duration, do func()) bool {
 	time.Sleep(d)
 	if !time.Now().Before(n.w.start.Add(n.w.cfg.Length)) {

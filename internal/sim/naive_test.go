@@ -11,10 +11,10 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// A naive Source is what people write first: look in the cache, else fetch and
-// set. With leased it also takes a lease before it fetches, and publishes only
-// under it, but it does not know of requests whose outcome is unknown. The
-// model must catch what both do wrong.
+// A naive Source is the obvious first version: look in the cache, otherwise fetch and
+// set. With leased it also takes a lease before it fetches, and publishes only under
+// it, but it does not handle requests whose outcome is unknown. The model must detect
+// the faults of both.
 type naive struct {
 	f      wxtoken.Fetcher
 	c      wxtoken.Cache

@@ -9,8 +9,7 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// A node is one machine: it runs one process after the other, or a short-lived
-// one.
+// A node is one machine: it runs one process after the other, or a short-lived one.
 type node struct {
 	w                   *world
 	id                  int
@@ -34,8 +33,8 @@ type node struct {
 	cutUntil    time.Time     // no store before then
 }
 
-// A process is a Source and its life. Nothing that a dead one does takes
-// effect any more.
+// A process is a Source and its lifetime. Nothing that a dead process does takes
+// effect.
 type process struct {
 	n      *node
 	source Source
@@ -82,10 +81,10 @@ func (n *node) kill(why string) {
 	n.die(why)
 	n.w.report.Restarts++
 	n.boot()
-	n.pausedUntil = time.Now().Add(between(n.fetches, time.Second, 5*time.Second)) // to start takes a while
+	n.pausedUntil = time.Now().Add(between(n.fetches, time.Second, 5*time.Second)) // starting takes a while
 }
 
-// end is die for good.
+// end is die without a successor.
 func (n *node) end() {
 	if !n.ended {
 		n.ended = true
@@ -94,7 +93,7 @@ func (n *node) end() {
 	}
 }
 
-// rest notes that the node's process makes no more calls.
+// rest records that the node's process makes no more calls.
 func (n *node) rest() {
 	if !n.rests {
 		n.rests = true
@@ -108,7 +107,7 @@ func (n *node) gone() bool {
 	return n.ended
 }
 
-// event counts what the process's Source reports.
+// event counts the Events of the process's Source.
 func (p *process) event(e wxtoken.Event) {
 	w := p.n.w
 	w.mu.Lock()
@@ -146,8 +145,8 @@ func (n *node) pause(r *rand.Rand) {
 	n.w.report.Pauses++
 }
 
-// gate holds an operation for as long as its process is paused. In a dead one
-// it ends in an error, with ctx or with the run.
+// gate blocks an operation while its process is paused. In a dead process it returns
+// an error, when ctx or the run ends.
 func (p *process) gate(ctx context.Context) error {
 	w := p.n.w
 	for {
@@ -171,8 +170,8 @@ func (p *process) gate(ctx context.Context) error {
 	}
 }
 
-// nextTurn keeps apart what would wake at the same instant, which synctest does
-// in random order, so that a seed gives the same run each time.
+// nextTurn separates goroutines that would wake at the same instant, which synctest
+// does in random order, so that a seed gives the same run each time.
 func (n *node) nextTurn() time.Duration {
 	n.turn = (n.turn + 1) % 1000
 	return n.turn

@@ -13,22 +13,22 @@ import (
 type Grace int
 
 const (
-	Lenient  Grace = iota // each superseded token lives 5 more minutes
+	Lenient  Grace = iota // each superseded token stays valid for 5 minutes
 	Strict                // the same, but only the latest two are honoured
 	Stable                // stable_token: the same token until its last 5 minutes
-	WeCom                 // the same token, with what is left of its life, until its last second
+	WeCom                 // the same token, with its remaining lifetime, until its last second
 	WeComEnd              // the same, with 0 s left in its last second
-	Renewed               // the same token forever, each time with a full life
+	Renewed               // the same token forever, each time with its full lifetime
 )
 
 func (g Grace) String() string {
 	return [...]string{"lenient", "strict", "stable", "WeCom", "WeCom to 0 s", "renewed"}[g]
 }
 
-// repeats reports whether a second fetch harms nobody.
+// repeats reports whether a second fetch is harmless.
 func (g Grace) repeats() bool { return g >= Stable }
 
-// repeatedUntil is how much life a token must have left to be repeated.
+// repeatedUntil returns how much lifetime a token must have left to be repeated.
 func (g Grace) repeatedUntil() time.Duration {
 	switch g {
 	case Stable:
@@ -52,8 +52,8 @@ type platform struct {
 	secret   int
 	tokens   []issued // by number
 
-	answered, refused, foreign int // requests of the nodes; and of others
-	day, today, maxToday       int // requests of everybody that were answered
+	answered, denied, foreign int // requests of the nodes; and of others
+	day, today, maxToday      int // requests from all systems that were answered
 }
 
 type issued struct {
@@ -61,7 +61,7 @@ type issued struct {
 	foreign bool
 }
 
-// issue answers one good request, with the seconds that the token has left.
+// issue answers one successful request, with the seconds that the token has left.
 func (p *platform) issue(now time.Time, foreign bool) (token string, expiresIn int) {
 	p.count(now, foreign)
 	last := len(p.tokens) - 1
@@ -93,8 +93,8 @@ func (p *platform) count(now time.Time, foreign bool) {
 	}
 }
 
-// refuses checks a request in the platform's order: IP, secret, quota.
-func (p *platform) refuses(now time.Time, listed bool, secret int) *wxtoken.APIError {
+// denies checks a request in the platform's order: IP, secret, quota.
+func (p *platform) denies(now time.Time, listed bool, secret int) *wxtoken.APIError {
 	switch {
 	case !listed:
 		return &wxtoken.APIError{Code: 40164, Message: "invalid ip, not in whitelist"}
@@ -115,7 +115,7 @@ func (p *platform) accepts(token string, now time.Time) bool {
 	return p.grace != Strict || n >= len(p.tokens)-2
 }
 
-// latest is the token issued last, and whether another system has it.
+// latest returns the token issued last, and whether another system has it.
 func (p *platform) latest() (token string, foreign bool) {
 	if len(p.tokens) == 0 {
 		return "", false

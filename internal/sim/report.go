@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A Report is what came of a run.
+// A Report is the result of a run.
 type Report struct {
 	Seed   uint64
 	Grace  Grace
@@ -17,22 +17,23 @@ type Report struct {
 	Calls         int // that got a token, the repeated ones not counted
 	Rejected      int // at first use
 	RejectedTwice int // of those, also after Invalidate and a second Token
-	Failed        int // calls of Token that gave an error
+	Failed        int // calls of Token that returned an error
 	Errors        map[string]int
 	LongestWait   time.Duration // in Token, the process's pauses not counted
 
 	// Of the rejected ones, those on a node that could not reach the store.
 	RejectedCut, RejectedTwiceCut int
 
-	// Of the good Members' callers, the process or group that fared worst, after
-	// the first minute and while the platform works: how long Token gave them no
-	// token, or blocked; at most at a time; and at most until one was accepted.
+	// For the good Members' callers, the process or group with the worst figures,
+	// after the first minute and while the platform works: how long Token returned no
+	// token, or blocked; the longest such time; and the longest time until a token
+	// was accepted.
 	Without, LongestWithout, LongestUnused time.Duration
 
-	Asked    int // fetches, whatever came of them
+	Asked    int // fetches, whatever their outcome
 	Fetches  int // of the nodes that the platform answered with a token
 	Issued   int // new tokens, foreign ones included
-	Refused  int // with an errcode
+	Denied   int // with an errcode
 	MaxToday int // most answered fetches in a day, foreign ones included
 	Foreign  int
 
@@ -43,8 +44,8 @@ type Report struct {
 	Reads, Writes                  int // cache operations
 	Leases, Takeovers, WrittenBack int // leases taken; from another; tokens put back
 
-	// How often and how long the record held a superseded token and nothing
-	// said so, by what excuses it.
+	// How often and how long the record held a superseded token without saying so,
+	// by excuse.
 	StaleTimes map[string]int
 	StaleFor   map[string]time.Duration
 
@@ -61,7 +62,7 @@ func (w *world) finish() {
 	r.Seed, r.Grace, r.Length = w.cfg.Seed, w.cfg.Grace, w.cfg.Length
 	w.finishGaps()
 	r.ReadsPeak, r.EventsPeak = w.reads.most, w.events.most
-	r.Fetches, r.Issued, r.Refused, r.MaxToday = p.answered, len(p.tokens), p.refused, p.maxToday
+	r.Fetches, r.Issued, r.Denied, r.MaxToday = p.answered, len(p.tokens), p.denied, p.maxToday
 	if h := &w.watch; h.stale != "" {
 		r.StaleFor[h.stale] += time.Since(h.staleSince)
 	}
@@ -74,7 +75,7 @@ func (r *Report) PerMillion() (first, retried float64) {
 	return float64(r.Rejected) * 1e6 / calls, float64(r.RejectedTwice) * 1e6 / calls
 }
 
-// FetchesADay is how often the platform was made to answer with a token.
+// FetchesADay returns how often the platform had to answer with a token.
 func (r *Report) FetchesADay() float64 { return float64(r.Fetches) / (r.Length.Hours() / 24) }
 
 // Add makes r the sum of runs of the same kind, so that its figures are means.
@@ -87,7 +88,7 @@ func (r *Report) Add(o Report) {
 	for _, f := range []struct{ to, from *int }{
 		{&r.Calls, &o.Calls}, {&r.Rejected, &o.Rejected}, {&r.RejectedTwice, &o.RejectedTwice}, {&r.Failed, &o.Failed},
 		{&r.RejectedCut, &o.RejectedCut}, {&r.RejectedTwiceCut, &o.RejectedTwiceCut},
-		{&r.Asked, &o.Asked}, {&r.Fetches, &o.Fetches}, {&r.Issued, &o.Issued}, {&r.Refused, &o.Refused}, {&r.Foreign, &o.Foreign},
+		{&r.Asked, &o.Asked}, {&r.Fetches, &o.Fetches}, {&r.Issued, &o.Issued}, {&r.Denied, &o.Denied}, {&r.Foreign, &o.Foreign},
 		{&r.Reads, &o.Reads}, {&r.Writes, &o.Writes}, {&r.Leases, &o.Leases}, {&r.Takeovers, &o.Takeovers}, {&r.WrittenBack, &o.WrittenBack},
 		{&r.Pauses, &o.Pauses}, {&r.Restarts, &o.Restarts}, {&r.LateRequests, &o.LateRequests}, {&r.LostReplies, &o.LostReplies},
 		{&r.CacheErrors, &o.CacheErrors}, {&r.Flushes, &o.Flushes}, {&r.FallBacks, &o.FallBacks}, {&r.Partitions, &o.Partitions}, {&r.Splits, &o.Splits}, {&r.Rotations, &o.Rotations},
@@ -112,15 +113,15 @@ func add[N int | time.Duration](to, from map[string]N) {
 	}
 }
 
-// String is the report for a reader, without the violations' traces.
+// String formats the report, without the violations' traces.
 func (r *Report) String() string {
 	var b strings.Builder
 	first, retried := r.PerMillion()
 	fmt.Fprintf(&b, "seed %d, %s, %.1f days: %d calls, %.2f rejected per million (%d), %.2f after one retry (%d), %.2f fetches a day (most in a day %d), longest wait %s\n",
 		r.Seed, r.Grace, r.Length.Hours()/24, r.Calls, first, r.Rejected, retried, r.RejectedTwice, r.FetchesADay(), r.MaxToday, r.LongestWait.Round(time.Millisecond))
 	fmt.Fprintf(&b, "  without the store: %d rejected, %d after one retry; failed %d\n", r.RejectedCut, r.RejectedTwiceCut, r.Failed)
-	fmt.Fprintf(&b, "  platform: %d issued, %d refused, %d foreign; cache: %d reads, %d writes; leases %d, takeovers %d, written back %d\n",
-		r.Issued, r.Refused, r.Foreign, r.Reads, r.Writes, r.Leases, r.Takeovers, r.WrittenBack)
+	fmt.Fprintf(&b, "  platform: %d issued, %d denied, %d foreign; cache: %d reads, %d writes; leases %d, takeovers %d, written back %d\n",
+		r.Issued, r.Denied, r.Foreign, r.Reads, r.Writes, r.Leases, r.Takeovers, r.WrittenBack)
 	fmt.Fprintf(&b, "  faults: %d pauses, %d restarts, %d late, %d lost replies, %d cache errors, %d flushes, %d fall-backs, %d partitions, %d splits, %d rotations\n",
 		r.Pauses, r.Restarts, r.LateRequests, r.LostReplies, r.CacheErrors, r.Flushes, r.FallBacks, r.Partitions, r.Splits, r.Rotations)
 	fmt.Fprintf(&b, "  fetches %d, answered or not; without a token %s, at most %s, %s until one was accepted; in a minute %d reads and %d events, of %v\n",

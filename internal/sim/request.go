@@ -16,8 +16,8 @@ var errReset = errors.New("sim: connection reset by peer")
 
 const secretMark = "SIMSECRET_"
 
-// A line is a process's way to the platform. It is an http.RoundTripper for
-// the library's own fetchers, and a Fetcher that does without HTTP.
+// A line is a process's connection to the platform. It is an http.RoundTripper for
+// the library's own fetchers, and a Fetcher that works without HTTP.
 type line struct{ p *process }
 
 // repeatable marks stable_token's fetcher, as Source documents it.
@@ -25,7 +25,7 @@ type repeatable struct{ line }
 
 func (repeatable) Repeatable() bool { return true }
 
-// fetcher gives the process the Fetcher that the configuration asks for.
+// fetcher returns the Fetcher that the configuration asks for.
 func (l line) fetcher() wxtoken.Fetcher {
 	cfg := &l.p.n.w.cfg
 	client := wxtoken.WithHTTPClient(&http.Client{Transport: l})
@@ -59,9 +59,9 @@ func (l line) Fetch(ctx context.Context) (wxtoken.Token, error) {
 func (l line) RoundTrip(req *http.Request) (*http.Response, error) {
 	g, _, err := l.ask(req.Context())
 	body := fmt.Sprintf(`{"access_token":%q,"expires_in":%d}`, g.token, g.expiresIn)
-	var refusal *wxtoken.APIError
-	if errors.As(err, &refusal) {
-		body = fmt.Sprintf(`{"errcode":%d,"errmsg":%q}`, refusal.Code, refusal.Message)
+	var denial *wxtoken.APIError
+	if errors.As(err, &denial) {
+		body = fmt.Sprintf(`{"errcode":%d,"errmsg":%q}`, denial.Code, denial.Message)
 	} else if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ type request struct {
 	disturbed bool // by a fault that explains a second fetch
 }
 
-// fate is what befalls a request; it is drawn beforehand.
+// fate is what happens to a request; it is drawn beforehand.
 type fate struct {
 	before, after, busy, late, lost, crash, silent bool
 
@@ -106,8 +106,8 @@ func (n *node) fate() fate {
 	return t
 }
 
-// ask makes one request. A paused process sends it even if ctx ended meanwhile:
-// it was stopped between the last look and the write.
+// ask makes one request. A paused process sends it even if ctx ended meanwhile: it
+// was stopped between the check and the write.
 func (l line) ask(ctx context.Context) (grant, *request, error) {
 	p, n, w := l.p, l.p.n, l.p.n.w
 	if err := p.gate(ctx); err != nil {
@@ -171,7 +171,7 @@ func (l line) send(ctx context.Context, q *request, t fate) (g grant, err error)
 	return g, err
 }
 
-// ailment is what becomes of the node's requests now; nil: what should.
+// ailment returns what is wrong with the node's requests now; nil if nothing.
 func (n *node) ailment() *Ailment {
 	f := &n.w.cfg.Faults
 	if at := time.Since(n.w.start); f.Outage.From <= at && at < f.Outage.From+f.Outage.For {
@@ -180,12 +180,12 @@ func (n *node) ailment() *Ailment {
 	return n.m.Ails
 }
 
-// sendBadly is a request on a bad way.
+// sendBadly sends a request over a bad connection.
 func (l line) sendBadly(ctx context.Context, q *request, t fate, a *Ailment) (grant, error) {
 	w := l.p.n.w
 	time.Sleep(t.out)
 	w.locked(func() {
-		if q.landed = time.Now(); a.Lands { // else there is nothing to settle
+		if q.landed = time.Now(); a.Lands { // otherwise there is nothing to settle
 			_, _ = w.land(q, false)
 		}
 		q.disturbed = true
@@ -198,8 +198,8 @@ func (l line) sendBadly(ctx context.Context, q *request, t fate, a *Ailment) (gr
 	return grant{}, a.Err
 }
 
-// sendLate is a request that hangs on the way: its process gives it up, or is
-// told that the connection broke, and it arrives all the same.
+// sendLate sends a request that is delayed: its process gives it up, or gets a
+// connection error, and it still arrives.
 func (l line) sendLate(ctx context.Context, q *request, t fate) (grant, error) {
 	w := l.p.n.w
 	type answer struct {
@@ -227,7 +227,7 @@ func (l line) sendLate(ctx context.Context, q *request, t fate) (grant, error) {
 	}
 }
 
-// lostReply is an answer that does not come.
+// lostReply loses an answer.
 func lostReply(ctx context.Context, q *request, t fate) error {
 	q.p.n.w.locked(func() { q.p.n.w.report.LostReplies++; q.disturbed = true })
 	if !t.silent {

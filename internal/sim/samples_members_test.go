@@ -114,10 +114,10 @@ func TestOneMemberBehindABadProxy(t *testing.T) {
 				need(t, src)
 				go func() {
 					time.Sleep(c.good * time.Duration(i) / time.Duration(c.n))
-					results <- failing(t, src, c.good, length)
+					results <- failing(t, src, rare(c.good), length)
 				}()
 			}
-			failing(t, sick, c.sick, length)
+			failing(t, sick, rare(c.sick), length)
 			for range c.n {
 				assert.LessOrEqual(t, <-results, c.most, "calls without a token")
 			}
@@ -136,7 +136,7 @@ func TestAValueThatIsRenewed(t *testing.T) {
 					return wxtoken.Token{Value: "always-the-same", ExpiresAt: time.Now().Add(life)}, nil
 				}), repeatable}
 				src := wxtoken.New(f, nil)
-				assert.Zero(t, failing(t, src, time.Second, 24*time.Hour))
+				assert.Zero(t, failing(t, src, rare(time.Second), 24*time.Hour))
 				assert.LessOrEqual(t, n, int(24*time.Hour/(life*3/4))+2)
 			})
 		}

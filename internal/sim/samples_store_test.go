@@ -93,7 +93,7 @@ func TestAStoreThatKeepsTheRecordForSeconds(t *testing.T) {
 					reported.Add(1)
 				}
 			}))
-			failing(t, src, time.Second, 24*time.Hour)
+			failing(t, src, rare(time.Second), 24*time.Hour)
 			assert.LessOrEqual(t, fetches(p), 320)
 			assert.Positive(t, reported.Load(), "events")
 		})
@@ -118,7 +118,7 @@ func TestATestAccountsQuota(t *testing.T) {
 				src := wxtoken.New(plain(p), c)
 				time.Sleep(2 * time.Hour) // the day of the bubble began at 8 in Beijing
 				lift := p.Inject(fault.On(wxtest.TokenCalls))
-				failing(t, src, time.Second, outage)
+				failing(t, src, rare(time.Second), outage)
 				assert.LessOrEqual(t, fetches(p), 100)
 				lift()
 				assert.LessOrEqual(t, failing(t, src, time.Second, 20*time.Minute), 11*60, "seconds without a token after the repair")
@@ -149,7 +149,7 @@ func TestReportsOfATokenThatIsTooYoung(t *testing.T) {
 			for range c.callers {
 				go func() {
 					for time.Since(begin) < minutes*time.Minute {
-						time.Sleep(c.every)
+						time.Sleep(rare(c.every))
 						_ = src.Invalidate(context.Background(), tok)
 					}
 				}()

@@ -29,7 +29,7 @@ func newReal(f wxtoken.Fetcher, c wxtoken.Cache, _ uint64, opts ...wxtoken.Optio
 	return wxtoken.New(f, c, opts...)
 }
 
-// scenarios are what can be played with -sim.run, alone or joined by +.
+// scenarios are what -sim.run can simulate, alone or joined by +.
 var scenarios = map[string]func(*Faults){
 	"none":     func(*Faults) {},
 	"protocol": func(f *Faults) { *f = ProtocolFaults() }, // first, since it sets all
@@ -67,15 +67,15 @@ func graces(t *testing.T, s string) []Grace {
 	return all[i : i+1]
 }
 
-// ofSource is a configuration for the library's own Source.
+// ofSource returns a configuration for the library's own Source.
 func ofSource(seed uint64, nodes int, days float64) Config {
 	cfg := config(seed, nodes, days)
 	cfg.New = newReal
 	return cfg
 }
 
-// playSeeds plays cfg with several seeds and returns the sum, and the worst
-// seed's figures.
+// playSeeds runs cfg with several seeds and returns the sum, and the worst seed's
+// figures.
 func playSeeds(t *testing.T, cfg Config, seeds int) (sum Report, most [3]float64) {
 	for i := range seeds {
 		cfg.Seed = *seedFlag + uint64(i)
@@ -87,8 +87,8 @@ func playSeeds(t *testing.T, cfg Config, seeds int) (sum Report, most [3]float64
 	return sum, most
 }
 
-// Without faults every process has the one good token at every moment, and
-// each lifetime costs one fetch.
+// Without faults every process has the one valid token at every moment, and each
+// lifetime takes one fetch.
 func TestNoFaults(t *testing.T) {
 	for _, grace := range graces(t, "all") {
 		t.Run(grace.String(), func(t *testing.T) {
@@ -100,14 +100,14 @@ func TestNoFaults(t *testing.T) {
 			assert.Empty(t, r.Violations)
 			assert.GreaterOrEqual(t, r.FetchesADay(), 12.0)
 			assert.LessOrEqual(t, r.FetchesADay(), 13.0)
-			assert.Equal(t, r.Fetches, r.Issued, "no fetch was in vain")
+			assert.Equal(t, r.Fetches, r.Issued, "no fetch was wasted")
 			assert.Less(t, r.LongestWait, time.Second)
 		})
 	}
 }
 
-// A short look at the faults of docs/measurements.md: the bounds are wide, since so
-// few calls are no measure. TestFigures gives the figures.
+// A short run with the faults of docs/measurements.md: the bounds are wide, since so
+// few calls measure little. TestFigures prints the figures.
 func TestProtocolFaults(t *testing.T) {
 	for _, grace := range graces(t, "all") {
 		t.Run(grace.String(), func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestOtherFaults(t *testing.T) {
 		{"skew", 0, 0, 13, 0},
 		{"lag", 5, 1, 17, 0},
 		{"split", 5, 0, 14, 0},
-		{"partition", 60, 60, 14, 90}, // a copy can expire while the store is out of reach
+		{"partition", 60, 60, 14, 90}, // a copy can expire while the store is unreachable
 		{"foreign", 8 * 10, 0, 20, 0},
 		{"deploy", 0, 0, 13, 0},
 		{"rotate", 0, 0, 14, 0},
@@ -145,6 +145,9 @@ func TestOtherFaults(t *testing.T) {
 		t.Run(c.run, func(t *testing.T) {
 			cfg := ofSource(*seedFlag, 6, 2)
 			cfg.Grace, cfg.Faults, cfg.HTTP = Strict, faults(t, c.run), true
+			if c.run == "skew" || c.run == "rotate" { // no rejection, if calls are frequent
+				cfg.Members[0].Every = time.Minute
+			}
 			r := play(t, cfg)
 			assert.Empty(t, r.Violations)
 			assert.LessOrEqual(t, r.Rejected, c.rejected)
@@ -155,8 +158,8 @@ func TestOtherFaults(t *testing.T) {
 	}
 }
 
-// Two systems that fetch whenever they are refused kill each other's tokens
-// forever. The Source's part in that must leave most of the quota.
+// Two systems that fetch whenever their token is rejected supersede each other's
+// tokens forever. The Source's part in that must leave most of the quota.
 func TestPingPongLeavesTheQuota(t *testing.T) {
 	cfg := ofSource(*seedFlag, 6, 2)
 	cfg.Grace, cfg.Faults = Strict, faults(t, "pingpong")
@@ -165,7 +168,7 @@ func TestPingPongLeavesTheQuota(t *testing.T) {
 	assert.Empty(t, r.Violations)
 }
 
-// TestPlay plays -sim.run as the other flags say.
+// TestPlay runs -sim.run as the other flags say.
 func TestPlay(t *testing.T) {
 	if *runFlag == "" {
 		t.Skip("-sim.run names no scenario")

@@ -1,10 +1,9 @@
-// Package sim plays many processes that share one credential against a model
-// of the platform and of the store, in virtual time, while things go wrong. It
-// drives wxtoken from outside, by its public interfaces alone: each process is a
-// Source with a Cache and a Fetcher in which the faults live.
+// Package sim simulates many processes that share one credential, with a model of the
+// platform and of the store, in virtual time, while things go wrong. It uses only the
+// public interfaces of wxtoken: each process is a Source with a Cache and a Fetcher
+// that contain the faults.
 //
-// Run must be called inside a synctest bubble. All that the model draws comes
-// from one seed.
+// Run must be called inside a synctest bubble. Everything random comes from one seed.
 package sim
 
 import (
@@ -18,13 +17,13 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// A Source is what is under test.
+// A Source is the implementation under test.
 type Source interface {
 	Token(ctx context.Context) (wxtoken.Token, error)
 	Invalidate(ctx context.Context, rejected string) error
 }
 
-// Config says what to play.
+// Config describes a run.
 type Config struct {
 	Name    string
 	Seed    uint64
@@ -43,15 +42,15 @@ type Config struct {
 	Retry    time.Duration // after a call that failed; 0: at the next call's time
 	Bytes    bool          // measure what a call of Token allocates
 
-	// New makes the Source of a process that starts. id names the process, so
-	// that a Source can draw its randomness from the seed.
+	// New makes the Source of a process that starts. id identifies the process, so
+	// that a Source can derive its randomness from the seed.
 	New func(f wxtoken.Fetcher, c wxtoken.Cache, id uint64, opts ...wxtoken.Option) Source
 
 	Log io.Writer // for every line of the trace; nil: none
 }
 
-// Faults says what goes wrong; its zero value is a world without faults. The
-// fields without a unit are probabilities for each operation.
+// Faults says what goes wrong; its zero value is a run without faults. The fields
+// without a unit are probabilities for each operation.
 type Faults struct {
 	Pause      float64 // of a process, around a cache operation or a fetch
 	PauseMean  time.Duration
@@ -61,8 +60,8 @@ type Faults struct {
 	CacheError float64 // half of them after the operation took effect
 	Busy       float64 // errcode -1
 
-	// What comes again and again, at random between half and one and a half of
-	// the period, or at the period if Fixed.
+	// Recurring faults, at random between half and one and a half of the period, or
+	// exactly at the period if Fixed.
 	Fixed          bool
 	FlushEvery     time.Duration // the store loses everything
 	FallBackEvery  time.Duration // the store goes back by one write
@@ -76,23 +75,23 @@ type Faults struct {
 	DeployEvery    time.Duration // a third of the nodes restart at once
 	PingPong       bool          // another system fetches whenever it is rejected
 
-	// UseAfterPause lets a caller use the token that it held when its process
-	// was paused: no library can prevent that rejection. Otherwise it asks again.
+	// UseAfterPause lets a caller use the token that it held when its process was
+	// paused: no library can prevent that rejection. Otherwise it asks again.
 	UseAfterPause bool
 
 	Skew      time.Duration // clocks are off by up to this, either way
 	NotListed int           // nodes whose IP is not on the whitelist
 
-	CacheDown Window // nobody reaches the store
+	CacheDown Window // no node reaches the store
 	Silent    bool   // and gets no answer, in place of a quick error
-	Outage    Window // of the platform, for everybody
+	Outage    Window // of the platform, for all nodes
 	OutageIs  Ailment
 }
 
 // A Window is a span of the run.
 type Window struct{ From, For time.Duration }
 
-// ProtocolFaults are those for which docs/measurements.md gives figures.
+// ProtocolFaults are the faults for which docs/measurements.md has figures.
 func ProtocolFaults() Faults {
 	return Faults{
 		Pause: 0.02, PauseMean: 90 * time.Second,
@@ -101,9 +100,9 @@ func ProtocolFaults() Faults {
 	}
 }
 
-// A world is everything around the nodes. mu guards all of it, the nodes' and
-// processes' fields included, except what their comments exempt; it is never
-// held while virtual time passes.
+// A world is everything around the nodes. mu guards all of it, including the fields
+// of nodes and processes, except where their comments say otherwise; it is never held
+// while virtual time passes.
 type world struct {
 	cfg   Config
 	start time.Time
@@ -125,7 +124,7 @@ type world struct {
 	lagWrites int
 }
 
-// Run plays cfg and returns what came of it.
+// Run simulates cfg and returns the result.
 func Run(cfg Config) Report {
 	w := newWorld(cfg)
 	var callers, events sync.WaitGroup
@@ -137,7 +136,7 @@ func Run(cfg Config) Report {
 	w.mu.Lock()
 	w.finish()
 	report := w.report
-	w.report = newReport() // what is still under way changes nothing any more
+	w.report = newReport() // operations still in flight change nothing any more
 	w.mu.Unlock()
 	close(w.over)
 	events.Wait()
@@ -164,8 +163,8 @@ func newWorld(cfg Config) *world {
 	return w
 }
 
-// rand gives the generator of one purpose of one node, so that the order in
-// which goroutines run does not change what another one draws.
+// rand returns the generator for one purpose of one node, so that the order in which
+// goroutines run does not change what another one draws.
 func (w *world) rand(node, purpose int) *rand.Rand {
 	return rand.New(rand.NewPCG(w.cfg.Seed, uint64(node+1)<<8|uint64(purpose)))
 }

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// A store holds one key, since a credential has one record. Its methods are
-// called with world.mu held. The bytes that it holds are never changed.
+// A store holds one key, since a credential has one record. Its methods are called
+// with world.mu held. The bytes that it holds are never changed.
 type store struct {
 	now     version
 	history []version // oldest first; what was there before now
-	branch  *store    // during a split: the other master's
+	branch  *store    // during a split: the other master
 }
 
 type version struct {
@@ -44,10 +44,10 @@ func (s *store) cas(now time.Time, old, value []byte, ttl time.Duration) bool {
 
 func (s *store) flush() { *s = store{} }
 
-// split begins a time of two masters.
+// split starts a period with two masters.
 func (s *store) split() { s.branch = &store{now: s.now} }
 
-// join ends it, and forgets what one of them stored.
+// join ends it, and drops what one of them stored.
 func (s *store) join(other bool) {
 	if other {
 		s.now, s.history = s.branch.now, nil
@@ -62,23 +62,22 @@ func (w *world) storeOf(n *node) *store {
 	return &w.store
 }
 
-// A Small is how a store that keeps small values only treats a record with a
-// token.
+// A Small is how a store that keeps only small values treats a record with a token.
 type Small int
 
 const (
 	AllValues Small = iota // keeps it
-	Refuses                // with an error
+	Fails                  // with an error
 	SaysFalse
-	Drops  // says true, and keeps what was there
-	Evicts // says true, and keeps nothing
+	Drops  // reports true, and keeps the old value
+	Evicts // reports true, and keeps nothing
 )
 
 var errFull = errors.New("sim: SERVER_ERROR object too large for cache")
 
 func (s Small) swap(st *store) (bool, error) {
 	switch s {
-	case Refuses:
+	case Fails:
 		return false, errFull
 	case SaysFalse:
 		return false, nil
@@ -88,7 +87,7 @@ func (s Small) swap(st *store) (bool, error) {
 	return true, nil
 }
 
-// fallBack makes the store what it was before its last writes.
+// fallBack restores the store as it was before its last writes.
 func (s *store) fallBack(writes int) bool {
 	i := len(s.history) - writes
 	if i < 0 {
@@ -98,7 +97,7 @@ func (s *store) fallBack(writes int) bool {
 	return true
 }
 
-// setClock puts a clock right that was off only until a token was published.
+// setClock corrects a clock that is wrong only until a token was published.
 func (n *node) setClock(published []byte) {
 	if n.m.SkewOnce && decode(published).token() != "" {
 		n.skew = 0
@@ -122,9 +121,9 @@ func (w *world) preset(text string) {
 	w.watch.published[w.watch.rec.token()] = true
 }
 
-// shift moves the wall-clock times in a record by d, byte for byte otherwise,
-// so that shift(shift(b, d), -d) is b. That is how a node whose clock is off
-// sees and writes a record.
+// shift moves the wall-clock times in a record by d, and is byte for byte otherwise,
+// so that shift(shift(b, d), -d) is b. That is how a node with a wrong clock reads
+// and writes a record.
 func shift(b []byte, d time.Duration) []byte {
 	if b == nil || d == 0 {
 		return b

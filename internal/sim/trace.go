@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// An entry is one line of the trace, formatted only when it is wanted.
+// An entry is one line of the trace, formatted only when it is printed.
 type entry struct {
 	at    time.Time
 	node  int // -1: none
@@ -78,7 +78,7 @@ func (r *record) String() string {
 	return s + "}"
 }
 
-// A Violation is a broken invariant and what led there.
+// A Violation is a broken invariant and what led to it.
 type Violation struct {
 	Rule  string // I1 … I5 as in docs/design.md, or what else is wrong
 	Text  string

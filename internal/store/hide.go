@@ -14,16 +14,15 @@ import (
 	"syscall"
 )
 
-// Hide returns err with another text. What a store says can hold part of a
-// record, token included: a server that lacks a command repeats its arguments,
-// and a client whose replies are out of step quotes one record as the error of
-// another. So the text keeps only words of a list (words.go), short numbers, and
-// what types of the standard library say of addresses, paths and the system; a
-// row of others becomes "…". Where it is known what the operator can do, the
-// text says so.
+// Hide returns err with another text. What a store says can contain part of a record,
+// token included: a server that lacks a command repeats its arguments, and a client
+// whose replies are out of step quotes one record as the error of another. So the
+// text keeps only words of a list (words.go), short numbers, and what types of the
+// standard library say about addresses, paths and the system; a sequence of other
+// words becomes "…". If it is known what the operator can do, the text says so.
 //
-// errors.Is and errors.As see what err wraps. Unwrap does not, since programs
-// that report errors print every error of a chain.
+// errors.Is and errors.As find what err wraps. Unwrap does not, since programs that
+// report errors print every error of a chain.
 func Hide(err error) error {
 	if err == nil {
 		return nil
@@ -43,8 +42,8 @@ func Error(store, key string, err error) error {
 	return hide(err, fmt.Sprintf("wxtoken: %s, key %q: %v", store, key, Hide(err)))
 }
 
-// Explained is Error with more to say about the cause, which must hold nothing
-// that the store sent.
+// Explained is Error with more to say about the cause, which must not contain
+// anything that the store sent.
 func Explained(store, key string, err error, why string) error {
 	if err == nil || why == "" {
 		return Error(store, key, err)
@@ -52,11 +51,11 @@ func Explained(store, key string, err error, why string) error {
 	return hide(err, fmt.Sprintf("%v (%s)", Error(store, key, err), why))
 }
 
-// Own returns an error of our own words, which are shown as they are.
+// Own returns an error with our own text, which is shown as it is.
 func Own(text string) error { return hide(errors.New(text), text) }
 
-// A hidden is an error of which the text says no more than it may. It holds the
-// error itself in functions, where nothing that prints fields can see it.
+// A hidden is an error whose text shows no more than it may. It keeps the error
+// itself in functions, where nothing that prints fields can see it.
 type hidden struct {
 	text string
 	is   func(target error) bool
@@ -73,10 +72,10 @@ func (h *hidden) Error() string              { return h.text }
 func (h *hidden) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(h.text)) }
 func (h *hidden) As(target any) bool         { return h.as(target) }
 
-// Is reports no miss: one that is an answer was told apart before.
+// Is reports no miss: a real miss was recognized before.
 func (h *hidden) Is(target error) bool { return target != ErrMiss && h.is(target) }
 
-// Timeout is for callers that ask as for a net.Error.
+// Timeout is for callers that expect a net.Error.
 func (h *hidden) Timeout() bool {
 	var t interface{ Timeout() bool }
 	return h.as(&t) && t.Timeout()
@@ -103,7 +102,7 @@ func describe(err error) string {
 	return shown
 }
 
-// knownTexts returns the parts of err's text that its types vouch for.
+// knownTexts returns the parts of err's text that its types guarantee.
 func knownTexts(err error) (known []string) {
 	add := func(s ...string) {
 		for _, s := range s {
@@ -141,8 +140,8 @@ func knownTexts(err error) (known []string) {
 	return known
 }
 
-// filter keeps of text the known parts, the longest of which come first, and
-// the words that are on the list.
+// filter keeps the known parts of text, the longest of which come first, and the
+// words that are on the list.
 func filter(text string, known []string) string {
 	for i, k := range known {
 		if before, after, found := strings.Cut(text, k); found {
@@ -161,7 +160,7 @@ func filter(text string, known []string) string {
 	return strings.Join(kept, " ")
 }
 
-// joined puts a space before what does not begin with punctuation.
+// joined adds a space before what does not begin with punctuation.
 func joined(s string) string {
 	if s == "" || strings.ContainsAny(s[:1], ":;,.)") {
 		return s
@@ -169,5 +168,5 @@ func joined(s string) string {
 	return " " + s
 }
 
-// A line feed that a client quoted is none of a word.
+// A line feed that a client quoted is not part of a word.
 var unquoted = strings.NewReplacer(`\r`, " ", `\n`, " ", `\"`, `"`)

@@ -1,6 +1,6 @@
-// Package store asks a Cache on behalf of its callers. It checks what no Cache
-// need check, returns when ctx ends, and shows of a store's errors only what
-// cannot be part of a record.
+// Package store calls a Cache on behalf of its callers. It checks what no Cache need
+// check, returns when ctx ends, and shows only those parts of a store's errors that
+// cannot come from a record.
 package store
 
 import (
@@ -28,8 +28,8 @@ const (
 	MaxValue = 32 << 10
 )
 
-// Get asks c for key. The error of a miss is ErrMiss itself; no other error is a
-// miss by errors.Is, and none shows what the store said.
+// Get reads key from c. A miss is ErrMiss itself; no other error is a miss by
+// errors.Is, and none shows what the store said.
 func Get(ctx context.Context, c Cache, key string) ([]byte, error) {
 	if err := CheckKey(key); err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func Get(ctx context.Context, c Cache, key string) ([]byte, error) {
 	})
 }
 
-// CompareAndSwap asks c to swap. Its errors are as those of Get.
+// CompareAndSwap swaps in c. Its errors are like those of Get.
 func CompareAndSwap(ctx context.Context, c Cache, key string, old, new []byte, ttl time.Duration) (bool, error) {
 	switch err := CheckKey(key); {
 	case err != nil:
@@ -59,7 +59,7 @@ func CompareAndSwap(ctx context.Context, c Cache, key string, old, new []byte, t
 	})
 }
 
-// CheckKey refuses what some store could not keep.
+// CheckKey rejects keys that some store could not keep.
 func CheckKey(key string) error {
 	if key == "" || len(key) > MaxKey {
 		return fmt.Errorf("wxtoken: cache key of %d bytes: must be 1 to %d; shorten WithKeyPrefix or the Fetcher's Key", len(key), MaxKey)
@@ -70,8 +70,8 @@ func CheckKey(key string) error {
 	return nil
 }
 
-// Plain reports whether err is target or wraps it alone. errors.Is also finds
-// one error among several, such as the miss of one sentinel of three.
+// Plain reports whether err is target or wraps only it. errors.Is also finds one
+// error among several, such as the miss of one sentinel of three.
 func Plain(err, target error) bool {
 	for ; err != nil; err = errors.Unwrap(err) {
 		if err == target {

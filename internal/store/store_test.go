@@ -35,7 +35,7 @@ func (f *fake) CompareAndSwap(context.Context, string, []byte, []byte, time.Dura
 	return true, f.err
 }
 
-// What no Cache need check is told in plain words, and nothing is asked.
+// Bad arguments are reported in plain words, and the Cache is not called.
 func TestBadArguments(t *testing.T) {
 	c := new(fake)
 	ended, cancel := context.WithCancel(t.Context())
@@ -94,18 +94,18 @@ func TestMiss(t *testing.T) {
 			assert.Equal(t, test.miss, errors.Is(err, ErrMiss))
 			assert.Equal(t, test.miss, err == ErrMiss)
 			assert.Equal(t, test.err == nil, err == nil)
-			assert.Equal(t, err == nil, value != nil, "with an error goes no value")
+			assert.Equal(t, err == nil, value != nil, "an error comes without a value")
 		})
 	}
 }
 
-// redisError is a reply that is an error, as go-redis has it.
+// redisError is an error reply as go-redis returns it.
 type redisError string
 
 func (e redisError) Error() string { return string(e) }
 func (redisError) RedisError()     {}
 
-// What an operator can use is shown, and no more.
+// What helps an operator is shown, and no more.
 func TestHide(t *testing.T) {
 	refused := &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 6379},
 		Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
@@ -153,7 +153,7 @@ func TestHide(t *testing.T) {
 }
 
 // However an error is wrapped and printed, nothing that the store sent shows;
-// what it is can still be asked.
+// errors.As still finds the cause.
 func TestHiddenErrors(t *testing.T) {
 	const token = "72_q3Nf-xK0vZr8"
 	inner := &net.OpError{Op: "read", Net: "tcp", Err: fmt.Errorf("got %s", token)}
@@ -182,7 +182,7 @@ func TestHiddenErrors(t *testing.T) {
 	assert.False(t, Hide(io.EOF).(interface{ Timeout() bool }).Timeout())
 }
 
-// No four characters of a token show, wherever an error breaks it off.
+// No four characters of a token show, wherever an error cuts it off.
 func TestNoPartOfATokenShows(t *testing.T) {
 	const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz-"
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -202,7 +202,7 @@ func TestNoPartOfATokenShows(t *testing.T) {
 	assert.Zero(t, shown)
 }
 
-// Whatever the text, what shows is a word of the list, or what a type vouches for.
+// Whatever the text, only words of the list show, or what a type guarantees.
 func FuzzHide(f *testing.F) {
 	f.Add("ERR unknown command 'EVALSHA'", "/path")
 	f.Add("\xff\xfe … /path", "/path")

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// words are those of the errors of clients and servers, in lower case. A token
-// is none of them, so that no error shows part of one.
+// words are those that occur in errors of clients and servers, in lower case. No
+// token is among them, so no error shows part of one.
 var words = func() map[string]bool {
 	list := make(map[string]bool)
 	for w := range strings.FieldsSeq(`
@@ -53,15 +53,15 @@ var words = func() map[string]bool {
 	return list
 }()
 
-// listed reports whether a word can be shown: it is on the list, or a number of
-// at most five digits, in whatever punctuation.
+// listed reports whether a word can be shown: it is on the list, or a number of at
+// most five digits, with any punctuation.
 func listed(word string) bool {
 	core := strings.Trim(word, "\"'`()[]{}<>.,:;!?=")
 	number := len(core) <= 5 && strings.Trim(core, "0123456789") == ""
 	return number || words[strings.ToLower(core)]
 }
 
-// hints say what an operator can do, by what is in an error's text.
+// hints say what an operator can do, depending on an error's text.
 var hints = []struct{ phrase, hint string }{
 	{"connection pool timeout", "every connection of the client's pool is in use: raise PoolSize, or find what keeps them"},
 	{"connection pool exhausted", "every connection of the client's pool is in use: raise PoolSize, or find what keeps them"},

@@ -23,13 +23,13 @@ const (
 	herdSecret      = "0123456789abcdef0123456789abcdef"
 )
 
-// A herd is many callers of a process that come at once, on an empty store.
+// A herd is many concurrent callers in a process, with an empty store.
 type herd struct {
 	Platform string // URL
 	Prefix   string // of the keys of this round
 }
 
-// run returns the one token that all callers got, and when the last one did.
+// run returns the token that all callers got, and when the last one got it.
 func (h herd) run(ctx context.Context, cache wxtoken.Cache) (token []byte, served time.Time, err error) {
 	src := wxtoken.New(wxtoken.NewFetcher(herdApp, herdSecret, wxtoken.WithBaseURL(h.Platform)), cache, wxtoken.WithKeyPrefix(h.Prefix))
 	var mu sync.Mutex
@@ -57,9 +57,9 @@ func (h herd) run(ctx context.Context, cache wxtoken.Cache) (token []byte, serve
 	return token, served, nil
 }
 
-// runHerd lets eight processes begin at once, round after round, and expects one
-// fetch in each. It returns how long after the platform's answer the last caller
-// of all was served, by the median of the rounds.
+// runHerd lets eight processes start at once, round after round, and expects one
+// fetch in each. It returns how long after the platform's answer the last caller of
+// all was served, as the median of the rounds.
 func runHerd(t *testing.T, s Store, rounds int) (lastCaller time.Duration) {
 	platform := wxtest.NewPlatform(wxtest.WithApp(herdApp, herdSecret), wxtest.WithQuota(0, 0))
 	platform.Inject(wxtest.Latency(platformLatency))
@@ -85,7 +85,7 @@ func runHerd(t *testing.T, s Store, rounds int) (lastCaller time.Duration) {
 				a, err := w.ask(ask)
 				served[i] = a.Served
 				if err != nil || string(a.Value) != platform.Latest(herdApp) {
-					t.Errorf("round %d: a process has not the platform's token: %v", round, err)
+					t.Errorf("round %d: a process does not have the platform's token:  %v", round, err)
 				}
 			})
 		}

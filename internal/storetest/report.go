@@ -14,7 +14,7 @@ import (
 
 var rowsFile = flag.String("storetest.rows", "", "file to which each store that passes appends its row of docs/stores.md")
 
-// A row is what a store did in a run, all of it well.
+// A row is the result of a store in a run in which everything passed.
 type row struct {
 	Store, Version string
 	Histories      int
@@ -42,7 +42,7 @@ func (r row) record(t *testing.T) {
 	}
 }
 
-// english and chinese are the headings of the table, and chinese the words in it.
+// english and chinese are the headings of the table, and words translates its cells.
 var (
 	english = []string{"store", "version", "suite", "histories", "herd: fetches, last caller", "failover or restart"}
 	chinese = []string{"存储", "版本", "一致性测试", "已检验的历史", "惊群：获取次数，最后一个调用者", "故障切换或重启"}
@@ -54,7 +54,7 @@ var (
 	)
 )
 
-// table is the rows in Markdown.
+// table formats the rows in Markdown.
 func table(headings []string, rows []row, translate func(string) string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(headings, " | "), strings.Repeat("---|", len(headings)))

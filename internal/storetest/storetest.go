@@ -1,6 +1,6 @@
-// Package storetest tries a store as a whole: the conformance suite, histories
-// of clients and of processes that are killed, a herd of processes, and an
-// outage. It writes what it found as a row of docs/stores.md.
+// Package storetest tests a store as a whole: the conformance suite, histories of
+// clients and of processes that are killed, a herd of processes, and an outage. It
+// writes the results as a row of docs/stores.md.
 package storetest
 
 import (
@@ -23,13 +23,13 @@ var full = flag.Bool("storetest.full", false, "record more histories and rounds:
 
 const (
 	clients  = 6           // of a history
-	patience = time.Minute // of a call: a busy machine is no failure
+	patience = time.Minute // of a call: a busy machine is not a failure
 )
 
-// A Store is a store and how a test gets at it.
+// A Store is a store and how a test uses it.
 type Store struct {
 	Name    string                                     // of the row
-	Version string                                     // of the server, or of the library where there is none
+	Version string                                     // of the server, or of the library if there is none
 	Open    func(config string) (wxtoken.Cache, error) // called for each client; the same function is given to Main
 	Config  string                                     // what Open is given, here and in other processes
 	Local   bool                                       // the store is in the memory of one process
@@ -38,11 +38,11 @@ type Store struct {
 	Retries bool                     // a swap that reports false may have been stored by the same call
 	Proxied func(addr string) string // the Config by way of a proxy at addr; nil: no lost replies
 	Addr    string                   // of the server, for that proxy
-	Outage  func(key string)         // takes from key's server what it has, or from a group that server; nil: not tried
+	Outage  func(key string)         // clears key's server, or removes it from its group; nil: not tried
 	Outages string                   // what Outage does, in a few words
 }
 
-// Run tries s in subtests.
+// Run tests s in subtests.
 func Run(t *testing.T, s Store) {
 	histories, rounds := 10, 5
 	if *full {
@@ -64,7 +64,7 @@ func Run(t *testing.T, s Store) {
 			w := s.workload(t, s.Proxied(proxy.Addr()))
 			w.FalseIsNo = !s.Retries
 			if s.Retries {
-				w.Evict = nil // a swap from nothing could happen before an eviction and once more after it
+				w.Evict = nil // a swap from nothing could happen before an eviction and again after it
 			}
 			proxy.DropRepliesRandomly(0.05, rand.Uint64())
 			w.Check(t, histories)
@@ -105,7 +105,7 @@ func closeCache(cache wxtoken.Cache) {
 	}
 }
 
-// workload has a client of its own for each Cache.
+// workload has its own client for each Cache.
 func (s Store) workload(t *testing.T, config string) linearize.Workload {
 	t.Helper()
 	w := linearize.Workload{Evict: s.Evict, FalseIsNo: true}
@@ -120,7 +120,7 @@ func (s Store) workload(t *testing.T, config string) linearize.Workload {
 }
 
 // killed is a workload of processes, one of which is killed now and then in the
-// middle of what it does.
+// middle of an operation.
 func (s Store) killed(t *testing.T) linearize.Workload {
 	t.Helper()
 	w := linearize.Workload{FalseIsNo: !s.Retries}
@@ -152,9 +152,9 @@ func (s Store) killed(t *testing.T) linearize.Workload {
 	return w
 }
 
-// outage has a process with a token, takes the store away and brings it back,
+// outage gives a process a token, makes the store unavailable and available again,
 // and expects a process that starts then to get a token. It returns how long that
-// took, and whether the record was there.
+// took, and whether the record was still there.
 func (s Store) outage(t *testing.T) (took time.Duration, kept bool) {
 	platform := wxtest.NewServer(wxtest.WithApp(herdApp, herdSecret), wxtest.WithQuota(0, 0))
 	defer platform.Close()
@@ -187,7 +187,7 @@ func (s Store) outage(t *testing.T) (took time.Duration, kept bool) {
 		t.Fatalf("no token after %s: %v", s.Outages, err)
 	}
 	if token.Value != platform.Latest(herdApp) {
-		t.Fatalf("after %s, a new process has not the platform's token", s.Outages)
+		t.Fatalf("after %s, a new process does not have the platform's token", s.Outages)
 	}
 	if n := platform.Stats().Fetches().Total(); n > 2 {
 		t.Fatalf("%d fetches after %s, want at most 2", n, s.Outages)

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { Main(m, open) }
 
-// open makes a cache of its kind and addresses: "redis 127.0.0.1:6379".
+// open makes a cache from its kind and addresses: "redis 127.0.0.1:6379".
 func open(config string) (wxtoken.Cache, error) {
 	kind, at, _ := strings.Cut(config, " ")
 	addrs := strings.Split(at, ",")
@@ -40,7 +40,7 @@ func open(config string) (wxtoken.Cache, error) {
 		return closing(redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, ContextTimeoutEnabled: true}))
 	case "memcached":
 		client := memcache.New(addrs...)
-		client.Timeout = 2 * time.Second // a busy machine is no failure
+		client.Timeout = 2 * time.Second // a busy machine is not a failure
 		return wxtoken.NewMemcachedCache(client), nil
 	}
 	return nil, fmt.Errorf("no store %q", config)
@@ -116,7 +116,7 @@ func TestTable(t *testing.T) {
 		{"memory, of one process", "go1", 10, 0, "", 0, false},
 	}
 	page := filepath.Join(t.TempDir(), "page.md")
-	for range 2 { // what was written before is replaced
+	for range 2 { // an earlier table is replaced
 		if _, err := os.Stat(page); err != nil {
 			require.NoError(t, os.WriteFile(page, []byte("before\n"+begin+"old\n"+end+"after\n"), 0o600))
 		}

@@ -16,7 +16,8 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// workerEnv is set in the processes that a test starts, to what Main opens.
+// workerEnv is set in the processes that a test starts, to the Config that Main
+// opens.
 const workerEnv = "WXTOKEN_STORETEST_WORKER"
 
 // Main is the TestMain of a package whose tests call Run. In the processes that
@@ -34,7 +35,7 @@ func Main(m *testing.M, open func(config string) (wxtoken.Cache, error)) {
 	serve(cache)
 }
 
-// A request is what a worker is asked, in a line of JSON.
+// A request is sent to a worker as a line of JSON.
 type request struct {
 	Op       string // get, swap or herd
 	Key      string
@@ -92,7 +93,7 @@ type worker struct {
 	config string
 
 	call sync.Mutex // one request at a time
-	up   sync.Mutex // held while the process is down, so that nothing is asked in vain
+	up   sync.Mutex // held while the process is down, so that no request is lost
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	out  *bufio.Reader
@@ -105,7 +106,7 @@ func startWorker(t *testing.T, config string) *worker {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = w.in.Close() // ends it
+		_ = w.in.Close() // which ends it
 		_ = w.cmd.Wait()
 	})
 	return w
@@ -126,12 +127,12 @@ func (w *worker) start() (err error) {
 	return w.cmd.Start()
 }
 
-// kill ends the process with SIGKILL, whatever it does, and starts another.
+// kill ends the process with SIGKILL, whatever it is doing, and starts another.
 func (w *worker) kill() error {
 	w.up.Lock()
 	defer w.up.Unlock()
 	_ = w.cmd.Process.Kill()
-	w.call.Lock() // the call that was cut short has failed by now
+	w.call.Lock() // the interrupted call has failed by now
 	defer w.call.Unlock()
 	_ = w.in.Close()
 	_ = w.cmd.Wait()

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Write puts a new self-signed certificate for 127.0.0.1, and its
-// key, into these files.
+// Write writes a new self-signed certificate for 127.0.0.1, and its key, into these
+// files.
 func Write(t *testing.T, certFile, keyFile string, serial int64) *x509.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

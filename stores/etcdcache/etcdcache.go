@@ -1,5 +1,5 @@
-// Package etcdcache keeps wxtoken's records in etcd, for applications that have
-// it. A record lives as long as a lease of its own.
+// Package etcdcache keeps wxtoken's records in etcd, for applications that already
+// use it. Each record has a lease of its own.
 package etcdcache
 
 import (
@@ -15,9 +15,9 @@ import (
 // A Cache is a wxtoken.Cache in etcd.
 type Cache struct{ client *clientv3.Client }
 
-// New returns a Cache over client, which stays the caller's to close. It panics
-// on nil. The client's user needs the right to read and write keys that begin
-// with the prefix of WithKeyPrefix ("wxtoken:").
+// New returns a Cache that uses client. The caller keeps ownership of client and
+// closes it. New panics if client is nil. The client's user needs permission to read
+// and write keys that start with the prefix of WithKeyPrefix ("wxtoken:").
 func New(client *clientv3.Client) *Cache {
 	if client == nil {
 		panic("wxtoken: etcdcache.New: the client is nil")
@@ -34,12 +34,11 @@ func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
 	case len(got.Kvs) == 0:
 		return nil, wxtoken.ErrCacheMiss
 	}
-	return append([]byte{}, got.Kvs[0].Value...), nil // no bytes come as nil
+	return append([]byte{}, got.Kvs[0].Value...), nil // an empty value arrives as nil
 }
 
-// CompareAndSwap implements wxtoken.Cache. etcd counts in seconds, of which some
-// two are the least, and ends a lease by the clock of its leader; after an
-// election all leases live again.
+// CompareAndSwap implements wxtoken.Cache. etcd counts whole seconds, at least about
+// two, and expires a lease by its leader's clock; an election restarts all leases.
 func (c *Cache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
 	is := clientv3.Compare(clientv3.Value(key), "=", string(old))
 	if old == nil {
@@ -54,7 +53,7 @@ func (c *Cache) CompareAndSwap(ctx context.Context, key string, old, new []byte,
 		return false, err
 	}
 	if !done.Succeeded {
-		_, _ = c.client.Revoke(ctx, lease.ID) // else it ends by itself
+		_, _ = c.client.Revoke(ctx, lease.ID) // otherwise it expires by itself
 	}
 	return done.Succeeded, nil
 }

@@ -27,7 +27,7 @@ func open(addr string) (wxtoken.Cache, error) {
 	soon := grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.6, MaxDelay: 100 * time.Millisecond}}
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{addr}, DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(soon)}, // else each lost reply takes a second
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(soon)}, // otherwise each lost reply takes a second
 	})
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ type closing struct {
 
 func (c closing) Close() error { return c.client.Close() }
 
-// A member is an etcd of one member in this process.
+// A member is a single-member etcd cluster in this process.
 type member struct {
 	t    *testing.T
 	conf *embed.Config
@@ -100,6 +100,6 @@ func TestEtcd(t *testing.T) {
 	})
 }
 
-func TestNewRefusesNil(t *testing.T) {
+func TestNewPanicsOnNil(t *testing.T) {
 	assert.PanicsWithValue(t, "wxtoken: etcdcache.New: the client is nil", func() { etcdcache.New(nil) })
 }

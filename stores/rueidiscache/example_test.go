@@ -12,8 +12,8 @@ import (
 	"github.com/wxtoken/wxtoken/stores/rueidiscache"
 )
 
-// ConnWriteTimeout is how long rueidis waits for a server that hangs. Keep it
-// under the 2 s that a call of the cache has.
+// ConnWriteTimeout is how long rueidis waits for a server that hangs. Keep it under
+// the 2 s that a cache call may take.
 func Example() {
 	option, err := rueidis.ParseURL(os.Getenv("REDIS_URL")) // redis://user:password@redis.internal:6379/0
 	if err != nil {

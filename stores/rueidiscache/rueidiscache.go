@@ -1,5 +1,5 @@
-// Package rueidiscache keeps wxtoken's records in Redis or Valkey by the client
-// rueidis, for applications that have it. Records are the same as those of
+// Package rueidiscache keeps wxtoken's records in Redis or Valkey through the client
+// rueidis, for applications that already use it. Records are the same as those of
 // wxtoken.NewRedisCache: processes with either can share them.
 package rueidiscache
 
@@ -17,10 +17,11 @@ import (
 // A Cache is a wxtoken.Cache in Redis or Valkey.
 type Cache struct{ client rueidis.Client }
 
-// New returns a Cache over client, which stays the caller's to close. It panics
-// on nil. The client may be of one server, Sentinel or a cluster; it must not
-// send reads to replicas (ReplicaOnly, SendToReplicas), which show old records.
-// rueidis sends a swap once, so a swap that reports false did not happen.
+// New returns a Cache that uses client. The caller keeps ownership of client and
+// closes it. New panics if client is nil. The client may be for one server, Sentinel
+// or a cluster; it must not send reads to replicas (ReplicaOnly, SendToReplicas),
+// which return old records. rueidis sends a swap once, so a swap that reports false
+// did not happen.
 func New(client rueidis.Client) *Cache {
 	if client == nil {
 		panic("wxtoken: rueidiscache.New: the client is nil")
@@ -28,8 +29,8 @@ func New(client rueidis.Client) *Cache {
 	return &Cache{client}
 }
 
-// Get implements wxtoken.Cache. It does not use rueidis's cache in the client,
-// which a write of another process reaches late.
+// Get implements wxtoken.Cache. It bypasses rueidis's client-side cache, which learns
+// late of other processes' writes.
 func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
 	value, err := c.client.Do(ctx, c.client.B().Get().Key(key).Build()).AsBytes()
 	if rueidis.IsRedisNil(err) {

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { storetest.Main(m, open) }
 
-// open makes a cache of addresses; with a master's name before them they are
+// open makes a cache from addresses; if a master's name precedes them, they are
 // sentinels: "name 127.0.0.1:26379,127.0.0.1:26380".
 func open(config string) (wxtoken.Cache, error) {
 	option := rueidis.ClientOption{Dialer: net.Dialer{Timeout: time.Second}}
@@ -86,11 +86,11 @@ func TestCluster(t *testing.T) {
 	})
 }
 
-func TestNewRefusesNil(t *testing.T) {
+func TestNewPanicsOnNil(t *testing.T) {
 	assert.PanicsWithValue(t, "wxtoken: rueidiscache.New: the client is nil", func() { rueidiscache.New(nil) })
 }
 
-// A server that is away is an error and not a miss.
+// An unavailable server is an error and not a miss.
 func TestServerGone(t *testing.T) {
 	server := servers.Redis(t)
 	cache, err := open(server.Addr())

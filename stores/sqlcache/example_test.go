@@ -13,8 +13,8 @@ import (
 )
 
 // Processes of one machine share a SQLite file; with PostgreSQL or MySQL only the
-// driver, the data source and the Dialect change. The platform is a fake here;
-// leave WithHTTPClient out to ask the real one.
+// driver, the data source and the Dialect change. The platform is a fake here; omit
+// WithHTTPClient to ask the real one.
 func Example() {
 	dir, err := os.MkdirTemp("", "wxtoken-example-")
 	if err != nil {

@@ -1,13 +1,13 @@
 // Package sqlcache keeps wxtoken's records in a table of an SQL database, for
-// applications that have one and no Redis or Memcached. It needs database/sql
-// alone; the driver is the application's.
+// applications that have one and no Redis or Memcached. It needs only database/sql;
+// the driver is the application's.
 //
-// The database's clock ends an entry. Keys and values are bytes and are compared
-// as bytes: in a table of your own, the columns must be BYTEA (PostgreSQL),
-// VARBINARY and BLOB (MySQL, MariaDB) or BLOB (SQLite). Text columns, which
-// ignore case or blanks at an end, would make different records equal.
+// Entries expire by the database's clock. Keys and values are bytes and are compared
+// as bytes: in a table of your own, the columns must be BYTEA (PostgreSQL), VARBINARY
+// and BLOB (MySQL, MariaDB) or BLOB (SQLite). Text columns, which ignore case or
+// trailing blanks, would treat different records as equal.
 //
-// All processes must use the primary server: a replica shows old records. With
+// All processes must use the primary server: a replica returns old records. With
 // SQLite, set a busy timeout, and keep the file on a local disk.
 package sqlcache
 
@@ -23,12 +23,12 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// A Dialect is the SQL that a database understands. The zero Dialect is none.
+// A Dialect is the SQL that a database understands. The zero Dialect is invalid.
 type Dialect struct {
 	create, get, add, reuse, swap string // %s is the table
 }
 
-// The databases.
+// The supported databases.
 var (
 	// PostgreSQL is PostgreSQL 9.5 or newer.
 	PostgreSQL = Dialect{
@@ -44,8 +44,8 @@ var (
 	MySQL = Dialect{
 		create: `CREATE TABLE IF NOT EXISTS %s (k VARBINARY(250) PRIMARY KEY, v BLOB NOT NULL, expires DATETIME(6) NOT NULL)`,
 		get:    `SELECT v FROM %s WHERE k = ? AND expires > UTC_TIMESTAMP(6)`,
-		// IGNORE ignores that the key is there; which rows count as affected
-		// depends on the driver's flags for every other way to say that.
+		// IGNORE skips a key that exists; with any other statement, which rows
+		// count as affected depends on the driver's flags.
 		add: `INSERT IGNORE INTO %s (v, expires, k) VALUES (?, UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, ?)`,
 		reuse: `UPDATE %s SET v = ?, expires = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND
 			WHERE k = ? AND expires <= UTC_TIMESTAMP(6)`,
@@ -75,9 +75,9 @@ type Cache struct {
 
 var name = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$`)
 
-// New returns a Cache in the table of that name, which may have a schema before
-// it. db stays the caller's to close. New asks the database nothing; it panics
-// on a nil db, on the zero Dialect, and on a name that is none.
+// New returns a Cache in the given table, whose name may include a schema. The caller
+// keeps ownership of db and closes it. New does not query the database; it panics if
+// db is nil, the Dialect is zero or the name is invalid.
 func New(db *sql.DB, dialect Dialect, table string) *Cache {
 	switch {
 	case db == nil:
@@ -85,7 +85,7 @@ func New(db *sql.DB, dialect Dialect, table string) *Cache {
 	case dialect.get == "":
 		panic("wxtoken: sqlcache.New: the Dialect is zero; use PostgreSQL, MySQL or SQLite")
 	case !name.MatchString(table):
-		panic(fmt.Sprintf("wxtoken: sqlcache.New: %q is no name of a table: letters, digits and _ only", table))
+		panic(fmt.Sprintf("wxtoken: sqlcache.New: %q is not a table name: use letters, digits and _ only", table))
 	}
 	for _, s := range []*string{&dialect.create, &dialect.get, &dialect.add, &dialect.reuse, &dialect.swap} {
 		*s = strings.Replace(*s, "%s", table, 1)
@@ -93,9 +93,9 @@ func New(db *sql.DB, dialect Dialect, table string) *Cache {
 	return &Cache{db, dialect}
 }
 
-// CreateTable makes the table unless it is there. Its columns are k, the key; v,
-// the record; and expires. Expired rows stay until the key is used again: there
-// is one row for each credential.
+// CreateTable creates the table unless it exists. Its columns are k, the key; v, the
+// record; and expires. Expired rows stay until the key is used again: there is one
+// row for each credential.
 func (c *Cache) CreateTable(ctx context.Context) error {
 	_, err := c.db.ExecContext(ctx, c.sql.create)
 	return err
@@ -108,7 +108,7 @@ func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, wxtoken.ErrCacheMiss
 	}
-	return append([]byte{}, value...), err // some drivers have nil for no bytes
+	return append([]byte{}, value...), err // some drivers return nil for an empty value
 }
 
 // CompareAndSwap implements wxtoken.Cache.
@@ -128,8 +128,8 @@ func (c *Cache) CompareAndSwap(ctx context.Context, key string, old, new []byte,
 	return stored, err
 }
 
-// changes runs a statement that changes one row or none, as a transaction of its
-// own, again if the database undid it.
+// changes runs a statement that changes one row or none, in a transaction of its own,
+// and runs it again if the database rolled it back.
 func (c *Cache) changes(ctx context.Context, statement string, args ...any) (bool, error) {
 	result, err := c.db.ExecContext(ctx, statement, args...)
 	for undone(err) {
@@ -142,9 +142,10 @@ func (c *Cache) changes(ctx context.Context, statement string, args ...any) (boo
 	return n > 0, err
 }
 
-// undone reports whether a statement that met another changed nothing: by a
-// deadlock, or a serialization failure where the isolation is set higher than by
-// default. The drivers of PostgreSQL tell by a method, that of MySQL by its text.
+// undone reports whether a statement was rolled back because of another one, by a
+// deadlock, or by a serialization failure if the isolation level is higher than the
+// default. The drivers of PostgreSQL report it by a method, that of MySQL by its
+// text.
 func undone(err error) bool {
 	var state interface{ SQLState() string }
 	return errors.As(err, &state) && (state.SQLState() == "40001" || state.SQLState() == "40P01") ||

@@ -25,7 +25,8 @@ func TestMain(m *testing.M) { storetest.Main(m, open) }
 
 var dialects = map[string]sqlcache.Dialect{"pgx": sqlcache.PostgreSQL, "mysql": sqlcache.MySQL, "sqlite": sqlcache.SQLite}
 
-// open makes a cache of a driver and its data source: "mysql root@tcp(host:port)/test".
+// open makes a cache from a driver and its data source: "mysql
+// root@tcp(host:port)/test".
 func open(config string) (wxtoken.Cache, error) {
 	driver, source, _ := strings.Cut(config, " ")
 	db, err := sql.Open(driver, source)
@@ -42,14 +43,14 @@ type closing struct {
 
 func (c closing) Close() error { return c.db.Close() }
 
-// create makes the table and returns the database.
+// create creates the table and returns the database.
 func create(t *testing.T, config string) *sql.DB {
 	cache, err := open(config)
 	require.NoError(t, err)
 	c := cache.(closing)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	require.NoError(t, c.CreateTable(t.Context()))
-	require.NoError(t, c.CreateTable(t.Context()), "it is there already")
+	require.NoError(t, c.CreateTable(t.Context()), "it already exists")
 	return c.db
 }
 
@@ -61,7 +62,7 @@ func version(t *testing.T, db *sql.DB, query string) string {
 	return version
 }
 
-// remover deletes a key at once.
+// remover returns a function that deletes a key at once.
 func remover(t *testing.T, db *sql.DB, statement string) func(string) {
 	return func(key string) {
 		_, err := db.Exec(statement, []byte(key))
@@ -100,7 +101,7 @@ func TestMariaDB(t *testing.T) {
 	t.Run("matched rows count as affected", func(t *testing.T) { contract(t, config(server.Addr())+"?clientFoundRows=true") })
 }
 
-// contract is the suite alone, for a variant.
+// contract runs only the suite, for a variant.
 func contract(t *testing.T, config string) {
 	cache, err := open(config)
 	require.NoError(t, err)
@@ -117,15 +118,15 @@ func TestSQLite(t *testing.T) {
 	})
 }
 
-func TestNewRefusesMistakes(t *testing.T) {
+func TestNewPanicsOnInvalidArguments(t *testing.T) {
 	db, err := sql.Open("sqlite", ":memory:")
 	require.NoError(t, err)
 	defer db.Close()
 	for name, f := range map[string]func(){
-		"the database is nil":                     func() { sqlcache.New(nil, sqlcache.SQLite, "t") },
-		"the Dialect is zero":                     func() { sqlcache.New(db, sqlcache.Dialect{}, "t") },
-		`"t; DROP TABLE u" is no name of a table`: func() { sqlcache.New(db, sqlcache.SQLite, "t; DROP TABLE u") },
-		`"" is no name of a table`:                func() { sqlcache.New(db, sqlcache.SQLite, "") },
+		"the database is nil":                   func() { sqlcache.New(nil, sqlcache.SQLite, "t") },
+		"the Dialect is zero":                   func() { sqlcache.New(db, sqlcache.Dialect{}, "t") },
+		`"t; DROP TABLE u" is not a table name`: func() { sqlcache.New(db, sqlcache.SQLite, "t; DROP TABLE u") },
+		`"" is not a table name`:                func() { sqlcache.New(db, sqlcache.SQLite, "") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() { assert.Contains(t, recover(), name) }()
@@ -135,7 +136,8 @@ func TestNewRefusesMistakes(t *testing.T) {
 	sqlcache.New(db, sqlcache.PostgreSQL, "public.wxtoken_records")
 }
 
-// A database that is away is an error and not a miss, and ends with ctx.
+// An unavailable database is an error and not a miss, and the call returns when ctx
+// ends.
 func TestNobodyListens(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

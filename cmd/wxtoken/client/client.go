@@ -1,5 +1,5 @@
-// Package client gets tokens from a token server, wxtoken serve, for services
-// written in Go that do not share the server's store.
+// Package client gets tokens from a token server (wxtoken serve), for Go services
+// that do not share the server's store.
 package client
 
 import (
@@ -26,31 +26,31 @@ const (
 	pause   = time.Second      // after a failure, before the server is asked again
 )
 
-// A Source is a wxtoken.TokenSource for one app. It asks the server about twice
-// a minute, and only while it is used; callers share one request. While the
-// server is down, a token goes on until it expires.
+// A Source is a wxtoken.TokenSource for one app. It asks the server about twice a
+// minute, and only while it is used; concurrent callers share one request. While the
+// server is down, a token stays in use until it expires.
 //
-// It has an Invalidate, so that a wxtoken.Transport over it gets rejected tokens
-// replaced. It is safe for concurrent use and need not be closed.
+// It has a method Invalidate, so that a wxtoken.Transport with it replaces rejected
+// tokens. It is safe for concurrent use and need not be closed.
 type Source struct {
 	server, appID string
-	secret        func() string // a func: no way of printing the Source shows it
+	secret        func() string // a func, so that printing the Source does not show it
 	http          *http.Client
 
 	mu      sync.Mutex // guards what follows
 	token   wxtoken.Token
-	asked   time.Time     // as of when token is the server's
-	done    chan struct{} // of the request under way; nil: none
+	asked   time.Time     // when token was requested
+	done    chan struct{} // of the request in flight; nil: none
 	failure error         // of the last request
 	retryAt time.Time
 }
 
-// An Option changes what New makes.
+// An Option configures the Source that New makes.
 type Option func(*Source)
 
-// WithHTTPClient sets the client for requests to the server: for its
-// certificate's issuer, say, or a Unix socket. The default, and nil, is one of
-// its own with a timeout of 20 s.
+// WithHTTPClient sets the client for requests to the server, for a private
+// certificate authority or a Unix socket, for example. The default, also for nil, is
+// a new client with a timeout of 20 s.
 func WithHTTPClient(c *http.Client) Option {
 	return func(s *Source) {
 		if c != nil {
@@ -59,10 +59,10 @@ func WithHTTPClient(c *http.Client) Option {
 	}
 }
 
-// New makes a Source of the app's token. server is the server's URL, such as
-// https://tokens.example:8443; appID is what the server's configuration calls
-// the app, and secret the client's. New sends nothing. What is wrong with its
-// arguments shows as an error of Token.
+// New returns a Source for the app's token. server is the server's URL, such as
+// https://tokens.example:8443; appID is the app's name in the server's configuration,
+// and secret the client's secret. New sends nothing. Invalid arguments are errors of
+// Token.
 func New(server, appID, secret string, opts ...Option) *Source {
 	s := &Source{
 		server: strings.TrimRight(server, "/"), appID: appID, secret: func() string { return secret },
@@ -74,8 +74,8 @@ func New(server, appID, secret string, opts ...Option) *Source {
 	return s
 }
 
-// Format prints the server and the app, for every verb of package fmt, and
-// neither the token nor the secret.
+// Format prints the server and the app, for every verb of package fmt, but neither
+// the token nor the secret.
 func (s *Source) Format(f fmt.State, _ rune) {
 	host := "?"
 	if u, err := url.Parse(s.server); err == nil {
@@ -125,7 +125,7 @@ func (s *Source) Token(ctx context.Context) (wxtoken.Token, error) {
 	return wxtoken.Token{}, s.failure
 }
 
-// begin asks the server, on behalf of all callers. s.mu is held.
+// begin asks the server on behalf of all callers. s.mu is held.
 func (s *Source) begin(ctx context.Context) {
 	done := make(chan struct{})
 	s.done = done
@@ -142,7 +142,7 @@ func (s *Source) begin(ctx context.Context) {
 	}()
 }
 
-// take notes what the server said of the token as it was at asked. s.mu is held.
+// take records what the server answered to the request sent at asked. s.mu is held.
 func (s *Source) take(token wxtoken.Token, asked time.Time, err error) {
 	if s.failure = err; err != nil {
 		s.retryAt = time.Now().Add(pause)
@@ -153,10 +153,10 @@ func (s *Source) take(token wxtoken.Token, asked time.Time, err error) {
 	}
 }
 
-// Invalidate reports to the server that an API rejected a token, and takes over
-// the one that the server has then. To report an old token costs nothing. It is
-// an error if the server does not believe it, as of a token that is very young:
-// then Token returns the same one again.
+// Invalidate reports to the server that an API rejected a token, and adopts the token
+// that the server then returns. Reporting an old token has no effect. It returns an
+// error if the server does not believe the report, as for a very young token: then
+// Token returns the same token again.
 func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 	s.mu.Lock()
 	old := s.token.Valid() && s.token.Value != rejected
@@ -176,15 +176,15 @@ func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.take(token, time.Now(), nil) // what was asked for meanwhile can be the rejected one
+	s.take(token, time.Now(), nil) // a concurrent request may have returned the rejected one
 	if token.Value == rejected {
 		return errors.New("wxtoken: the token server does not believe yet that the token was rejected; try again later, not at once")
 	}
 	return nil
 }
 
-// ask sends a request and reads the token in its answer. No error shows the
-// secret or a token.
+// ask sends a request and reads the token in its answer. No error contains the secret
+// or a token.
 func (s *Source) ask(ctx context.Context, method, path string, body []byte) (wxtoken.Token, error) {
 	var none wxtoken.Token
 	if s.appID == "" || s.secret() == "" {
@@ -224,7 +224,7 @@ func (s *Source) ask(ctx context.Context, method, path string, body []byte) (wxt
 	return wxtoken.Token{Value: answer.AccessToken, ExpiresAt: asked.Add(time.Duration(answer.ExpiresIn) * time.Second)}, nil
 }
 
-// failure adds until when the server has nothing else to say.
+// failure adds the time before which the server will not answer differently.
 func failure(resp *http.Response, err *wxtoken.APIError) error {
 	if seconds, bad := strconv.Atoi(resp.Header.Get("Retry-After")); bad == nil && seconds > 0 {
 		return &wxtoken.CooldownError{Until: time.Now().Add(time.Duration(seconds) * time.Second), Err: err}

@@ -32,7 +32,7 @@ type tokenServer struct {
 	reported []string
 	believes bool
 	down     bool
-	refuses  string        // an answer in place of a token
+	problem  string        // sent in place of a token
 	delay    time.Duration // of each answer
 
 	slowReport time.Duration
@@ -50,10 +50,10 @@ func (s *tokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusUnauthorized)
 		_, _ = io.WriteString(w, `{"errcode":40125,"errmsg":"the bearer secret is missing or not known to this server"}`)
 		return
-	case s.refuses != "":
+	case s.problem != "":
 		w.Header().Set("Retry-After", "53")
 		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = io.WriteString(w, s.refuses)
+		_, _ = io.WriteString(w, s.problem)
 		return
 	case r.URL.Path == "/token/reject":
 		if s.slowReport > 0 {
@@ -87,7 +87,7 @@ func in(t *testing.T, test func(t *testing.T, s *tokenServer, src *Source)) {
 		s.next()
 		src := New("http://tokens", "wx1", secret, WithHTTPClient(&http.Client{Transport: wxtest.HandlerClient(s).Transport}))
 		test(t, s, src)
-		time.Sleep(time.Minute) // until what was begun has ended
+		time.Sleep(time.Minute) // until background requests have ended
 	})
 }
 
@@ -122,7 +122,7 @@ func TestCallersShareARequest(t *testing.T) {
 		all.Wait()
 		assert.Equal(t, 1, s.asked)
 
-		// Within two minutes nobody waits for the next.
+		// Within two minutes no caller waits for the next token.
 		time.Sleep(time.Minute)
 		start := time.Now()
 		token(t, src)
@@ -131,17 +131,17 @@ func TestCallersShareARequest(t *testing.T) {
 		token(t, src)
 		assert.Equal(t, time.Second, time.Since(start)-3*time.Minute)
 
-		// A caller that leaves takes no other with it.
+		// A caller whose ctx ends does not affect the others.
 		time.Sleep(10 * time.Minute)
 		hurried, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		got, err := src.Token(hurried)
-		require.NoError(t, err, "there is a copy that is good")
+		require.NoError(t, err, "there is a usable copy")
 		assert.Equal(t, "token-1", got.Value)
 	})
 }
 
-func TestATokenGoesOnWhileTheServerIsDown(t *testing.T) {
+func TestATokenStaysInUseWhileTheServerIsDown(t *testing.T) {
 	in(t, func(t *testing.T, s *tokenServer, src *Source) {
 		s.left = 600
 		token(t, src)
@@ -161,7 +161,7 @@ func TestATokenGoesOnWhileTheServerIsDown(t *testing.T) {
 	})
 }
 
-func TestInvalidateReportsAndTakesOver(t *testing.T) {
+func TestInvalidateReportsAndAdopts(t *testing.T) {
 	in(t, func(t *testing.T, s *tokenServer, src *Source) {
 		first := token(t, src)
 		require.NoError(t, src.Invalidate(t.Context(), first))
@@ -170,7 +170,7 @@ func TestInvalidateReportsAndTakesOver(t *testing.T) {
 		assert.Equal(t, 2, s.asked, "the answer to the report is the new token")
 		require.NoError(t, src.Invalidate(t.Context(), first))
 		require.NoError(t, src.Invalidate(t.Context(), ""))
-		assert.Equal(t, 2, s.asked, "an old token costs nothing")
+		assert.Equal(t, 2, s.asked, "an old token has no effect")
 
 		s.believes = false
 		err := src.Invalidate(t.Context(), "token-2")
@@ -180,8 +180,8 @@ func TestInvalidateReportsAndTakesOver(t *testing.T) {
 	})
 }
 
-// What was asked for while a report was under way can be the rejected token.
-func TestAReportOutranksWhatWasAskedMeanwhile(t *testing.T) {
+// A request made during a report may return the rejected token.
+func TestAReportOutranksAConcurrentRequest(t *testing.T) {
 	in(t, func(t *testing.T, s *tokenServer, src *Source) {
 		first := token(t, src)
 		time.Sleep(40 * time.Second)
@@ -196,9 +196,9 @@ func TestAReportOutranksWhatWasAskedMeanwhile(t *testing.T) {
 	})
 }
 
-func TestErrorsSayWhatTheServerSaid(t *testing.T) {
+func TestErrorsQuoteTheServer(t *testing.T) {
 	in(t, func(t *testing.T, s *tokenServer, src *Source) {
-		s.refuses = `{"errcode":40164,"errmsg":"invalid ip 192.0.2.1"}`
+		s.problem = `{"errcode":40164,"errmsg":"invalid ip 192.0.2.1"}`
 		_, err := src.Token(t.Context())
 		var denied *wxtoken.APIError
 		require.ErrorAs(t, err, &denied)
@@ -214,10 +214,10 @@ func TestErrorsSayWhatTheServerSaid(t *testing.T) {
 		assert.Equal(t, asked, s.asked, "within a second it is not asked again")
 	})
 	for name, test := range map[string]struct{ server, app, secret, says string }{
-		"no secret":      {"http://h", "wx1", "", "appID or secret is empty"},
-		"no app":         {"http://h", "", secret, "appID or secret is empty"},
-		"no URL":         {"tokens:8443", "wx1", secret, "not of the form https://"},
-		"nobody listens": {"http://127.0.0.1:1", "wx1", secret, "connection refused"},
+		"no secret":       {"http://h", "wx1", "", "appID or secret is empty"},
+		"no app":          {"http://h", "", secret, "appID or secret is empty"},
+		"no URL":          {"tokens:8443", "wx1", secret, "not of the form https://"},
+		"nothing listens": {"http://127.0.0.1:1", "wx1", secret, "connection refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := New(test.server, test.app, test.secret)
@@ -229,7 +229,7 @@ func TestErrorsSayWhatTheServerSaid(t *testing.T) {
 	}
 }
 
-func TestAnswersThatAreNone(t *testing.T) {
+func TestAnswersWithoutAToken(t *testing.T) {
 	for name, handler := range map[string]http.HandlerFunc{
 		"a page":   func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") },
 		"nothing":  func(w http.ResponseWriter, _ *http.Request) {},
@@ -266,7 +266,7 @@ func TestNothingShowsTheSecret(t *testing.T) {
 }
 
 // A Transport over the Source replaces a rejected token.
-func TestTransportHealsThroughIt(t *testing.T) {
+func TestTransportReplacesARejectedToken(t *testing.T) {
 	in(t, func(t *testing.T, s *tokenServer, src *Source) {
 		good := "token-2"
 		api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -11,13 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An Env stands for the environment, and has these variables alone.
+// An Env is an environment that has only these variables.
 type Env map[string]string
 
-// Get is an os.Getenv.
+// Get works like os.Getenv.
 func (e Env) Get(name string) string { return e[name] }
 
-// Run gives what the example printed in this environment.
+// Run returns what the example printed in this environment.
 func (e Env) Run(t *testing.T, run func(context.Context, io.Writer, func(string) string) error) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
@@ -25,7 +25,7 @@ func (e Env) Run(t *testing.T, run func(context.Context, io.Writer, func(string)
 	return out.String(), err
 }
 
-// FreeAddr is a loopback address where nobody listens.
+// FreeAddr returns a loopback address on which nothing listens.
 func FreeAddr(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,4 +1,4 @@
-// Package platform gives the examples a platform to ask: WeChat, or a fake.
+// Package platform gives the examples a platform to use: WeChat, or a fake.
 package platform
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// A Platform is where an example gets its token from.
+// A Platform is where an example gets its tokens.
 type Platform struct {
 	Name      string // for people
 	AppID     string
@@ -22,11 +22,11 @@ type Platform struct {
 	Fake      *wxtest.Platform  // nil: WeChat itself
 }
 
-// FromEnv takes WECHAT_APPID and WECHAT_SECRET from getenv. Without them it
-// starts wxtest's fake, in this process and with an app of its own.
+// FromEnv reads WECHAT_APPID and WECHAT_SECRET with getenv. Without them it starts
+// wxtest's fake, in this process and with an app of its own.
 //
-// With them it asks stable_token: that leaves alone the token which the app's
-// other systems got from cgi-bin/token, so to try an example does no harm. An
+// With them it uses stable_token, whose tokens are independent of those that the
+// app's other systems got from cgi-bin/token, so trying an example is harmless. An
 // application that shares its token through wxtoken may use either.
 func FromEnv(getenv func(string) string) (*Platform, error) {
 	appID, secret := getenv("WECHAT_APPID"), getenv("WECHAT_SECRET")
@@ -41,8 +41,8 @@ func FromEnv(getenv func(string) string) (*Platform, error) {
 			Transport: http.DefaultTransport,
 		}, nil
 	}
-	// A new appID each time: a record that an earlier run left in a store holds
-	// a token that this fake does not know.
+	// A new appID each time: an earlier run may have left a record with a token that
+	// this fake does not know.
 	appID, secret = "wxfake"+strings.ToLower(rand.Text()[:10]), rand.Text()
 	fake := wxtest.NewPlatform(wxtest.WithApp(appID, secret))
 	return &Platform{
@@ -54,7 +54,7 @@ func FromEnv(getenv func(string) string) (*Platform, error) {
 	}, nil
 }
 
-// A Fetcher counts what an HTTPFetcher does.
+// A Fetcher counts the fetches of an HTTPFetcher.
 type Fetcher struct {
 	*wxtoken.HTTPFetcher
 	fetches atomic.Int64
@@ -66,5 +66,5 @@ func (f *Fetcher) Fetch(ctx context.Context) (wxtoken.Token, error) {
 	return f.HTTPFetcher.Fetch(ctx)
 }
 
-// Fetches is how often a token was fetched.
+// Fetches returns how often a token was fetched.
 func (f *Fetcher) Fetches() int64 { return f.fetches.Load() }

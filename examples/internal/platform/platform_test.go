@@ -20,7 +20,7 @@ func TestWithoutCredentialsItIsTheFake(t *testing.T) {
 }
 
 // cgi-bin/token would supersede the token that production uses.
-func TestWithCredentialsItAsksTheEndpointThatHarmsNobody(t *testing.T) {
+func TestWithCredentialsItAsksTheHarmlessEndpoint(t *testing.T) {
 	p, err := platform.FromEnv(exampletest.Env{"WECHAT_APPID": "wx1", "WECHAT_SECRET": "hush-hush"}.Get)
 	require.NoError(t, err)
 	assert.Nil(t, p.Fake)

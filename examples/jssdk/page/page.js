@@ -1,4 +1,4 @@
-// The page computes nothing: it sends its address and hands on what comes back.
+// The page computes nothing: it sends its address and passes on the answer.
 const say = text => document.getElementById("state").textContent = text;
 
 async function configure() {
@@ -16,5 +16,5 @@ async function configure() {
   wx.config({ ...config, jsApiList: ["scanQRCode"] });
 }
 
-// Not before load: by then WeChat's script has come, or failed to.
+// Not before load: by then WeChat's script has loaded, or failed to.
 addEventListener("load", () => configure().catch(error => say("No configuration. " + error.message)));

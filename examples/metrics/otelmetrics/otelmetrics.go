@@ -1,6 +1,6 @@
-// Package otelmetrics shows OpenTelemetry what Sources of wxtoken do. Its metrics
-// have the names of prommetrics once they are exported to Prometheus, so that
-// the same alert rules and dashboard serve both.
+// Package otelmetrics exports the Events of wxtoken Sources to OpenTelemetry.
+// Exported to Prometheus, its metrics have the names of prommetrics, so that the same
+// alert rules and dashboard work for both.
 package otelmetrics
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/wxtoken/wxtoken/internal/observe"
 )
 
-// Metrics holds the instruments: make one per process.
+// Metrics holds the instruments: make one for each process.
 type Metrics struct {
 	fetches  metric.Int64Counter
 	events   metric.Int64Counter
@@ -26,7 +26,7 @@ type Metrics struct {
 	ends map[string]time.Time // by app; zero: no token. guarded by mu
 }
 
-// New makes the instruments, with a Meter such as
+// New returns Metrics with instruments from a Meter such as
 // provider.Meter("github.com/wxtoken/wxtoken").
 func New(meter metric.Meter) (*Metrics, error) {
 	m := &Metrics{ends: map[string]time.Time{}}
@@ -36,26 +36,27 @@ func New(meter metric.Meter) (*Metrics, error) {
 		return nil, err
 	}
 	if m.events, err = meter.Int64Counter("wxtoken.events",
-		metric.WithDescription("What else happened, by wxtoken.EventKind.")); err != nil {
+		metric.WithDescription("Other events, by wxtoken.EventKind.")); err != nil {
 		return nil, err
 	}
 	if m.duration, err = meter.Float64Histogram("wxtoken.fetch.duration", metric.WithUnit("s"),
-		metric.WithDescription("How long requests for a token took, of all apps."),
+		metric.WithDescription("Duration of requests for a token, over all apps."),
 		metric.WithExplicitBucketBoundaries(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)); err != nil {
 		return nil, err
 	}
 	if m.age, err = meter.Float64Gauge("wxtoken.rejected_token.age", metric.WithUnit("s"),
-		metric.WithDescription("How old the token was that an API rejected last.")); err != nil {
+		metric.WithDescription("Age of the token that an API rejected last.")); err != nil {
 		return nil, err
 	}
 	_, err = meter.Float64ObservableGauge("wxtoken.token.remaining", metric.WithUnit("s"),
-		metric.WithDescription("How long the newest token that this process knows of still lives; 0 if it has none or an API rejected it."),
+		metric.WithDescription("Remaining lifetime of the newest token that this process knows; 0 if it has none or an API rejected it."),
 		metric.WithFloat64Callback(m.observeRemaining))
 	return m, err
 }
 
-// Observer is what wxtoken.WithObserver takes, for the Source of one app. app is
-// the attribute that tells it from others; every series begins here, with 0.
+// Observer returns an observer for wxtoken.WithObserver, for the Source of one app.
+// The attribute app distinguishes it from others; every series of it starts now, with
+// 0.
 func (m *Metrics) Observer(app string) func(wxtoken.Event) {
 	ctx := context.Background()
 	with := func(key, value string) metric.MeasurementOption {

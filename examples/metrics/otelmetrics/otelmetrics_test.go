@@ -21,7 +21,7 @@ func TestMetricsFollowTheEvents(t *testing.T) {
 		reader := sdk.NewManualReader()
 		m, err := otelmetrics.New(sdk.NewMeterProvider(sdk.WithReader(reader)).Meter("wxtoken"))
 		require.NoError(t, err)
-		// value gives the sum or gauge called name, for the app and this attribute.
+		// value returns the sum or gauge called name, for the app and this attribute.
 		value := func(name string, attrs ...attribute.KeyValue) any {
 			t.Helper()
 			var all metricdata.ResourceMetrics

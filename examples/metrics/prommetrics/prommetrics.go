@@ -1,4 +1,4 @@
-// Package prommetrics shows Prometheus what Sources of wxtoken do.
+// Package prommetrics exports the Events of wxtoken Sources to Prometheus.
 package prommetrics
 
 import (
@@ -11,7 +11,7 @@ import (
 	"github.com/wxtoken/wxtoken/internal/observe"
 )
 
-// Metrics is a prometheus.Collector: make one per process and register it.
+// Metrics is a prometheus.Collector: make one for each process and register it.
 type Metrics struct {
 	remaining *prometheus.Desc
 	fetches   *prometheus.CounterVec
@@ -23,34 +23,34 @@ type Metrics struct {
 	ends map[string]time.Time // by app; zero: no token. guarded by mu
 }
 
-// New returns Metrics of no app yet.
+// New returns Metrics without any app.
 func New() *Metrics {
 	return &Metrics{
 		remaining: prometheus.NewDesc("wxtoken_token_remaining_seconds",
-			"How long the newest token that this process knows of still lives; 0 if it has none or an API rejected it.", []string{"app"}, nil),
+			"Remaining lifetime of the newest token that this process knows; 0 if it has none or an API rejected it.", []string{"app"}, nil),
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wxtoken_fetches_total",
-			Help: "Requests of this process for a token, by result: ok, busy, secret, ip, quota, refused or failed.",
+			Help: "Requests of this process for a token, by result: ok, busy, secret, ip, quota, denied or failed.",
 		}, []string{"app", "result"}),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wxtoken_events_total",
-			Help: "What else happened, by wxtoken.EventKind: adopt, reject, ignored, conflict, takeover, lease_lost, restore or cache_error.",
+			Help: "Other events, by wxtoken.EventKind: adopt, reject, ignored, conflict, takeover, lease_lost, restore or cache_error.",
 		}, []string{"app", "kind"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "wxtoken_fetch_duration_seconds",
-			Help:    "How long requests for a token took, of all apps.",
+			Help:    "Duration of requests for a token, over all apps.",
 			Buckets: []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10},
 		}),
 		age: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "wxtoken_rejected_token_age_seconds",
-			Help: "How old the token was that an API rejected last; absent before the first.",
+			Help: "Age of the token that an API rejected last; absent before the first.",
 		}, []string{"app"}),
 		ends: map[string]time.Time{},
 	}
 }
 
-// Observer is what wxtoken.WithObserver takes, for the Source of one app. app is
-// the label that tells it from others; every series of it begins here, with 0.
+// Observer returns an observer for wxtoken.WithObserver, for the Source of one app.
+// The label app distinguishes it from others; every series of it starts now, with 0.
 func (m *Metrics) Observer(app string) func(wxtoken.Event) {
 	for _, result := range observe.Results() {
 		m.fetches.WithLabelValues(app, result)

@@ -20,7 +20,7 @@ func TestMetricsFollowTheEvents(t *testing.T) {
 		remaining := func(want string) {
 			t.Helper()
 			require.NoError(t, testutil.CollectAndCompare(m, strings.NewReader(`
-# HELP wxtoken_token_remaining_seconds How long the newest token that this process knows of still lives; 0 if it has none or an API rejected it.
+# HELP wxtoken_token_remaining_seconds Remaining lifetime of the newest token that this process knows; 0 if it has none or an API rejected it.
 # TYPE wxtoken_token_remaining_seconds gauge
 wxtoken_token_remaining_seconds{app="wx1"} `+want+"\n"), "wxtoken_token_remaining_seconds"))
 		}
@@ -42,7 +42,7 @@ wxtoken_token_remaining_seconds{app="wx1"} `+want+"\n"), "wxtoken_token_remainin
 		remaining("0")
 
 		require.NoError(t, testutil.CollectAndCompare(m, strings.NewReader(`
-# HELP wxtoken_events_total What else happened, by wxtoken.EventKind: adopt, reject, ignored, conflict, takeover, lease_lost, restore or cache_error.
+# HELP wxtoken_events_total Other events, by wxtoken.EventKind: adopt, reject, ignored, conflict, takeover, lease_lost, restore or cache_error.
 # TYPE wxtoken_events_total counter
 wxtoken_events_total{app="wx1",kind="adopt"} 1
 wxtoken_events_total{app="wx1",kind="cache_error"} 1
@@ -52,14 +52,14 @@ wxtoken_events_total{app="wx1",kind="lease_lost"} 0
 wxtoken_events_total{app="wx1",kind="reject"} 1
 wxtoken_events_total{app="wx1",kind="restore"} 0
 wxtoken_events_total{app="wx1",kind="takeover"} 0
-# HELP wxtoken_fetches_total Requests of this process for a token, by result: ok, busy, secret, ip, quota, refused or failed.
+# HELP wxtoken_fetches_total Requests of this process for a token, by result: ok, busy, secret, ip, quota, denied or failed.
 # TYPE wxtoken_fetches_total counter
 wxtoken_fetches_total{app="wx1",result="busy"} 0
+wxtoken_fetches_total{app="wx1",result="denied"} 0
 wxtoken_fetches_total{app="wx1",result="failed"} 1
 wxtoken_fetches_total{app="wx1",result="ip"} 0
 wxtoken_fetches_total{app="wx1",result="ok"} 1
 wxtoken_fetches_total{app="wx1",result="quota"} 0
-wxtoken_fetches_total{app="wx1",result="refused"} 0
 wxtoken_fetches_total{app="wx1",result="secret"} 0
 `), "wxtoken_events_total", "wxtoken_fetches_total"))
 

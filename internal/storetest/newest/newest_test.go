@@ -1,5 +1,5 @@
-// Package newest tests RedisCache with the newest go-redis; the root module's
-// tests use the oldest that it allows.
+// Package newest tests RedisCache with the newest go-redis; the root module's tests
+// use the oldest that it allows.
 package newest
 
 import (
@@ -76,13 +76,13 @@ func TestSentinel(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		_, err = cache.Get(ctx, "key")
-		assert.ErrorIs(t, err, redis.Nil, "else this test has lost its point")
+		assert.ErrorIs(t, err, redis.Nil, "otherwise this test proves nothing")
 		assert.NotErrorIs(t, err, wxtoken.ErrCacheMiss)
 		assert.ErrorContains(t, err, "(check the addresses of the sentinels and the name of the master)")
 	})
 }
 
-// The clock of miniredis stands still: a test that uses it moves it along, as
+// The clock of miniredis stands still: a test that uses it advances it, as
 // docs/stores.md says.
 func TestMiniredis(t *testing.T) {
 	server := miniredis.RunT(t)

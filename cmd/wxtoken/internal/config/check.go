@@ -23,20 +23,20 @@ const (
 	QQ     = "qq"
 )
 
-// ticketKinds are the tickets that there are, by type of the app.
+// ticketKinds lists the kinds of tickets by type of app.
 var ticketKinds = map[string][]string{
 	Token: {"jsapi", "wx_card", "2"}, Stable: {"jsapi", "wx_card", "2"}, WeCom: {"jsapi", "agent_config"}, QQ: nil,
 }
 
 const (
-	longestDrain = 300 // seconds; a load balancer has noticed by then
+	longestDrain = 300 // seconds; enough for any load balancer to notice
 	mostReports  = 6000
 )
 
-// idForm is what stands in URLs, labels of metrics and keys.
+// idForm is the form of ids, which appear in URLs, metric labels and keys.
 var idForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// Check fills in what is missing, and says what is wrong. Parse has done it.
+// Check fills in defaults, and returns what is wrong. Parse calls it.
 func (c *Config) Check() error {
 	if c.Admin == "" {
 		c.Admin = "127.0.0.1:8902"
@@ -60,8 +60,8 @@ func (c *Config) checkListen() error {
 	}
 	loopback, err := checkAddress("listen", c.Listen)
 	if err == nil && !loopback && c.TLS.Cert == "" && !c.PlainHTTP {
-		err = fmt.Errorf("listen: %q can be reached by others, and they would read the tokens on their way: set tls, "+
-			"or plain_http if a proxy in front of this server ends TLS", c.Listen)
+		err = fmt.Errorf("listen: %q can be reached by others, who could read the tokens in transit: set tls,  "+
+			"or plain_http if a proxy in front of this server terminates TLS", c.Listen)
 	}
 	return err
 }
@@ -78,7 +78,7 @@ func (c *Config) checkAdmin() error {
 		return errors.New("admin and listen are the same address")
 	}
 	if !loopback {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("admin: the page on %q has no tokens, but shows appids and errors to all who can reach it, over http", c.Admin))
+		c.Warnings = append(c.Warnings, fmt.Sprintf("admin: the page on %q has no tokens, but shows appids and errors, over http, to everyone who can reach it", c.Admin))
 	}
 	return nil
 }
@@ -118,7 +118,7 @@ func (c *Config) checkEncryption() error {
 		c.keys = append(c.keys, key)
 	}
 	if c.PlainRecords && len(c.keys) == 0 {
-		return errors.New("plain_records is for a time with encryption; there is none")
+		return errors.New("plain_records needs encryption, and there is none")
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func (c *Config) checkApps() error {
 				return fmt.Errorf("apps[%d].tickets: an app of type %q has %q, not %q", i, a.Type, kinds, kind)
 			}
 			if slices.Contains(a.Tickets[:j], kind) {
-				return fmt.Errorf("apps[%d].tickets: %q is there twice", i, kind)
+				return fmt.Errorf("apps[%d].tickets: %q appears twice", i, kind)
 			}
 		}
 	}
@@ -169,14 +169,14 @@ func (c *Config) checkComponents() error {
 		}
 		for _, id := range p.Authorizers {
 			if !idForm.MatchString(id) {
-				return fmt.Errorf("components[%d].authorizers: %.64q is no appid", i, id)
+				return fmt.Errorf("components[%d].authorizers: %.64q is not an appid", i, id)
 			}
 		}
 	}
 	known := map[string]bool{}
 	for _, id := range c.IDs() {
 		if known[id] {
-			return fmt.Errorf("%s is there twice; agents of one WeCom corporation need an id each", id)
+			return fmt.Errorf("%s appears twice; agents of one WeCom corporation need an id each", id)
 		}
 		known[id] = true
 	}
@@ -186,7 +186,7 @@ func (c *Config) checkComponents() error {
 	return nil
 }
 
-// IDs are what clients call the apps, components and authorizers.
+// IDs returns what clients call the apps, components and authorizers.
 func (c *Config) IDs() (ids []string) {
 	for _, a := range c.Apps {
 		ids = append(ids, a.Name())
@@ -197,7 +197,7 @@ func (c *Config) IDs() (ids []string) {
 	return ids
 }
 
-// checkStore opens the store, which connects to nothing.
+// checkStore opens the store, without connecting to it.
 func (c *Config) checkStore() error {
 	if c.Store != "" {
 		s, err := store.Open(c.Store)
@@ -213,7 +213,7 @@ func (c *Config) checkStore() error {
 	for _, a := range c.Apps {
 		if a.Type == Token || a.Type == QQ {
 			return fmt.Errorf("app %s is of type %q, of which each fetch supersedes the token before, and there is no store: "+
-				"a second server, or one more process that fetches, would make the tokens of the first one die. "+
+				"a second server, or any other process that fetches, would supersede the tokens of the first one. "+
 				`Set store, or type "stable", or "single": true if this is the only process that fetches for it`, a.Name(), a.Type)
 		}
 	}
@@ -226,7 +226,7 @@ func (c *Config) checkStore() error {
 
 func (c *Config) checkClients() error {
 	if len(c.Clients) == 0 {
-		return errors.New("clients is empty: nobody could ask for a token")
+		return errors.New("clients is empty: no client could ask for a token")
 	}
 	known, names := map[string]bool{}, map[string]bool{}
 	for _, id := range c.IDs() {
@@ -251,7 +251,7 @@ func (c *Config) checkClients() error {
 		}
 		taken[cl.Secret] = fmt.Sprintf("clients[%d].secret", i)
 		if cl.Name == "" || names[cl.Name] {
-			return fmt.Errorf("clients[%d] needs a name of its own", i)
+			return fmt.Errorf("clients[%d] needs a unique name", i)
 		}
 		names[cl.Name] = true
 		if len(cl.Apps) == 0 {
@@ -292,11 +292,11 @@ func checkAllowed(allowed string) error {
 	return nil
 }
 
-// checkScheme allows http to this machine only: the secret stands in the request.
+// checkScheme allows http only to this machine: the secret is in the request.
 func checkScheme(base string) error {
 	u, err := url.Parse(base)
 	if err != nil || u.Scheme == "http" && !store.Loopback(u.Host) {
-		return errors.New("base_url is http: anyone who is on the way would read the secret; use https, or a proxy on this machine")
+		return errors.New("base_url is http: anyone in between could read the secret; use https, or a proxy on this machine")
 	}
 	return nil
 }

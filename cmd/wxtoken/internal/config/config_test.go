@@ -57,7 +57,7 @@ func TestStringsCanComeFromTheEnvironmentAndFromFiles(t *testing.T) {
 	assert.ErrorContains(t, err, "is empty")
 }
 
-func TestEachMistakeInTheConfigurationIsNamed(t *testing.T) {
+func TestErrorsNameTheMistake(t *testing.T) {
 	const app, client = `{"appid": "wx1", "secret": "env:APP"}`, `{"name": "shop", "secret": "hush-hush-0123456789-mVq7Lx2", "apps": ["wx1"]}`
 	with := func(field string) string { return `"appid": "wx1", ` + field }
 	component := func(fields string) string {
@@ -68,9 +68,9 @@ func TestEachMistakeInTheConfigurationIsNamed(t *testing.T) {
 		"half of a JSON":        {`"clients"`, `"clients": [{`, "is not JSON: line 5"},
 		"a number":              {`"env:APP"`, "12345", "is not the JSON that the README describes"},
 		"an unknown field":      {`"listen"`, `"lisen"`, `unknown field "lisen"`},
-		"a field twice":         {`"listen"`, `"listen": "x", "listen"`, "listen is there twice"},
-		"a field twice, deeper": {`"secret": "env:APP"`, `"secret": "env:APP", "secret": "hush"`, "apps[0].secret is there twice"},
-		"two of them":           {good, good + "{}", "goes on after"},
+		"a field twice":         {`"listen"`, `"listen": "x", "listen"`, "listen appears twice"},
+		"a field twice, deeper": {`"secret": "env:APP"`, `"secret": "env:APP", "secret": "hush"`, "apps[0].secret appears twice"},
+		"two of them":           {good, good + "{}", "has data after"},
 		"no address":            {"127.0.0.1:0", "8080", "host:port"},
 		"no port":               {"127.0.0.1:0", "127.0.0.1:", "host:port"},
 		"no socket":             {"127.0.0.1:0", "unix:", "wants a path"},
@@ -79,7 +79,7 @@ func TestEachMistakeInTheConfigurationIsNamed(t *testing.T) {
 		"half of TLS":           {`"store"`, `"tls": {"cert": "x"}, "store"`, "both cert and key"},
 		"admin and clients":     {`"127.0.0.1:0"`, `"127.0.0.1:8", "admin": "127.0.0.1:8"`, "the same address"},
 		"no admin address":      {`"store"`, `"admin": "on", "store"`, "admin must be"},
-		"no store's URL":        {"env:REDIS", "127.0.0.1:6379", "of no form that is known"},
+		"no store's URL":        {"env:REDIS", "127.0.0.1:6379", "has an unknown form"},
 		"an empty host":         {"env:REDIS", "memcached://127.0.0.1:1,", "host 2"},
 		"a store with a secret": {"env:REDIS", "redis://:hush/hush@127.0.0.1:1", "%2F for /"},
 		"no store":              {`"store": "env:REDIS",`, "", `Set store, or type "stable", or "single": true`},
@@ -89,29 +89,29 @@ func TestEachMistakeInTheConfigurationIsNamed(t *testing.T) {
 		"endless reports":       {`"store"`, `"reports_per_minute": 1000000, "store"`, "reports_per_minute must be"},
 		"a key of 3 bytes":      {`"store"`, `"encryption": ["hush"], "store"`, "encryption[0]: a key has 32 bytes"},
 		"a key of zeros":        {`"store"`, `"encryption": ["` + strings.Repeat("0", 64) + `"], "store"`, "a key of zeros"},
-		"plain without keys":    {`"store"`, `"plain_records": true, "store"`, "there is none"},
+		"plain without keys":    {`"store"`, `"plain_records": true, "store"`, "needs encryption"},
 		"no apps":               {app, "", "apps is empty"},
 		"an app with no name":   {`"appid": "wx1"`, `"appid": ""`, "apps[0] needs appid"},
 		"an app of a path":      {`"appid": "wx1"`, `"appid": "wx1/../wx2"`, "up to 64 letters"},
-		"an app twice":          {`"env:APP"}`, `"env:APP"}, {"appid": "wx1", "secret": "hush"}`, "wx1 is there twice"},
+		"an app twice":          {`"env:APP"}`, `"env:APP"}, {"appid": "wx1", "secret": "hush"}`, "wx1 appears twice"},
 		"an unknown type":       {`"appid": "wx1"`, with(`"type": "hush"`), `apps[0].type must be`},
 		"a ticket of another":   {`"appid": "wx1"`, with(`"tickets": ["agent_config"]`), `has ["jsapi" "wx_card" "2"], not "agent_config"`},
-		"a ticket twice":        {`"appid": "wx1"`, with(`"tickets": ["jsapi", "jsapi"]`), `"jsapi" is there twice`},
+		"a ticket twice":        {`"appid": "wx1"`, with(`"tickets": ["jsapi", "jsapi"]`), `"jsapi" appears twice`},
 		"no base URL":           {`"appid": "wx1"`, with(`"base_url": "api.weixin.qq.com"`), "apps[0]: base_url is not of the form"},
 		"a base URL's password": {`"appid": "wx1"`, with(`"base_url": "https://u:hush@h"`), "apps[0]: base_url is not of the form"},
-		"a plain base URL":      {`"appid": "wx1"`, with(`"base_url": "http://proxy.example"`), "would read the secret"},
+		"a plain base URL":      {`"appid": "wx1"`, with(`"base_url": "http://proxy.example"`), "could read the secret"},
 		"a blank at the end":    {`"appid": "wx1"`, with(`"id": "wx1 "`), "apps[0].id has a blank"},
 		"half a component":      {`"apps"`, `"components": [{"appid": "wxc"}], "apps"`, "components[0] needs"},
 		"a component's key":     {`"apps"`, strings.Replace(component(""), "012345", "0", 1), "43 characters"},
-		"a component's name":    {`"apps"`, strings.Replace(component(""), "wxc", "wx1", 1), "wx1 is there twice"},
-		"an authorizer's name":  {`"apps"`, component(`, "authorizers": ["*"]`), "is no appid"},
+		"a component's name":    {`"apps"`, strings.Replace(component(""), "wxc", "wx1", 1), "wx1 appears twice"},
+		"an authorizer's name":  {`"apps"`, component(`, "authorizers": ["*"]`), "is not an appid"},
 		"no clients":            {client, "", "clients is empty"},
 		"a short secret":        {"hush-hush-0123456789-mVq7Lx2", "hush-hush", "under 16 characters"},
 		"a weak secret":         {"hush-hush-0123456789-mVq7Lx2", "passwordpassword1234", "can be guessed"},
 		"a secret with blanks":  {"hush-hush-0123456789-mVq7Lx2", "hush hush 0123456789 mVq7Lx2", "has a blank"},
 		"the app's secret":      {`"env:APP"`, `"hush-hush-0123456789-mVq7Lx2"`, "is the same as apps[0].secret"},
 		"a secret twice":        {`{"name"`, strings.Replace(client, "shop", "x", 1) + `, {"name"`, "clients[1].secret is the same as clients[0].secret"},
-		"a name twice":          {`{"name"`, strings.Replace(client, "hush-hush", "hush-rush", 1) + `, {"name"`, "a name of its own"},
+		"a name twice":          {`{"name"`, strings.Replace(client, "hush-hush", "hush-rush", 1) + `, {"name"`, "a unique name"},
 		"a client of no apps":   {`["wx1"]`, "[]", "clients[0].apps is empty"},
 		"an unknown app":        {`["wx1"]`, `["wx2"]`, `"wx2" is not among apps`},
 		"a relative path":       {`["wx1"]`, `["wx1"], "proxy": ["cgi-bin/x"]`, "must begin with /"},
@@ -131,7 +131,7 @@ func TestEachMistakeInTheConfigurationIsNamed(t *testing.T) {
 	}
 }
 
-func TestWhatIsUnwiseIsWarnedAbout(t *testing.T) {
+func TestUnwiseSettingsAreWarnedAbout(t *testing.T) {
 	tests := map[string]struct{ old, new, want string }{
 		"skip_verify":         {"env:REDIS", "rediss://redis.example?skip_verify=true", "skip_verify"},
 		"a password in clear": {"env:REDIS", "redis://:hush@redis.example", "no TLS"},
@@ -172,7 +172,7 @@ func TestWhatIsUnwiseIsWarnedAbout(t *testing.T) {
 	assert.ErrorContains(t, err, "give -config a file that can be read")
 }
 
-// What can be guessed is refused, and nothing that was drawn at random is.
+// Secrets that can be guessed are rejected, and random ones are not.
 func TestSecretsOfLowEntropy(t *testing.T) {
 	for _, weak := range []string{
 		"aaaaaaaaaaaaaaaaaaaaaaaa", "abcdefghijklmnopqrstuvwxyz", "1234567890123456", "0123456789abcdef", "passwordpassword",

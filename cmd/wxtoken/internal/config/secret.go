@@ -10,15 +10,15 @@ import (
 // shortest is the length of a client's secret below which it can be guessed.
 const shortest = 16
 
-// guessable are words and rows of keys that a secret is not made stronger by.
+// guessable are words and keyboard rows that add no strength to a secret.
 var guessable = []string{
 	"password", "passwd", "secret", "changeme", "change-me", "example", "default", "wxtoken", "wechat", "weixin", "tencent",
 	"access", "client", "service", "server", "token", "admin", "login", "demo", "test", "prod", "shop",
 	"qwertyuiop", "asdfghjkl", "zxcvbnm", "qwerty", "asdf",
 }
 
-// CheckSecret refuses a secret that can be guessed: clients of any machine may
-// try. It reckons with words, repeats and rows such as 1234.
+// CheckSecret rejects a secret that can be guessed, since clients on any machine may
+// try. It discounts words, repeats and sequences such as 1234.
 func CheckSecret(secret string) error {
 	const how = "make one with: openssl rand -hex 32"
 	switch {
@@ -27,13 +27,13 @@ func CheckSecret(secret string) error {
 	case strings.ContainsFunc(secret, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
 		return errors.New("has a blank, a control character or one that is not ASCII: " + how)
 	case strength(secret) < 40:
-		return errors.New("can be guessed: it is made of words, repeats or rows: " + how)
+		return errors.New("can be guessed: it consists of words, repeats or sequences:  " + how)
 	}
 	return nil
 }
 
-// strength estimates a secret's entropy in bits: for each character that does
-// not follow from those before it, as many as its alphabet has.
+// strength estimates a secret's entropy in bits: each character that does not follow
+// from the ones before it counts as many as its alphabet has.
 func strength(secret string) float64 {
 	rest := strings.ToLower(secret)
 	for _, word := range guessable {
@@ -43,7 +43,7 @@ func strength(secret string) float64 {
 	for i := range len(rest) {
 		switch {
 		case i > 0 && max(rest[i], rest[i-1])-min(rest[i], rest[i-1]) <= 1: // aaa, abc, 321
-		case i > 2 && strings.Contains(rest[:i], rest[i-2:i+1]): // what was there before
+		case i > 2 && strings.Contains(rest[:i], rest[i-2:i+1]): // repeats an earlier part
 		default:
 			news++
 		}
@@ -51,7 +51,7 @@ func strength(secret string) float64 {
 	return float64(news) * math.Log2(alphabet(secret))
 }
 
-// alphabet is how many characters there were to choose from.
+// alphabet returns how many characters there were to choose from.
 func alphabet(secret string) float64 {
 	const digits, lower = "0123456789", "abcdefghijklmnopqrstuvwxyz"
 	size := 0

@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// values reads JSON and fills in what its strings refer to. It sees what
-// package encoding/json lets pass: keys that are there twice.
+// values reads JSON and resolves what its strings refer to. It detects duplicate
+// keys, which package encoding/json lets pass.
 type values struct {
 	getenv func(string) string
 	files  map[string]string // by place: the file that a value came from
 	order  []string          // the same files, in order
-	inline bool              // a secret stands in the JSON itself
+	inline bool              // a secret is in the JSON itself
 }
 
 func (v *values) read(text []byte) (any, error) {
@@ -32,12 +32,12 @@ func (v *values) read(text []byte) (any, error) {
 		return nil, fmt.Errorf("wxtoken: the configuration is not JSON: line %d: %w", line, err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("wxtoken: the configuration goes on after its JSON")
+		return nil, errors.New("wxtoken: the configuration has data after its JSON")
 	}
 	return tree, nil
 }
 
-// A mistake is in a value, at a place such as apps[0].secret.
+// A mistake is about a value at a place such as apps[0].secret.
 type mistake struct{ place, text string }
 
 func (m *mistake) Error() string {
@@ -71,10 +71,10 @@ func (v *values) object(d *json.Decoder, place string) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		key := token.(string) // the decoder has seen to it
+		key := token.(string) // guaranteed by the decoder
 		inside := strings.TrimPrefix(place+"."+key, ".")
 		if _, twice := all[key]; twice {
-			return nil, &mistake{inside, "is there twice"}
+			return nil, &mistake{inside, "appears twice"}
 		}
 		if all[key], err = v.value(d, inside); err != nil {
 			return nil, err
@@ -97,7 +97,7 @@ func (v *values) array(d *json.Decoder, place string) (any, error) {
 	return all, err
 }
 
-// text gives what a string stands for.
+// text returns what a string stands for.
 func (v *values) text(s, place string) (string, error) {
 	if name, ok := strings.CutPrefix(s, "env:"); ok {
 		if s = strings.TrimSpace(v.getenv(name)); s == "" {
@@ -124,7 +124,8 @@ func (v *values) text(s, place string) (string, error) {
 	return s, nil
 }
 
-// ReadSecret reads a file without the blanks at its ends. An empty file is an error.
+// ReadSecret reads a file without leading and trailing blanks. An empty file is an
+// error.
 func ReadSecret(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -11,23 +11,23 @@ import (
 	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/store"
 )
 
-// A Doctor looks at one store.
+// A Doctor examines one store.
 type Doctor struct {
 	Store   *store.Store
 	Prefix  string     // of the keys
 	Keys    [][32]byte // of encryption
-	BaseURL string     // is asked in place of the platform; "": the platform
+	BaseURL string     // used in place of the platform; "": the platform
 	HTTP    *http.Client
 	Scan    bool // look for other records of the same credential
 
 	nap func(context.Context, time.Duration) // nil: sleep; for tests
 }
 
-// call bounds one question to the store or the platform.
+// call bounds one request to the store or the platform.
 const call = 5 * time.Second
 
-// Examine looks at the store and at the records of these credentials, which are
-// named by their keys without prefix: "token:APPID".
+// Examine examines the store and the records of these credentials, which are named by
+// their keys without prefix: "token:APPID".
 func (d *Doctor) Examine(ctx context.Context, credentials []string) *Report {
 	r := &Report{Store: d.Store.Name}
 	if !d.examineStore(ctx, r, credentials) {
@@ -42,7 +42,7 @@ func (d *Doctor) Examine(ctx context.Context, credentials []string) *Report {
 	return r
 }
 
-// pause waits, or until ctx ends.
+// pause waits, or returns when ctx ends.
 func (d *Doctor) pause(ctx context.Context, wait time.Duration) {
 	if d.nap != nil {
 		d.nap(ctx, wait)
@@ -61,13 +61,13 @@ func (d *Doctor) read(ctx context.Context, credential string) record.Reading {
 	return record.Read(ctx, d.Store, d.Prefix+credential, d.Keys)
 }
 
-// kindOf is the kind of a credential, and the id that it is of.
+// kindOf returns the kind of a credential, and the id that it belongs to.
 func kindOf(credential string) (kind, id string) {
 	kind, id, _ = strings.Cut(credential, ":")
 	return kind, id
 }
 
-// CheckCredential says what is wrong with the name of a credential.
+// CheckCredential reports what is wrong with the name of a credential.
 func CheckCredential(credential string) error {
 	kind, id := kindOf(credential)
 	if kind == "" || id == "" || strings.ContainsAny(credential, " \t\n") {
@@ -79,7 +79,7 @@ func CheckCredential(credential string) error {
 	return nil
 }
 
-// short is a duration for people.
+// short formats a duration for people.
 func short(d time.Duration) string {
 	switch d = d.Abs(); {
 	case d >= 48*time.Hour:
@@ -94,7 +94,7 @@ func short(d time.Duration) string {
 	return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
 }
 
-// clock judges how far another clock is from this machine's.
+// clock reports how far another clock is from this machine's.
 func clock(r *Report, whose string, off time.Duration) {
 	f := Finding{Area: "clock", Text: fmt.Sprintf("%s agrees with this machine's, to %s", whose, short(off))}
 	const do = "set the clocks by NTP: tokens seem to expire early or late, and rejections to be too young"

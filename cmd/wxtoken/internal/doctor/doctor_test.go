@@ -22,7 +22,7 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// at is a doctor at the store of this URL.
+// at returns a Doctor for the store at this URL.
 func at(t *testing.T, url string) *Doctor {
 	t.Helper()
 	s, err := store.Open(url)
@@ -31,7 +31,7 @@ func at(t *testing.T, url string) *Doctor {
 	return &Doctor{Store: s, Prefix: "wxtoken:", nap: func(context.Context, time.Duration) {}}
 }
 
-// said is the report for people.
+// said returns the report for people.
 func said(t *testing.T, r *Report) string {
 	t.Helper()
 	var out strings.Builder
@@ -82,7 +82,7 @@ func TestEveryStoreIsExamined(t *testing.T) {
 		"a directory":        {"file://" + directory, OK, []string{"mode 0", "the key is removed"}},
 		"one for all":        {"file://" + wide, Warn, []string{"mode 0777", "chmod 0700"}},
 		"no directory":       {"file://" + directory + "/missing", Warn, []string{"does not exist yet"}},
-		"nobody listens":     {"redis://" + gone.Addr() + "?max_retries=-1", Fail, []string{"connection refused", "check address"}},
+		"nothing listens":    {"redis://" + gone.Addr() + "?max_retries=-1", Fail, []string{"connection refused", "check address"}},
 		"no password":        {"redis://" + secured.Addr(), Fail, []string{"NOAUTH", "missing in the URL"}},
 		"a wrong password":   {"redis://:wrong@" + secured.Addr(), Fail, []string{"WRONGPASS"}},
 		"the right password": {"redis://:hush@" + secured.Addr(), OK, []string{"nothing is wrong"}},
@@ -106,8 +106,8 @@ func TestEveryStoreIsExamined(t *testing.T) {
 	assert.Empty(t, left, "the scratch key has left files")
 }
 
-// The rights that operations.md asks for are enough for the doctor as well, and
-// less are noticed.
+// The rights that operations.md asks for are enough for doctor as well, and missing
+// ones are noticed.
 func TestRightsAreExamined(t *testing.T) {
 	server := servers.Redis(t)
 	admin := redis.NewClient(&redis.Options{Addr: server.Addr()})
@@ -145,7 +145,7 @@ func TestWhatARecordSays(t *testing.T) {
 		"expired":         {func(r *protocol.Record) { r.ExpiresAt = now.Add(-5 * time.Minute).UnixMilli() }, Fail, "the token expired 5 min ago and was not replaced"},
 		"overdue":         {func(r *protocol.Record) { r.ExpiresAt = now.Add(2 * time.Minute).UnixMilli() }, Fail, "it should have been replaced by now"},
 		"rejected":        {func(r *protocol.Record) { r.Rejected = true; r.Early = 1 }, Warn, "which an API rejected: the next call fetches another"},
-		"early once":      {func(r *protocol.Record) { r.Rejected, r.Early = true, 1 }, Warn, "one alone is no trouble"},
+		"early once":      {func(r *protocol.Record) { r.Rejected, r.Early = true, 1 }, Warn, "a single one is harmless"},
 		"early":           {func(r *protocol.Record) { r.Rejected, r.Early = true, 7 }, Warn, "7 tokens in a row were rejected before their time"},
 		"owed":            {func(r *protocol.Record) { r.Rejected, r.Owed = true, 2 }, Warn, "2 more fetches are owed"},
 		"lease":           {func(r *protocol.Record) { r.Rejected, r.Lease, r.LeaseFor = true, "P.n", 15000 }, Warn, "under a lease of 15 s"},
@@ -162,7 +162,7 @@ func TestWhatARecordSays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := at(t, "redis://"+redis.Addr())
-			d.BaseURL = platform.URL // knows no token
+			d.BaseURL = platform.URL // knows none of the tokens
 			d.put(t, "token:wx1", test.change)
 			r := d.Examine(t.Context(), []string{"token:wx1"})
 			out := said(t, r)
@@ -174,14 +174,14 @@ func TestWhatARecordSays(t *testing.T) {
 	c := at(t, "redis://"+redis.Addr())
 	require.NoError(t, c.Store.Redis.Set(t.Context(), "wxtoken:token:wx9", `{"v":2}`, 0).Err())
 	assert.Contains(t, said(t, c.Examine(t.Context(), []string{"token:wx9"})), "written by a newer wxtoken")
-	require.NoError(t, c.Store.Redis.Set(t.Context(), "wxtoken:token:wx9", `a token of somebody's`, 0).Err())
+	require.NoError(t, c.Store.Redis.Set(t.Context(), "wxtoken:token:wx9", `a foreign token`, 0).Err())
 	assert.Contains(t, said(t, c.Examine(t.Context(), []string{"token:wx9"})), "something else writes to this key")
 	c.put(t, "stable:wx5", nil)
 	assert.Contains(t, said(t, c.Examine(t.Context(), []string{"token:wx5"})), "but there is wxtoken:stable:wx5")
 	assert.Contains(t, said(t, c.Examine(t.Context(), []string{"qq:1109"})), "there is no record")
 }
 
-// The platform rejects a good token now and then, and a process may replace it
+// The platform rejects a good token now and then, and a process may be replacing it
 // at this very moment.
 func TestWhatThePlatformSays(t *testing.T) {
 	redis := servers.Redis(t)
@@ -207,7 +207,7 @@ func TestWhatThePlatformSays(t *testing.T) {
 
 	defer platform.Inject(wxtest.Refusal(42001).On(wxtest.BusinessCalls))()
 	d.nap = func(_ context.Context, wait time.Duration) {
-		if wait == time.Second { // between two tries
+		if wait == time.Second { // between two attempts
 			d.put(t, "token:wx1", func(r *protocol.Record) { r.Rejected = true })
 		}
 	}
@@ -218,7 +218,7 @@ func TestWhatThePlatformSays(t *testing.T) {
 	assert.Contains(t, v.Text, "it rejects the record's token (42001)")
 
 	for name, handler := range map[string]http.HandlerFunc{
-		"no JSON": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>log in</html>")) },
+		"not JSON": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>log in</html>")) },
 		"did not try": func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(`{"errcode":-1,"errmsg":"system error"}`))
 		},
@@ -237,7 +237,7 @@ func TestWhatThePlatformSays(t *testing.T) {
 		srv.Close()
 		assert.Regexp(t, strings.ReplaceAll(name, "1 h 0 min", `(1 h 0 min|59 min|60 min)`), out)
 	}
-	v, out = examine() // nobody listens
+	v, out = examine() // nothing listens
 	assert.Equal(t, Warn, v.Level)
 	assert.Contains(t, out, "this machine does not reach it")
 	assert.NotContains(t, out, token)
@@ -247,7 +247,7 @@ func TestWhatThePlatformSays(t *testing.T) {
 	assert.Contains(t, said(t, r), "no API says whether a token of the kind \"ticket\" is good")
 }
 
-func TestScanFindsDoubles(t *testing.T) {
+func TestScanFindsDuplicates(t *testing.T) {
 	for name, url := range map[string]string{
 		"redis": "redis://" + servers.Redis(t).Addr(), "cluster": "redis+cluster://" + servers.Cluster(t).Nodes[0].Addr(),
 		"memcached": "memcached://" + servers.Memcached(t).Addr(), "file": "file://" + t.TempDir(),
@@ -261,10 +261,10 @@ func TestScanFindsDoubles(t *testing.T) {
 			stored, err := d.Store.CompareAndSwap(t.Context(), "cache:token:wx1", nil, []byte("a plain token of an old system"), time.Hour)
 			require.NoError(t, err)
 			require.True(t, stored)
-			time.Sleep(50 * time.Millisecond) // memcached lists what it has moved
+			time.Sleep(50 * time.Millisecond) // memcached lists only items that it has moved
 			r := d.Examine(t.Context(), nil)
 			assert.Equal(t, OK, r.Verdict().Level, said(t, r))
-			assert.Contains(t, said(t, r), "3 records, none of which is there twice")
+			assert.Contains(t, said(t, r), "3 records, no duplicates")
 
 			d.Prefix = "shop:"
 			d.put(t, "token:wx1", nil)
@@ -283,7 +283,7 @@ func TestScanFindsDoubles(t *testing.T) {
 	}
 }
 
-func TestWatchTellsEachChange(t *testing.T) {
+func TestWatchReportsEachChange(t *testing.T) {
 	d := at(t, "redis://"+servers.Redis(t).Addr())
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// askMemcached sends one command of the text protocol and gives the lines of the
+// askMemcached sends one command of the text protocol and returns the lines of the
 // answer, up to the one that ends it.
 func askMemcached(ctx context.Context, addr, command string) ([]string, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
@@ -57,7 +57,7 @@ func stats(lines []string) map[string]string {
 	return all
 }
 
-// examineMemcached looks at every server: each has its share of the keys.
+// examineMemcached examines every server: each has its share of the keys.
 func (d *Doctor) examineMemcached(ctx context.Context, r *Report, credentials []string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*call)
 	defer cancel()

@@ -15,16 +15,16 @@ import (
 	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/record"
 )
 
-// platforms are where tokens of a kind can be tried: get_api_domain_ip has no
-// quota to speak of and changes nothing.
+// platforms are where tokens of a kind can be tried: get_api_domain_ip has a
+// practically unlimited quota and changes nothing.
 var platforms = map[string]string{
 	"token": "https://api.weixin.qq.com", "stable": "https://api.weixin.qq.com", "authorizer": "https://api.weixin.qq.com",
 	"wecom": "https://qyapi.weixin.qq.com",
 }
 
-// askPlatform tries the record's token. One that is rejected once is tried
-// again, since the platform rejects a good one now and then, and the record is
-// read again, since the token may have been replaced just now.
+// askPlatform tries the record's token. After one rejection it tries again, since the
+// platform rejects a good token now and then, and reads the record again, since the
+// token may have been replaced just now.
 func (p *patient) askPlatform(ctx context.Context, r record.Reading) {
 	base := p.BaseURL
 	if base == "" {
@@ -49,7 +49,7 @@ func (p *patient) askPlatform(ctx context.Context, r record.Reading) {
 		switch {
 		case err != nil:
 			p.add(Finding{Level: Warn, Area: "platform", Text: fmt.Sprintf("not asked: this machine does not reach it: %v", err),
-				Do: "the services may reach it all the same; run this on one of their machines"})
+				Do: "the services may still reach it; run this on one of their machines"})
 			return
 		case code == 0 && try == 0:
 			p.ok("platform", "it honours the record's token")
@@ -64,14 +64,14 @@ func (p *patient) askPlatform(ctx context.Context, r record.Reading) {
 		}
 	}
 	f := Finding{Level: Fail, Area: "platform", weight: heavy, Do: p.hunt(),
-		Text: fmt.Sprintf("it rejects the record's token (%d), and nobody here has replaced it: %s", code, p.suspicion())}
+		Text: fmt.Sprintf("it rejects the record's token (%d), and no process here has replaced it: %s", code, p.suspicion())}
 	if n := r.Record.Early; n > 1 {
-		f.Text += fmt.Sprintf("; %d tokens in a row died early", n)
+		f.Text += fmt.Sprintf("; %d tokens in a row were rejected early", n)
 	}
 	p.add(f)
 }
 
-// try sends one API call with a token. No error shows the token.
+// try sends one API call with a token. No error contains the token.
 func (p *patient) try(ctx context.Context, base, token string) (code int, message string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, call)
 	defer cancel()
@@ -104,7 +104,7 @@ func (p *patient) try(ctx context.Context, base, token string) (code int, messag
 		Errmsg  string `json:"errmsg"`
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&answer); err != nil {
-		return 0, "", fmt.Errorf("HTTP %d and an answer that is no JSON, as from a proxy or a login page", resp.StatusCode)
+		return 0, "", fmt.Errorf("HTTP %d and an answer that is not JSON, as from a proxy or a login page", resp.StatusCode)
 	}
 	return answer.Errcode, answer.Errmsg, nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/wxtoken/wxtoken/internal/protocol"
 )
 
-// A patient is one credential that is looked at.
+// A patient is one credential under examination.
 type patient struct {
 	*Doctor
 	r          *Report
@@ -28,13 +28,13 @@ func (p *patient) ok(area, format string, args ...any) {
 	p.add(Finding{Area: area, Text: fmt.Sprintf(format, args...)})
 }
 
-// supersedes reports whether each fetch of the credential supersedes the token
-// before it.
+// supersedes reports whether each fetch of the credential supersedes the previous
+// token.
 func supersedes(kind string) bool {
 	return kind == "token" || kind == "qq" || kind == "component" || kind == "authorizer"
 }
 
-// examineRecord looks at one record, and asks the platform about its token.
+// examineRecord examines one record, and asks the platform about its token.
 func (d *Doctor) examineRecord(ctx context.Context, r *Report, credential string) {
 	p := &patient{Doctor: d, r: r, credential: credential}
 	p.kind, p.id = kindOf(credential)
@@ -59,7 +59,7 @@ func (d *Doctor) examineRecord(ctx context.Context, r *Report, credential string
 	p.doubts(reading)
 	p.cooldown(reading)
 	if left := d.left(ctx, reading.Key); left < 0 {
-		p.add(Finding{Level: Warn, Area: "record", Text: "the store keeps it forever", Do: "it was copied by hand: nothing is wrong until the app is given up; wxtoken move sets a time"})
+		p.add(Finding{Level: Warn, Area: "record", Text: "the record never expires in the store", Do: "it was copied by hand: that is harmless while the app is in use; wxtoken move sets an expiry"})
 	}
 	if reading.Usable(time.Now()) {
 		p.askPlatform(ctx, reading)
@@ -104,7 +104,7 @@ func (p *patient) unreadable(r record.Reading) {
 	case errors.Is(r.Err, protocol.ErrNoKey) && len(p.Keys) == 0:
 		f.Text = "the record is sealed, and no key was given"
 		f.Do = "-key-file FILE with the key of WithEncryption, one on each line. A service without the key cannot use this record: " +
-			"it goes on with its copy until that expires, and says so in its log"
+			"it uses its copy until that expires, and says so in its log"
 	case errors.Is(r.Err, protocol.ErrNoKey):
 		f.Text = fmt.Sprintf("the record is sealed, and none of the %d keys opens it", len(p.Keys))
 		f.Do = "find the service that has another key: it sealed the record, and the others cannot read it. " +
@@ -112,7 +112,7 @@ func (p *patient) unreadable(r record.Reading) {
 	case errors.Is(r.Err, protocol.ErrNewer):
 		f.Do = "upgrade this program; and services that say the same"
 	case errors.Is(r.Err, protocol.ErrCorrupt):
-		f.Do = "something else writes to this key: find it. The next process to look overwrites it"
+		f.Do = "something else writes to this key: find it. The next process that reads it overwrites it"
 	}
 	p.add(f)
 }
@@ -126,7 +126,7 @@ func (p *patient) sealed(r record.Reading) {
 	p.ok("record", "it is sealed, and the key opens it")
 }
 
-// lease watches a lease for a while: most are gone in a second.
+// lease watches a lease for a while: most end within a second.
 func (p *patient) lease(ctx context.Context, r record.Reading) record.Reading {
 	lease, seen := r.Record.Lease, time.Now()
 	if lease == "" {
@@ -149,12 +149,12 @@ func (p *patient) lease(ctx context.Context, r record.Reading) record.Reading {
 		length = 15 * time.Second
 	}
 	p.add(Finding{Level: Warn, Area: "record", Text: fmt.Sprintf("a process has been fetching for more than %s, under a lease of %s", short(time.Since(seen)), short(length)),
-		Do: "if it died, another takes over by itself, when the lease is over or, with a token that is good, a minute later. If this goes on: " +
+		Do: "if it died, another takes over when the lease has expired or, while the token is usable, a minute later. If this persists:  " +
 			"processes die or freeze while they fetch, or the platform is slow"})
 	return last
 }
 
-// token says how old the token is and how long it lives.
+// token reports how old the token is and how long it is valid.
 func (p *patient) token(r record.Reading) {
 	now, t := time.Now(), r.Record
 	if t.Token == "" {
@@ -181,7 +181,7 @@ func (p *patient) token(r record.Reading) {
 	}
 }
 
-// alone says that no failure is shared, although there is no token.
+// alone explains that no failure is shared, although there is no token.
 func (p *patient) alone(r record.Reading) string {
 	if r.Record.Cooldown != nil {
 		return ""
@@ -189,7 +189,7 @@ func (p *patient) alone(r record.Reading) string {
 	return ". No failure is noted that concerns all processes: each that tried has failed for a reason of its own, such as its IP address"
 }
 
-// blame is where to look when a token is not replaced.
+// blame says where to look when a token is not replaced.
 func (p *patient) blame(r record.Reading) string {
 	if r.Record.Cooldown != nil {
 		return "see the last failure below"
@@ -197,29 +197,29 @@ func (p *patient) blame(r record.Reading) string {
 	return "read the log of a service: its IP address is not on the whitelist (40164, with the address to add), it has no connection to the platform, or none is running"
 }
 
-// doubts says what is not certain.
+// doubts reports what is not certain.
 func (p *patient) doubts(r record.Reading) {
 	if n := r.Record.Owed; n > 0 {
 		p.add(Finding{Level: Warn, Area: "record", Text: fmt.Sprintf("it is not certain that this is the platform's latest token: %d more fetches are owed", n),
-			Do: "nothing: a process fetches once more in about two minutes. If this goes on, processes die or time out while they fetch"})
+			Do: "nothing: a process fetches once more in about two minutes. If this persists, processes die or time out while they fetch"})
 	}
 	switch n := r.Record.Early; {
 	case n == 1:
-		p.ok("record", "the last token was rejected before its time; one alone is no trouble")
+		p.ok("record", "the last token was rejected before its time; a single one is harmless")
 	case n > 1:
 		p.add(Finding{Level: Warn, Area: "record", weight: heavy, Text: fmt.Sprintf("%d tokens in a row were rejected before their time: %s", n, p.suspicion()), Do: p.hunt()})
 	}
 }
 
-// suspicion is what makes tokens die early.
+// suspicion says what makes the platform reject tokens early.
 func (p *patient) suspicion() string {
 	if supersedes(p.kind) {
 		return "another system fetches for this app"
 	}
-	return "something ends its tokens: a forced refresh, or a secret that was reset"
+	return "something invalidates its tokens: a forced refresh, or a reset secret"
 }
 
-// hunt is how to find it.
+// hunt says how to find it.
 func (p *patient) hunt() string {
 	if !supersedes(p.kind) {
 		return "look for a system that sends force_refresh, and ask who has reset the secret"
@@ -232,7 +232,7 @@ func (p *patient) hunt() string {
 	return do
 }
 
-// cooldown says why the platform is not asked, or was not.
+// cooldown reports why the platform is not asked, or was not.
 func (p *patient) cooldown(r record.Reading) {
 	c, now := r.Record.Cooldown, time.Now()
 	if c == nil {

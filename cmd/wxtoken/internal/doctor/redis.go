@@ -12,8 +12,8 @@ import (
 	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/store"
 )
 
-// examineRedis looks at the server that has the records: in a Cluster, at the
-// master of each one's slot.
+// examineRedis examines the server that has the records: in a Cluster, the master of
+// each record's slot.
 func (d *Doctor) examineRedis(ctx context.Context, r *Report, credentials []string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*call)
 	defer cancel()
@@ -46,7 +46,7 @@ func (d *Doctor) examineRedis(ctx context.Context, r *Report, credentials []stri
 
 func (d *Doctor) examineServer(ctx context.Context, r *Report, name string, c redis.UniversalClient) bool {
 	took, err := median(func() error { return c.Ping(ctx).Err() })
-	if err != nil && strings.Contains(err.Error(), "NOPERM") { // may do no more than it must
+	if err != nil && strings.Contains(err.Error(), "NOPERM") { // the user has only the necessary rights
 		took, err = median(func() error { return ignoreNil(c.Get(ctx, d.Prefix+"doctor").Err()) })
 	}
 	if err != nil {
@@ -85,7 +85,7 @@ func ignoreNil(err error) error {
 	return err
 }
 
-// role says whether the server is the one to read and write.
+// role reports whether the server is the one to read and write.
 func role(info map[string]string) Finding {
 	if info["role"] == "slave" || info["role"] == "replica" {
 		return Finding{Level: Fail, Area: "store", weight: heavy,
@@ -99,7 +99,7 @@ func role(info map[string]string) Finding {
 	return Finding{Area: "store", Text: text}
 }
 
-// memory says whether there is room, and what is dropped when there is none.
+// memory reports whether there is room, and what is evicted when there is none.
 func memory(info map[string]string) Finding {
 	number := func(name string) int64 { n, _ := strconv.ParseInt(info[name], 10, 64); return n }
 	used, most, policy := number("used_memory"), number("maxmemory"), info["maxmemory_policy"]
@@ -126,7 +126,7 @@ func megabytes(n int64) string {
 	return fmt.Sprintf("%.1f MB", float64(n)/(1<<20))
 }
 
-// parseInfo reads what INFO says.
+// parseInfo parses the answer to INFO.
 func parseInfo(text string) map[string]string {
 	info := map[string]string{}
 	for line := range strings.Lines(text) {
@@ -137,8 +137,8 @@ func parseInfo(text string) map[string]string {
 	return info
 }
 
-// left is how long the store still keeps a record; 0: it is not known, below 0:
-// forever.
+// left returns how long the store will keep a record; 0: unknown, below 0: it has no
+// expiry.
 func (d *Doctor) left(ctx context.Context, key string) time.Duration {
 	if d.Store.Kind == store.Memcached || d.Store.Kind == store.File {
 		return 0

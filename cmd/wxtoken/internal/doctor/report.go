@@ -1,5 +1,5 @@
-// Package doctor finds out what is wrong with a token that processes share. It
-// needs no secret and fetches nothing.
+// Package doctor diagnoses a token that processes share. It needs no secret and
+// fetches nothing.
 package doctor
 
 import (
@@ -25,7 +25,7 @@ func (l Level) String() string { return [...]string{"ok", "warn", "FAIL"}[l] }
 // MarshalText is String.
 func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
-// A Finding is one thing that was looked at. It never holds a token.
+// A Finding is the result of one check. It never contains a token.
 type Finding struct {
 	Level Level  `json:"level"`
 	Area  string `json:"area"` // store, record, platform, clock or scan
@@ -33,12 +33,12 @@ type Finding struct {
 	Text  string `json:"text"`
 	Do    string `json:"do,omitempty"` // what to do about it
 
-	// weight is how much of the trouble a finding explains: the heaviest of the
-	// worst level is the verdict.
+	// weight is how much of the problem a finding explains: the heaviest finding of
+	// the worst level is the verdict.
 	weight int
 }
 
-// A Report is all that was found, in order.
+// A Report holds all findings, in order.
 type Report struct {
 	Store    string    `json:"store"`
 	Findings []Finding `json:"findings"`
@@ -57,7 +57,7 @@ func (r *Report) ok(area, format string, args ...any) {
 	r.add(Finding{Area: area, Text: fmt.Sprintf(format, args...)})
 }
 
-// Verdict is the finding that says most.
+// Verdict returns the most significant finding.
 func (r *Report) Verdict() Finding {
 	var worst Finding
 	for i, f := range r.Findings {

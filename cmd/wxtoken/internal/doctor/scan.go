@@ -21,10 +21,10 @@ import (
 	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/store"
 )
 
-// credentialAtEnd finds the credential in a key whose prefix is not known.
+// credentialAtEnd finds the credential in a key whose prefix is unknown.
 var credentialAtEnd = regexp.MustCompile(`(?:^|[^A-Za-z0-9])((?:token|stable|qq|wecom|component|authorizer):[!-~]+)$`)
 
-// mostKeys is how many keys of a store are looked at.
+// mostKeys is how many keys of a store are read at most.
 const mostKeys = 1_000_000
 
 // A space is a part of a store with keys of its own, such as a database.
@@ -36,7 +36,7 @@ type space struct {
 	close func() error
 }
 
-// add takes a key in if it ends in a credential.
+// add adds a key if it ends in a credential.
 func (s *space) add(key string) {
 	s.read++
 	if credentialAtEnd.MatchString(key) {
@@ -50,8 +50,8 @@ type found struct {
 	record.Reading
 }
 
-// scan looks for records of the same credential under several prefixes or in
-// several databases: each is a group of processes that fetches for itself.
+// scan looks for records of the same credential under several prefixes or in several
+// databases: each belongs to a group of processes that fetches for itself.
 func (d *Doctor) scan(ctx context.Context, r *Report, credentials []string) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -69,7 +69,7 @@ func (d *Doctor) scan(ctx context.Context, r *Report, credentials []string) {
 				continue
 			}
 			one := record.Read(ctx, s.cache, key, d.Keys)
-			if one.Record.Version > 0 || one.Sealed { // else it is somebody else's
+			if one.Record.Version > 0 || one.Sealed { // otherwise it is not wxtoken's
 				all[credential] = append(all[credential], found{s.place + key, one})
 			}
 		}
@@ -85,7 +85,7 @@ func (d *Doctor) scan(ctx context.Context, r *Report, credentials []string) {
 		}
 	}
 	if doubles == 0 {
-		r.ok("scan", "%d keys searched: %d records, none of which is there twice", read, len(all))
+		r.ok("scan", "%d keys searched: %d records, no duplicates", read, len(all))
 	}
 }
 
@@ -111,14 +111,14 @@ func double(credential string, records []found) Finding {
 	}
 	slices.Sort(places)
 	f.Text = fmt.Sprintf("%s has %d records: %s", id, len(records), strings.Join(places, ", "))
-	f.Do = "each is a group of processes that fetches for itself, and ends the tokens of the other: give all the same store, database number and key prefix"
+	f.Do = "each belongs to a group of processes that fetches for itself, and supersedes the tokens of the others: give all the same store, database number and key prefix"
 	switch {
 	case live < 2:
 		f.Level, f.weight = Warn, middle
-		f.Do = "only one is in use: the other is what a move or a rename has left; it goes away by itself"
+		f.Do = "only one is in use: the other is left over from a move or a rename and will expire"
 	case !supersedes(kind):
 		f.Level, f.weight = Warn, middle
-		f.Do = "the platform gives both the same token, so this does no harm but for twice the fetches"
+		f.Do = "the platform returns the same token to both, so this only doubles the fetches"
 	}
 	return f
 }

@@ -32,7 +32,7 @@ type night struct {
 
 func newNight(t *testing.T, args ...string) *night {
 	n := &night{T: t, redis: servers.Redis(t, args...)}
-	n.platform = wxtest.NewServer(wxtest.WithApp("wx1", appSecret), wxtest.WithGrace(0)) // a superseded token dies at once, not in 5 minutes
+	n.platform = wxtest.NewServer(wxtest.WithApp("wx1", appSecret), wxtest.WithGrace(0)) // a superseded token is invalid at once, not after 5 minutes
 	t.Cleanup(n.platform.Close)
 	return n
 }
@@ -45,7 +45,7 @@ func (n *night) cache(database int) *wxtoken.RedisCache {
 	return wxtoken.NewRedisCache(c)
 }
 
-// service is a process of the app. A hundredth of the usual times passes.
+// service is a process of the app. All durations are a hundredth of the usual ones.
 func (n *night) service(c wxtoken.Cache, secret string, opts ...wxtoken.Option) *wxtoken.Source {
 	return wxtoken.New(wxtoken.NewFetcher("wx1", secret, wxtoken.WithBaseURL(n.platform.URL)), c, append([]wxtoken.Option{
 		wxtoken.WithFetchTimeout(100 * time.Millisecond), wxtoken.WithLocalAge(450 * time.Millisecond),
@@ -66,7 +66,7 @@ func (n *night) token(src *wxtoken.Source) string {
 	return ""
 }
 
-// examine is wxtoken doctor.
+// examine runs wxtoken doctor.
 func (n *night) examine(change ...func(*Doctor)) *Report {
 	n.Helper()
 	s, err := store.Open(n.url())
@@ -78,11 +78,11 @@ func (n *night) examine(change ...func(*Doctor)) *Report {
 	}
 	fetches := n.platform.Stats().Fetches().Total()
 	r := d.Examine(n.Context(), []string{"token:wx1"})
-	assert.Equal(n, fetches, n.platform.Stats().Fetches().Total(), "the doctor fetches nothing")
+	assert.Equal(n, fetches, n.platform.Stats().Fetches().Total(), "doctor fetches nothing")
 	return r
 }
 
-// The situations, each as an engineer meets it at night.
+// The situations, as an engineer meets them at night.
 var situations = []struct {
 	name  string
 	flags string
@@ -137,7 +137,7 @@ var situations = []struct {
 	}},
 }
 
-// fill writes until the server takes no more.
+// fill writes until the server accepts no more.
 func (n *night) fill() {
 	c := redis.NewClient(&redis.Options{Addr: n.redis.Addr()})
 	defer c.Close()
@@ -150,7 +150,7 @@ func (n *night) fill() {
 	}
 }
 
-// The outputs in docs/doctor.md, in both languages, are of this program.
+// The outputs in docs/doctor.md, in both languages, come from this program.
 func TestTheNightSituations(t *testing.T) {
 	outputs := map[string]string{}
 	for _, s := range situations {
@@ -181,7 +181,7 @@ func TestTheNightSituations(t *testing.T) {
 	}
 }
 
-// typical puts typical figures in place of those of this run.
+// typical replaces the figures of this run by typical ones.
 func typical(out string) string {
 	for _, r := range [][2]string{
 		{`127\.0\.0\.1:\d+`, "127.0.0.1:6379"}, {`(Redis|Valkey) \d[\w.]*`, "Redis 7.0.15"}, {`answers in [\d.]+ (ms|s)`, "answers in 0.3 ms"},
@@ -195,8 +195,8 @@ func typical(out string) string {
 	return out
 }
 
-// inPage compares the outputs with those in a page, or writes them there. Each
-// stands between ```text and ``` after a comment that names its situation.
+// inPage compares the outputs with those in a page, or updates the page. Each is in a
+// text code block after a comment that names its situation.
 func inPage(t *testing.T, path string, outputs map[string]string) {
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -211,7 +211,7 @@ func inPage(t *testing.T, path string, outputs map[string]string) {
 			page = head + begin + out + "```\n" + tail
 			continue
 		}
-		assert.Equal(t, out, old, "%s: %s; go test ./cmd/wxtoken/internal/doctor -update writes it again", path, name)
+		assert.Equal(t, out, old, "%s: %s; go test ./cmd/wxtoken/internal/doctor -update updates it", path, name)
 	}
 	if *update {
 		require.NoError(t, os.WriteFile(path, []byte(page), 0o644))

@@ -15,7 +15,7 @@ import (
 	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/store"
 )
 
-// examineStore reports whether the store is worth reading records from.
+// examineStore reports whether it makes sense to read records from the store.
 func (d *Doctor) examineStore(ctx context.Context, r *Report, credentials []string) bool {
 	switch d.Store.Kind {
 	case store.Memcached:
@@ -35,7 +35,7 @@ func (d *Doctor) examineStore(ctx context.Context, r *Report, credentials []stri
 	return true
 }
 
-// median times fn a few times.
+// median runs fn a few times and returns its median duration.
 func median(fn func() error) (time.Duration, error) {
 	var took []time.Duration
 	for range 5 {
@@ -49,7 +49,7 @@ func median(fn func() error) (time.Duration, error) {
 	return took[len(took)/2], nil
 }
 
-// unreachable is why a store does not answer, and what to do.
+// unreachable reports why a store does not answer, and what to do.
 func (r *Report) unreachable(name string, err error) {
 	f := Finding{Level: Fail, Area: "store", Text: fmt.Sprintf("%s does not answer: %v", name, err), weight: decisive,
 		Do: "check address, port, firewall and TLS; while it is down, processes use their copies until those expire"}
@@ -64,7 +64,7 @@ func (r *Report) unreachable(name string, err error) {
 	r.add(f)
 }
 
-// latency judges how fast a store answers.
+// latency reports how fast a store answers.
 func (r *Report) latency(what string, took time.Duration) {
 	f := Finding{Area: "store", Text: fmt.Sprintf("%s, answers in %s", what, short(took))}
 	if took > 100*time.Millisecond {
@@ -74,7 +74,7 @@ func (r *Report) latency(what string, took time.Duration) {
 	r.add(f)
 }
 
-// trySwap does on a scratch key what processes do on a record, and removes it.
+// trySwap does on a scratch key what processes do on a record, and removes the key.
 func (d *Doctor) trySwap(ctx context.Context, r *Report) {
 	ctx, cancel := context.WithTimeout(ctx, call)
 	defer cancel()
@@ -94,8 +94,8 @@ func (d *Doctor) trySwap(ctx context.Context, r *Report) {
 	case err != nil:
 		r.add(cannotSwap(err))
 	case !stored || wrong:
-		r.add(Finding{Level: Fail, Area: "store", weight: heavy, Text: "a compare-and-swap on a scratch key did not do what it must",
-			Do: "is this a proxy in front of the store, or a store that only looks like one? Processes over it fetch side by side"})
+		r.add(Finding{Level: Fail, Area: "store", weight: heavy, Text: "a compare-and-swap on a scratch key failed",
+			Do: "is this a proxy in front of the store, or a store that is only similar? Processes that share it would fetch concurrently"})
 	case !gone:
 		r.ok("store", "a swap on a scratch key works; the key expires within a minute")
 	default:
@@ -103,9 +103,9 @@ func (d *Doctor) trySwap(ctx context.Context, r *Report) {
 	}
 }
 
-// remove removes the scratch key, which has one of these values, by what a
-// process may do: a swap to a value that expires at once. It reports whether the
-// key is gone.
+// remove removes the scratch key, which has one of these values, in the only way that
+// processes can: a swap to a value that expires at once. It reports whether the key
+// is gone.
 func (d *Doctor) remove(ctx context.Context, key, scratch string, values ...[]byte) bool {
 	if d.Store.Kind == store.Memcached { // which keeps it for two seconds
 		_ = d.Store.Memcached.Delete(key)
@@ -124,7 +124,7 @@ func (d *Doctor) remove(ctx context.Context, key, scratch string, values ...[]by
 	return errors.Is(err, wxtoken.ErrCacheMiss)
 }
 
-// cannotSwap says what keeps a store from being written to.
+// cannotSwap reports what prevents writes to a store.
 func cannotSwap(err error) Finding {
 	f := Finding{Level: Fail, Area: "store", weight: heavy, Text: fmt.Sprintf("it can be read and not written to: %v", err),
 		Do: "no process can renew the token while this lasts; see the message"}

@@ -11,7 +11,7 @@ import (
 	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/record"
 )
 
-// every is how often a record that is followed is read.
+// every is how often a watched record is read.
 const every = time.Second
 
 // A Change is something that happened to a record.
@@ -21,7 +21,7 @@ type Change struct {
 	Text string    `json:"text"`
 }
 
-// Watch follows the records and tells each change, until ctx ends.
+// Watch follows the records and reports each change, until ctx ends.
 func (d *Doctor) Watch(ctx context.Context, credentials []string, tell func(Change)) {
 	last := map[string]record.Reading{}
 	for _, c := range credentials {
@@ -42,7 +42,7 @@ func (d *Doctor) Watch(ctx context.Context, credentials []string, tell func(Chan
 	}
 }
 
-// changes says what is different.
+// changes describes the differences.
 func changes(a, b record.Reading, now time.Time) (all []string) {
 	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	switch {
@@ -55,7 +55,7 @@ func changes(a, b record.Reading, now time.Time) (all []string) {
 		say("the store answers again")
 		return all
 	case a.Raw != nil && b.Raw == nil:
-		say("the record is gone: the store lost it, or somebody deleted it")
+		say("the record is gone: the store lost it, or it was deleted")
 		return all
 	case a.Raw == nil && b.Raw == nil:
 		return nil

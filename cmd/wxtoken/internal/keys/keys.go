@@ -25,13 +25,13 @@ func Parse(text string) (key [32]byte, err error) {
 	}
 	copy(key[:], raw)
 	if key == ([32]byte{}) {
-		return key, errors.New("a key of zeros is none: make one with: openssl rand -hex 32")
+		return key, errors.New("a key of zeros is not allowed: make one with: openssl rand -hex 32")
 	}
 	return key, nil
 }
 
-// ReadFile reads a file with a key on each line. Empty lines and such that
-// begin with # are left out.
+// ReadFile reads a file with one key on each line. Empty lines and lines that begin
+// with # are skipped.
 func ReadFile(path string) (all [][32]byte, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

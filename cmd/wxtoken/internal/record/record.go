@@ -1,5 +1,5 @@
-// Package record reads the shared record of a token and says in words what
-// stands in it, for the commands and the page of wxtoken.
+// Package record reads the shared record of a token and describes it in words, for
+// the commands and the page of wxtoken.
 package record
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/wxtoken/wxtoken/internal/protocol"
 )
 
-// A Reading is what the store holds under a key.
+// A Reading is what the store has under a key.
 type Reading struct {
 	Key    string // in the store, prefix included
 	Raw    []byte // nil: nothing
@@ -22,7 +22,7 @@ type Reading struct {
 	Err    error // the store's, or why Raw cannot be read
 }
 
-// Read reads the record. Sealed ones are opened with keys, if one of them fits.
+// Read reads the record. Sealed records are opened with keys, if one of them fits.
 func Read(ctx context.Context, c wxtoken.Cache, key string, keys [][32]byte) Reading {
 	r := Reading{Key: key}
 	raw, err := c.Get(ctx, key)
@@ -52,14 +52,14 @@ func Read(ctx context.Context, c wxtoken.Cache, key string, keys [][32]byte) Rea
 	return r
 }
 
-// A State is what a record says about its token.
+// A State is the state of the token according to the record.
 type State int
 
 // The states.
 const (
 	Good       State = iota
-	Replacing        // good, and a fetch is under way or due
-	Doubtful         // good, and it is not certain that it is the platform's latest
+	Replacing        // usable, and a fetch is in flight or due
+	Doubtful         // usable, but perhaps not the platform's latest
 	Rejected         // an API rejected it
 	Expired          //
 	Empty            // a record without a token
@@ -68,7 +68,7 @@ const (
 	Unknown          // the store did not answer
 )
 
-// State is the state at a time.
+// State returns the state at a time.
 func (r Reading) State(now time.Time) State {
 	t := r.Record
 	switch {
@@ -101,10 +101,10 @@ func (r Reading) Usable(now time.Time) bool {
 	return false
 }
 
-// Issued is when the token was asked for, and Expires when it ends.
+// Issued returns when the token was requested.
 func (r Reading) Issued() time.Time { return time.UnixMilli(r.Record.IssuedAt) }
 
-// Expires is when the token ends.
+// Expires returns when the token expires.
 func (r Reading) Expires() time.Time { return time.UnixMilli(r.Record.ExpiresAt) }
 
 // Cooling reports whether a cooldown keeps processes from asking the platform.
@@ -122,11 +122,11 @@ func (r Reading) Cause() error {
 	case c.Code != 0:
 		return &wxtoken.APIError{Code: c.Code, Message: c.Message}
 	}
-	return errors.New("wxtoken: the platform gave no answer that can be understood; see the log of the process that asked")
+	return errors.New("wxtoken: the platform gave no usable answer; see the log of the process that asked")
 }
 
-// Keep is for how long a store has to keep the record: an hour past all that it
-// speaks of. A sealed one, whose times cannot be read, is kept for three hours.
+// Keep returns how long a store has to keep the record: until an hour after all times
+// in it. A sealed record, whose times cannot be read, is kept for three hours.
 func (r Reading) Keep(now time.Time) time.Duration {
 	if r.Err != nil {
 		return 3 * time.Hour

@@ -11,7 +11,7 @@ import (
 	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/config"
 )
 
-// A kept is a token that the server keeps: an access token, or a ticket.
+// A kept is a token that the server keeps fresh: an access token, or a ticket.
 type kept struct {
 	label   string // for metrics, log and page
 	key     string // of its record in the store
@@ -27,7 +27,7 @@ func (k *kept) ready() bool {
 	return ok
 }
 
-// An app is one whose tokens clients may ask for.
+// An app is one whose tokens clients may request.
 type app struct {
 	*kept
 	id        string
@@ -39,7 +39,7 @@ type app struct {
 	stop      context.CancelFunc
 }
 
-// all are the tokens of the app.
+// all returns the tokens of the app.
 func (a *app) all() []*kept {
 	all := []*kept{a.kept}
 	for _, kind := range a.spec.Tickets {
@@ -48,13 +48,13 @@ func (a *app) all() []*kept {
 	return all
 }
 
-// platforms are the hosts of the APIs, by type.
+// platforms are the API hosts, by type.
 var platforms = map[string]string{
 	config.Token: "https://api.weixin.qq.com", config.Stable: "https://api.weixin.qq.com",
 	config.WeCom: "https://qyapi.weixin.qq.com", config.QQ: "https://api.q.qq.com",
 }
 
-// newApp makes an app, and starts nothing.
+// newApp returns an app, and starts nothing.
 func (s *Server) newApp(spec config.App) (*app, error) {
 	make := map[string]func(appID, secret string, opts ...wxtoken.FetcherOption) *wxtoken.HTTPFetcher{
 		config.Token: wxtoken.NewFetcher, config.Stable: wxtoken.NewStableFetcher,
@@ -87,8 +87,8 @@ func (s *Server) newApp(spec config.App) (*app, error) {
 	return a, nil
 }
 
-// secretFrom reads the secret before each fetch, so that one that is replaced in
-// its file needs neither a restart nor a signal.
+// secretFrom reads the secret before each fetch, so that replacing it in its file
+// needs neither a restart nor a signal.
 func secretFrom(file string) wxtoken.FetcherOption {
 	return wxtoken.WithSecretFunc(func(context.Context) (string, error) { return config.ReadSecret(file) })
 }
@@ -101,7 +101,7 @@ func (s *Server) newKept(life context.Context, label string, fetcher wxtoken.Fet
 	}
 }
 
-// A client is a service that may ask.
+// A client is a service that may send requests.
 type client struct {
 	config.Client
 	apps   map[string]bool
@@ -109,7 +109,7 @@ type client struct {
 	bucket *bucket    // of its reports
 }
 
-// A catalog is what a configuration says: it is replaced as a whole.
+// A catalog is the content of a configuration: it is replaced as a whole.
 type catalog struct {
 	config     *config.Config
 	apps       map[string]*app // with those of components
@@ -118,7 +118,7 @@ type catalog struct {
 	clients    map[[sha256.Size]byte]*client
 }
 
-// all are the tokens of all apps.
+// all returns the tokens of all apps.
 func (c *catalog) all() (all []*kept) {
 	for _, a := range c.order {
 		all = append(all, a.all()...)
@@ -131,8 +131,8 @@ func (c *catalog) all() (all []*kept) {
 	return all
 }
 
-// client finds whose secret this is. A secret is looked up by its hash, so that
-// the time this takes tells nothing about those that there are.
+// client returns the client with this secret. A secret is looked up by its hash, so
+// that the time this takes reveals nothing about the existing secrets.
 func (c *catalog) client(secret string) *client {
 	if secret == "" {
 		return nil
@@ -140,7 +140,7 @@ func (c *catalog) client(secret string) *client {
 	return c.clients[sha256.Sum256([]byte(secret))]
 }
 
-// app gives the app of this id if the client may ask for it, else nil.
+// app returns the app with this id if the client may ask for it, else nil.
 func (c *catalog) app(cl *client, id string) *app {
 	a := c.apps[id]
 	switch {

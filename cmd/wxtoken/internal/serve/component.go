@@ -18,10 +18,10 @@ const (
 	authorizerType = "authorizer"
 )
 
-// mostGuests is how many authorizers are kept that no configuration lists.
+// mostGuests is how many authorizers that no configuration lists are kept.
 const mostGuests = 20_000
 
-// appIDForm is that of an account on the platform.
+// appIDForm is the form of an account's appID on the platform.
 var appIDForm = regexp.MustCompile(`^wx[0-9a-f]{16}$`)
 
 // A component is a third-party platform with its authorizers.
@@ -38,7 +38,7 @@ type component struct {
 	guests map[string]*app // authorizers that no configuration lists
 }
 
-// newComponent makes a component, and starts nothing.
+// newComponent returns a component, and starts nothing.
 func (s *Server) newComponent(spec config.Component) (*component, error) {
 	apis, err := url.Parse(platforms[config.Token])
 	fetch := []wxtoken.FetcherOption{wxtoken.WithHTTPClient(&http.Client{Transport: s.gate})}
@@ -61,14 +61,14 @@ func (s *Server) newComponent(spec config.Component) (*component, error) {
 	return c, nil
 }
 
-// observe tells the watch of the Source that an event is of.
+// observe passes an event to the watch of its Source.
 func (c *component) observe(e wxtoken.Event) {
 	if w, ok := c.watches.Load(e.Key); ok {
 		w.(*watch).observe(e)
 	}
 }
 
-// app makes the component's own app, or that of an authorizer.
+// app returns the component's own app, or that of an authorizer.
 func (c *component) app(kind, id string) *app {
 	name, key, source := id, "authorizer:"+c.spec.AppID+":"+id, (*wxtoken.Source)(nil)
 	life, stop := context.WithCancel(c.life)
@@ -86,7 +86,7 @@ func (c *component) app(kind, id string) *app {
 	return a
 }
 
-// guest gives an authorizer that no configuration lists; nil if it cannot be one.
+// guest returns an authorizer that no configuration lists; nil if it cannot be one.
 func (c *component) guest(id string) *app {
 	if !appIDForm.MatchString(id) {
 		return nil
@@ -101,7 +101,7 @@ func (c *component) guest(id string) *app {
 	return a
 }
 
-// visitors are the guests that there are.
+// visitors returns the current guests.
 func (c *component) visitors() (all []*app) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,11 +112,11 @@ func (c *component) visitors() (all []*app) {
 }
 
 // serveCallback is the authorization event URL (授权事件接收URL) of a component:
-// /callback/APPID. What comes there is signed by the platform.
+// /callback/APPID. The platform signs what it sends there.
 func (s *Server) serveCallback(w http.ResponseWriter, r *http.Request, id string) {
 	c := s.catalog.Load().components[id]
 	if c == nil {
-		refuse(w, &problem{status: http.StatusNotFound, code: 40066, message: "invalid url: this server has no such component"})
+		sendProblem(w, &problem{status: http.StatusNotFound, code: 40066, message: "invalid url: this server has no such component"})
 		return
 	}
 	noting(w).appID = id

@@ -21,8 +21,7 @@ const (
 	unlisted    = "wxbbbbbbbbbbbbbbbb"
 )
 
-// withComponent serves a component with one authorizer that is listed, over a
-// store in files.
+// withComponent serves a component with one listed authorizer, with a store in files.
 func withComponent(t *testing.T, platform *wxtest.Server) *config.Config {
 	c := testConfig(platform)
 	c.Store = "file://" + t.TempDir()
@@ -77,7 +76,8 @@ func TestAThirdPartyPlatform(t *testing.T) {
 	assert.Equal(t, a.AccessToken, get(unlisted, blogSecret).AccessToken)
 }
 
-// A secret in a file is replaced without a restart, a signal, or a fetch too many.
+// A secret in a file can be replaced without a restart, a signal, or an additional
+// fetch.
 func TestASecretInAFileMayChange(t *testing.T) {
 	platform := fakePlatform(t)
 	file := filepath.Join(t.TempDir(), "secret")

@@ -9,34 +9,34 @@ import (
 	"time"
 )
 
-// conns bounds the connections of clients, in number and in time.
+// conns limits the connections of clients, in number and in time.
 //
-// So that descriptors are left for the store and the platform: when there are
-// too many, one that has no request under way is closed, the one that has had
-// none for longest; if all have, the new one is. So neither idle connections nor
-// half a request lock anybody out.
+// It leaves descriptors for the store and the platform: when there are too many
+// connections, it closes the one that has been without a request for longest, or the
+// new one if all have a request. So neither idle connections nor incomplete requests
+// lock out other clients.
 //
-// It stands in place of the timeouts of an http.Server, which set a deadline
-// again several times in each request: that costs more than the request.
+// It replaces the timeouts of an http.Server, which set a deadline several times in
+// each request: that takes longer than the request.
 type conns struct {
 	most int
 
 	mu    sync.Mutex
 	now   int64 // in seconds since the start
 	all   map[net.Conn]*list.Element
-	order *list.List // of *connection: those without a request stand in the order in which they became so
+	order *list.List // of *connection: those without a request are in the order in which they became idle
 	ended uint64
 }
 
 type connection struct {
 	net.Conn
-	requests int   // under way; HTTP/2 can have several
-	lasting  int   // of them that may take as long as they like
-	since    int64 // when the first of them began or, without, when the last one ended
+	requests int   // in flight; HTTP/2 can have several
+	lasting  int   // those without a time limit
+	since    int64 // when the first of them started or, if there is none, when the last one ended
 }
 
-// Seconds after which a connection is closed: one without a request, and one
-// with a request that is not answered, or whose answer is not read.
+// Seconds after which a connection is closed: one without a request, and one with a
+// request that is not answered, or whose answer is not read.
 const idleFor, busyFor = 120, int64(patience/time.Second) + 10
 
 func newConns(most int) *conns {
@@ -46,7 +46,7 @@ func newConns(most int) *conns {
 // connOf is the key of a request's connection in its context.
 type connOf struct{}
 
-// attach makes a server tell of its connections.
+// attach makes a server report its connections.
 func (c *conns) attach(srv *http.Server) {
 	srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, connOf{}, c.add(conn))
@@ -65,7 +65,7 @@ func (c *conns) attach(srv *http.Server) {
 	})
 }
 
-// add takes a connection in, and closes one if there are too many.
+// add adds a connection, and closes one if there are too many.
 func (c *conns) add(conn net.Conn) *list.Element {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,8 +98,8 @@ func (c *conns) remove(conn net.Conn) {
 	}
 }
 
-// work notes that a request of a connection began, or ended. nil is one that is
-// being closed.
+// work records that a request of a connection started or ended. A nil place is a
+// connection that is being closed.
 func (c *conns) work(place *list.Element, change int) {
 	if place == nil {
 		return
@@ -116,7 +116,7 @@ func (c *conns) work(place *list.Element, change int) {
 	}
 }
 
-// lasts lets the request of ctx take as long as it likes, until done is called.
+// lasts removes the time limit of ctx's request, until done is called.
 func (c *conns) lasts(ctx context.Context) (done func()) {
 	place, _ := ctx.Value(connOf{}).(*list.Element)
 	if place == nil {
@@ -133,7 +133,7 @@ func (c *conns) lasts(ctx context.Context) (done func()) {
 	return func() { change(-1) }
 }
 
-// run closes what has taken too long, until ctx ends.
+// run closes connections that take too long, until ctx ends.
 func (c *conns) run(ctx context.Context) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
@@ -149,7 +149,8 @@ func (c *conns) run(ctx context.Context) {
 	}
 }
 
-// late lets a second pass, and gives the connections that have taken too long.
+// late advances the clock by a second, and returns the connections that take too
+// long.
 func (c *conns) late() (all []net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// Neither idle connections nor half a request lock anybody out.
+// Neither idle connections nor incomplete requests lock out other clients.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	c := testConfig(fakePlatform(t))
 	c.MaxConnections = 20
@@ -32,8 +32,8 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	_, err := http.ReadResponse(bufio.NewReader(idle), nil)
 	require.NoError(t, err)
 	for range 50 {
-		dial("")                    // says nothing
-		dial("GET /healthz HTTP/1") // says half of it
+		dial("")                    // sends nothing
+		dial("GET /healthz HTTP/1") // sends half a request
 	}
 	srv.client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for range 20 {
@@ -46,7 +46,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	assert.ErrorIs(t, err, io.EOF, "the one that was idle longest")
 }
 
-// A request under way is never ended for a new connection.
+// A request in flight is never ended for a new connection.
 func TestBusyConnectionsStay(t *testing.T) {
 	t.Parallel()
 	platform := fakePlatform(t)
@@ -62,14 +62,14 @@ func TestBusyConnectionsStay(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return platform.Stats().Faults["latency"] == 3 }, 5*time.Second, time.Millisecond)
 	_, err := srv.client.Get(srv.url + "/healthz")
-	assert.Error(t, err, "the new one has to go")
+	assert.Error(t, err, "the new one is closed")
 	for range 3 {
 		assert.Equal(t, http.StatusOK, (<-got).Status)
 	}
 	assert.Equal(t, http.StatusOK, srv.do("GET", "/healthz", "", "").Status)
 }
 
-// Connections take no longer than they may, in place of an http.Server's timeouts.
+// Connections are limited in time, in place of an http.Server's timeouts.
 func TestConnectionsEnd(t *testing.T) {
 	c := newConns(10)
 	pass := func(seconds int64) (closed []net.Conn) {

@@ -2,5 +2,6 @@
 
 package serve
 
-// descriptors is how many connections this process may have: here no limit is known.
+// descriptors returns how many connections this process may have: no limit is known
+// here.
 func descriptors() int { return 10_000 }

@@ -4,7 +4,7 @@ package serve
 
 import "syscall"
 
-// descriptors is how many files this process may have open.
+// descriptors returns how many files this process may have open.
 func descriptors() int {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {

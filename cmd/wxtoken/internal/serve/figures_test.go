@@ -37,7 +37,7 @@ var (
 	rounds  = flag.Int("figures.rounds", 9, "rounds in which all are measured, one after the other")
 )
 
-// What is measured runs in processes of its own: this binary again.
+// Everything that is measured runs in a process of its own: this binary again.
 const beVariable = "WXTOKEN_FIGURES"
 
 func TestMain(m *testing.M) {
@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 
 const constant = `{"access_token":"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345","expires_in":7199}` + "\n"
 
-// be serves as one of those that are measured, and prints its address.
+// be serves as one of the servers that are measured, and prints its address.
 func be(name, upstream string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -87,8 +87,8 @@ func be(name, upstream string) {
 	serveAt(l.Addr().String(), platform.URL, upstream)
 }
 
-// without does what the server does for GET /token, but for wxtoken: it looks
-// the client up by its secret, and the app, and writes a token that is constant.
+// without does what the server does for GET /token, except for wxtoken: it looks up
+// the client by its secret, and the app, and writes a constant token.
 func without() http.Handler {
 	clients := map[[sha256.Size]byte]map[string]string{sha256.Sum256([]byte(shopSecret)): {"wx1": strings.Split(constant, `"`)[3]}}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -106,7 +106,7 @@ func without() http.Handler {
 	})
 }
 
-// serveAt is wxtoken serve, whose APIs are elsewhere than its tokens.
+// serveAt is wxtoken serve with APIs on another host than its tokens.
 func serveAt(addr, platform, upstream string) {
 	c := &config.Config{
 		Listen: addr, Admin: "off", Single: true,
@@ -129,7 +129,7 @@ func serveAt(addr, platform, upstream string) {
 	panic(s.Serve(context.Background(), context.Background()))
 }
 
-// child starts one that is measured.
+// child starts a server to be measured.
 func child(t *testing.T, name, upstream string) (addr string, cmd *exec.Cmd) {
 	t.Helper()
 	cmd = exec.CommandContext(t.Context(), os.Args[0])
@@ -205,8 +205,8 @@ func memory(t *testing.T, pid int) float64 {
 	return kb / 1024
 }
 
-// compare measures all of them in rounds, one after the other, so that what else
-// the machine does concerns all. The ratios are the medians of the rounds' own.
+// compare measures all of them in rounds, one after the other, so that other load on
+// the machine affects all. The ratios are the medians of the rounds' ratios.
 func compare(t *testing.T, title string, connections int, names, urls []string, pids []int) {
 	samples := make([][]sample, len(urls))
 	for i, u := range urls {
@@ -256,8 +256,8 @@ func TestFigures(t *testing.T) {
 		[]string{"http://" + plain + path, "http://" + proxy + path}, []int{plainCmd.Process.Pid, proxyCmd.Process.Pid})
 }
 
-// TestTenThousandApps prints what the start of ten thousand apps takes, within
-// 1,024 descriptors, and holds it to the limits.
+// TestTenThousandApps prints how long ten thousand apps take to start, within 1,024
+// descriptors, and checks the limits.
 func TestTenThousandApps(t *testing.T) {
 	if !*figures {
 		t.Skip("make serve-figures measures it")

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// fetches is how many requests for a token are under way at most, over all apps.
+// fetches is how many token requests are in flight at most, over all apps.
 const fetches = 64
 
-// A gate is an http.RoundTripper that lets few requests through at a time. One
-// that waits has asked for a connection and not got one: anyone who gives it up
+// A gate is an http.RoundTripper that lets few requests through at a time. A waiting
+// request has asked for a connection without getting one, so a caller that gives up
 // knows that nothing was sent.
 type gate struct {
 	base  http.RoundTripper
@@ -23,14 +23,14 @@ type gate struct {
 
 func newGate() *gate {
 	base := http.DefaultTransport.(*http.Transport).Clone()
-	// http.Transport sends a GET again that dies on a reused connection, and so
-	// could have two tokens issued.
+	// http.Transport resends a GET that fails on a reused connection, which could
+	// issue two tokens.
 	base.DisableKeepAlives = true
 	return &gate{base, make(chan struct{}, fetches)}
 }
 
-// RoundTrip implements http.RoundTripper. A place is given back when the
-// answer's body is closed.
+// RoundTrip implements http.RoundTripper. A place is released when the response body
+// is closed.
 func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 	if trace := httptrace.ContextClientTrace(req.Context()); trace != nil && trace.GetConn != nil {
 		trace.GetConn(req.URL.Host)
@@ -63,20 +63,20 @@ func (b *gatedBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// A keeper keeps tokens fresh. It begins with few at a time, so that thousands
-// of apps start without a storm of connections.
+// A keeper keeps tokens fresh. It starts few at a time, so that thousands of apps
+// start without a burst of connections.
 type keeper struct {
-	starting chan struct{} // a place for each token that is being begun with
+	starting chan struct{} // one place for each token being started
 	running  sync.WaitGroup
 }
 
-// patient is how long the start of one token may hold up the next.
+// patient is how long the start of one token may delay the next.
 const patient = 3 * time.Second
 
 func newKeeper() *keeper { return &keeper{starting: make(chan struct{}, fetches)} }
 
-// keep keeps these fresh, each until its life ends, and begins with no more of
-// them when ctx ends. It returns at once.
+// keep keeps these tokens fresh, each until its life ends, and starts no more of them
+// once ctx ends. It returns at once.
 func (k *keeper) keep(ctx context.Context, all []*kept) {
 	k.running.Go(func() {
 		for _, one := range all {
@@ -93,8 +93,8 @@ func (k *keeper) keep(ctx context.Context, all []*kept) {
 func (k *keeper) run(one *kept) {
 	time.Sleep(rand.N(20 * time.Millisecond))
 	first, cancel := context.WithTimeout(one.life, patient)
-	_, _ = one.source.Token(first) // its events tell of failures
+	_, _ = one.source.Token(first) // its events report failures
 	cancel()
 	<-k.starting
-	_ = one.source.Run(one.life) // ends with its life alone
+	_ = one.source.Run(one.life) // ends only with its life
 }

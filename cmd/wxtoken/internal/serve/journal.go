@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// A journal logs and counts requests. What repeats is logged once a minute,
-// with its count, so that neither a busy client nor a hostile one fills the
-// disk. It never sees a query, a header or a body: they hold what is secret.
+// A journal logs and counts requests. Repeated requests are logged once a minute,
+// with their count, so that neither a busy client nor a hostile one fills the disk.
+// It never sees a query, a header or a body, since they contain secrets.
 type journal struct {
 	log *slog.Logger
 
@@ -18,13 +18,13 @@ type journal struct {
 	open   map[entry]*repeats
 }
 
-// counted is what a counter of requests is about.
+// counted identifies a counter of requests.
 type counted struct {
 	route  string
 	status int
 }
 
-// An entry is what a line of the log says, but for count and time.
+// An entry is a line of the log without count and time.
 type entry struct {
 	method, route, client, app, remote, err string
 	status, code                            int // code is errcode
@@ -39,14 +39,14 @@ type repeats struct {
 
 const (
 	quiet   = time.Minute // an entry is logged once in this time
-	entries = 20_000      // that are told apart at a time
+	entries = 20_000      // distinguished at a time
 )
 
 func newJournal(log *slog.Logger) *journal {
 	return &journal{log: log, counts: map[counted]float64{}, open: map[entry]*repeats{}}
 }
 
-// add counts a request and, if it is to be logged, does so now or later.
+// add counts a request and, if it is to be logged, logs it now or later.
 func (j *journal) add(e entry, took time.Duration, now time.Time, logged bool) {
 	j.mu.Lock()
 	j.counts[counted{e.route, e.status}]++
@@ -70,7 +70,7 @@ func (j *journal) add(e entry, took time.Duration, now time.Time, logged bool) {
 	j.write(e, 1, took, 0)
 }
 
-// flush logs what has repeated and forgets what has not, each after a minute.
+// flush logs repeated entries and drops the others, each after a minute.
 func (j *journal) flush(now time.Time, all bool) {
 	j.mu.Lock()
 	due := map[entry]repeats{}
@@ -131,7 +131,7 @@ func (j *journal) write(e entry, count int, took, over time.Duration) {
 	j.log.LogAttrs(context.Background(), level, "request", attrs...)
 }
 
-// totals are the counters.
+// totals returns the counters.
 func (j *journal) totals() map[counted]float64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -26,7 +26,7 @@ const (
 	appSecret  = "secret-of-the-apps-0123456789"
 )
 
-// believed is from when on the tests' servers believe that a token is rejected.
+// believed is the age of a token from which the tests' servers believe its rejection.
 const believed = 150 * time.Millisecond
 
 // fakePlatform has the apps wx1 and wx2.
@@ -52,7 +52,7 @@ func testConfig(platform *wxtest.Server) *config.Config {
 	}
 }
 
-// checked gives a configuration as it comes from its JSON.
+// checked returns a configuration as parsed from its JSON.
 func checked(t *testing.T, c *config.Config) *config.Config {
 	t.Helper()
 	text, err := json.Marshal(c)
@@ -62,7 +62,7 @@ func checked(t *testing.T, c *config.Config) *config.Config {
 	return c
 }
 
-// A running server, with what it has logged.
+// A running server, with its log.
 type running struct {
 	*Server
 	t         *testing.T
@@ -86,7 +86,7 @@ func start(t *testing.T, c *config.Config) *running {
 		stop()
 		assert.NoError(t, <-r.done)
 		atOnce()
-		r.done <- nil // for a second look
+		r.done <- nil // so that done can be read again
 		for _, secret := range []string{shopSecret, blogSecret, appSecret} {
 			assert.NotContains(t, out.String(), secret)
 		}
@@ -126,7 +126,7 @@ func (r *running) do(method, path, secret, body string) reply {
 	return a
 }
 
-// token asks for wx1's token, which must be there.
+// token requests wx1's token, which must exist.
 func (r *running) token() string {
 	r.t.Helper()
 	a := r.do("GET", "/token?appid=wx1", shopSecret, "")

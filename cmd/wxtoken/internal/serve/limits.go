@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// A bucket lets perMinute things happen in a minute, and as many at once.
+// A bucket allows perMinute events in a minute, and as many at once.
 type bucket struct {
 	mu   sync.Mutex
 	left float64
 	last time.Time // zero: full
 }
 
-// take reports whether one more may happen, and if not, after how long.
+// take reports whether one more event is allowed, and if not, after how long.
 func (b *bucket) take(perMinute int, now time.Time) (ok bool, wait time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -41,9 +41,9 @@ const (
 	named      = 100    // of them that the log names in a minute
 )
 
-// strangers slows down those who send wrong secrets: each further one of an
-// address is answered later. A right secret is never delayed, so that clients
-// behind one proxy with somebody who guesses are not affected.
+// strangers slows down senders of wrong secrets: each further one from an address is
+// answered later. A right secret is never delayed, so clients behind one proxy with
+// an attacker are not affected.
 type strangers struct {
 	slots chan struct{}
 
@@ -70,8 +70,8 @@ func (s *strangers) total() float64 {
 	return s.count
 }
 
-// wait delays the answer to a wrong secret. It reports false if too many wait
-// already: then the connection is not worth keeping.
+// wait delays the answer to a wrong secret. It reports false if too many are waiting
+// already: then the connection should be closed.
 func (s *strangers) wait(ctx context.Context, remote string, now time.Time) bool {
 	d := s.note(remote, now)
 	if d == 0 {
@@ -90,7 +90,7 @@ func (s *strangers) wait(ctx context.Context, remote string, now time.Time) bool
 	return true
 }
 
-// note counts a wrong secret and says how long its answer is to wait.
+// note counts a wrong secret and returns the delay of its answer.
 func (s *strangers) note(remote string, now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,7 +115,8 @@ func (s *strangers) note(remote string, now time.Time) time.Duration {
 	return min(firstDelay<<min(one.wrong-2, 10), lastDelay)
 }
 
-// forget makes room: of those who have stopped or, if none has, of all.
+// forget makes room, by removing the addresses that have stopped or, if none has,
+// all.
 func (s *strangers) forget(now time.Time) {
 	for from, one := range s.known {
 		if now.Sub(one.last) > time.Minute {
@@ -127,7 +128,7 @@ func (s *strangers) forget(now time.Time) {
 	}
 }
 
-// name is what the log calls an address: itself, or that there are many.
+// name returns what the log calls an address: itself, or that there are many.
 func (s *strangers) name(remote string, now time.Time) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,8 +152,8 @@ func hostOf(remote string) string {
 	return host
 }
 
-// network is the address of a client or, of IPv6, the network that one client
-// has all addresses of.
+// network returns the address of a client or, for IPv6, its network, since one client
+// has all addresses of it.
 func network(remote string) netip.Prefix {
 	addr, err := netip.ParseAddr(hostOf(remote))
 	if err != nil {

@@ -28,7 +28,7 @@ func TestABucketFillsUpAgain(t *testing.T) {
 	assert.False(t, ok)
 	ok, _ = b.take(30, now.Add(2100*time.Millisecond))
 	assert.True(t, ok)
-	ok, _ = b.take(30, now.Add(-time.Hour)) // a clock that is set back fills nothing
+	ok, _ = b.take(30, now.Add(-time.Hour)) // a clock that is set back adds nothing
 	assert.False(t, ok)
 	for range 30 {
 		ok, _ = b.take(30, now.Add(time.Hour))
@@ -57,7 +57,7 @@ func TestWrongSecretsAreAnsweredLaterEachTime(t *testing.T) {
 		assert.Zero(t, took("192.0.2.1:1"), "forgiven after a minute")
 		assert.EqualValues(t, 15, s.total())
 
-		// Those who wait are few, and those who are remembered as well.
+		// Few wait at a time, and few are remembered.
 		var all sync.WaitGroup
 		kept := 0
 		var mu sync.Mutex
@@ -93,7 +93,7 @@ func TestTheLogNamesFewStrangers(t *testing.T) {
 	assert.Equal(t, "192.0.2.200", s.name("192.0.2.200:1", now.Add(2*time.Minute)))
 }
 
-func TestWhatRepeatsIsLoggedOnceAMinute(t *testing.T) {
+func TestRepeatedEntriesAreLoggedOnceAMinute(t *testing.T) {
 	var out syncBuffer
 	j, now := newJournal(slog.New(slog.NewTextHandler(&out, nil))), time.Now()
 	e := entry{method: "GET", route: "/token", status: 200, client: "shop", app: "wx1"}
@@ -110,7 +110,7 @@ func TestWhatRepeatsIsLoggedOnceAMinute(t *testing.T) {
 	j.flush(now.Add(63*time.Second), true)
 	assert.Contains(t, out.String(), "count=1 over=2s", "at the end nothing is left out")
 	j.flush(now.Add(time.Hour), false)
-	assert.Empty(t, j.open, "what has stopped is forgotten")
+	assert.Empty(t, j.open, "entries that have stopped are dropped")
 	assert.EqualValues(t, 1001, j.totals()[counted{"/token", 200}])
 
 	// However many kinds there are.
@@ -135,14 +135,15 @@ func TestReportsAreLimitedForEachClient(t *testing.T) {
 	assert.Equal(t, "12", a.Header.Get("Retry-After"))
 	assert.Empty(t, a.AccessToken)
 	for range 20 {
-		assert.Equal(t, token, srv.reject("an old one").AccessToken, "an old token costs nothing")
+		assert.Equal(t, token, srv.reject("an old one").AccessToken, "an old token has no effect")
 	}
 	assert.Equal(t, http.StatusOK, srv.do("POST", "/token/reject", blogSecret, `{"appid":"wx1","access_token":"`+token+`"}`).Status, "others are not affected")
 	assert.Contains(t, srv.do("GET", "/metrics", "", "").Errmsg, "tokenserver_reports_limited_total 1\n")
 	assert.Equal(t, 1, platform.Stats().Results["/cgi-bin/token"].Total())
 }
 
-// A whole fleet sees the same rejection: that is one report, and one fetch.
+// A whole fleet reports the same rejection: that counts as one report, and causes one
+// fetch.
 func TestAFleetReportsTheSameRejection(t *testing.T) {
 	t.Parallel()
 	platform := fakePlatform(t)

@@ -29,19 +29,19 @@ func listen(addr string) (net.Listener, error) {
 	return l, nil
 }
 
-// secure puts TLS on a listener.
+// secure adds TLS to a listener.
 func secure(l net.Listener, cert *certificate) net.Listener {
 	return tls.NewListener(l, &tls.Config{
 		MinVersion: tls.VersionTLS12, GetCertificate: cert.get, NextProtos: []string{"h2", "http/1.1"},
 	})
 }
 
-// listenUnix makes a socket for this user and group, in place of one that a
-// server left behind when it was killed.
+// listenUnix creates a socket for this user and group, replacing one that a killed
+// server left behind.
 func listenUnix(path string) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode().Type() != os.ModeSocket {
-			return nil, errors.New("there is a file that is no socket")
+			return nil, errors.New("the file exists and is not a socket")
 		}
 		if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
 			_ = conn.Close()
@@ -62,8 +62,8 @@ func listenUnix(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// A certificate is read from its files again when they change, since
-// certificates are renewed more often than servers are restarted.
+// A certificate is reloaded when its files change, since certificates are renewed
+// more often than servers are restarted.
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
@@ -83,21 +83,21 @@ func openCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, 
 	return c, nil
 }
 
-// get is a tls.Config's GetCertificate. If the new files do not fit yet, the
-// old certificate still serves; that is logged once.
+// get is a tls.Config's GetCertificate. While the new files do not match, the old
+// certificate is used; that is logged once.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.read(); err != nil {
 		c.failures.Add(1)
-		c.log.Error("the certificate has changed and cannot be read; the one before is used until it expires",
+		c.log.Error("the certificate has changed and cannot be read; the previous one is used until it expires",
 			"cert", c.certFile, "expires_at", c.loaded.Leaf.NotAfter, "error", err.Error())
 	}
 	return c.loaded, nil
 }
 
-// read reads the files if they have changed since the last time. c.mu is held,
-// or c is new.
+// read reads the files if they have changed since the last time. c.mu is held, or c
+// is new.
 func (c *certificate) read() error {
 	var now [2]time.Time
 	for i, file := range []string{c.certFile, c.keyFile} {
@@ -119,7 +119,8 @@ func (c *certificate) read() error {
 	return err
 }
 
-// notAfter is when the certificate in use expires. It reads a new one first.
+// notAfter returns when the certificate in use expires, after reading a new one if
+// there is one.
 func (c *certificate) notAfter() time.Time {
 	cert, _ := c.get(nil)
 	return cert.Leaf.NotAfter

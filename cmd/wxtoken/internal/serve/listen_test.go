@@ -53,7 +53,7 @@ func TestTLS(t *testing.T) {
 	defer conn.Close()
 	assert.Equal(t, int64(2), conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64())
 
-	// Those who talk http to it get no token.
+	// A client that uses http gets no token.
 	resp, err := http.Get("http://" + srv.listener.Addr().String() + "/token?appid=wx1")
 	require.NoError(t, err)
 	defer resp.Body.Close()
@@ -87,11 +87,11 @@ func TestUnixSocket(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	_, err = listen("unix:" + file)
-	assert.ErrorContains(t, err, "no socket")
+	assert.ErrorContains(t, err, "not a socket")
 	assert.FileExists(t, file)
 }
 
-// A request that is under way when the signal comes gets its answer.
+// A request in flight when the signal arrives gets its answer.
 func TestItStopsGracefully(t *testing.T) {
 	t.Parallel()
 	platform := fakePlatform(t)
@@ -106,12 +106,12 @@ func TestItStopsGracefully(t *testing.T) {
 	assert.NotEmpty(t, <-got)
 	lift()
 
-	// While it drains it still serves, and asks to be left alone.
+	// While it drains it still serves, and reports that it is not ready.
 	assert.NotEmpty(t, srv.token())
 	assert.Equal(t, http.StatusServiceUnavailable, srv.do("GET", "/readyz", "", "").Status)
 	require.NoError(t, <-srv.done)
 	srv.done <- nil
-	// A Dial may yet succeed: a program that another test is starting holds the
+	// A Dial may still succeed: a program that another test is starting holds the
 	// socket as well, between its fork and its exec.
 	assert.ErrorIs(t, srv.listener.Close(), net.ErrClosed, "still open")
 }

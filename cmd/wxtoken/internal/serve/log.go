@@ -10,8 +10,8 @@ import (
 	"unicode"
 )
 
-// A noted response remembers what the log says of its request. They are used
-// again, together with the text of a short answer.
+// A noted response collects what is logged about its request. They are reused,
+// together with the text of a short answer.
 type noted struct {
 	http.ResponseWriter
 	text                  [512]byte
@@ -32,7 +32,7 @@ func (n *noted) WriteHeader(status int) {
 // Unwrap is for http.ResponseController.
 func (n *noted) Unwrap() http.ResponseWriter { return n.ResponseWriter }
 
-// noting is where to put what the log is to say of the request that w answers.
+// noting returns where to record what is logged about the request that w answers.
 func noting(w http.ResponseWriter) *noted {
 	for {
 		switch one := w.(type) {
@@ -46,8 +46,9 @@ func noting(w http.ResponseWriter) *noted {
 	}
 }
 
-// routes are the paths that are counted one by one: else anybody could fill the
-// memory with series. All below /proxy/ and /callback/ count as one each.
+// routes are the paths that are counted individually: otherwise clients could fill
+// the memory with series. Everything below /proxy/ and /callback/ counts as one path
+// each.
 var routes = map[string]bool{
 	"/token": true, "/token/reject": true, "/ticket": true, "/ticket/reject": true, "/healthz": true, "/readyz": true, "/metrics": true,
 	"/cgi-bin/token": true, "/cgi-bin/stable_token": true, "/cgi-bin/gettoken": true, "/cgi-bin/ticket/getticket": true,
@@ -69,7 +70,7 @@ func route(path string) string {
 	return "other"
 }
 
-// logged logs and counts each request. The probes are counted only.
+// logged logs and counts each request. Probes are only counted.
 func (s *Server) logged(next http.Handler) http.Handler {
 	pool := sync.Pool{New: func() any { return new(noted) }}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -78,7 +79,7 @@ func (s *Server) logged(next http.Handler) http.Handler {
 		n.ResponseWriter, n.status = w, http.StatusOK
 		next.ServeHTTP(n, r)
 		e := entry{method: method(r.Method), route: route(r.URL.Path), status: n.status, code: n.code, client: n.client, app: n.appID, remote: n.remote}
-		if n.err != nil { // no error of wxtoken holds a secret or a token
+		if n.err != nil { // no error of wxtoken contains a secret or a token
 			e.err = n.err.Error()
 		}
 		now := time.Now()
@@ -88,7 +89,7 @@ func (s *Server) logged(next http.Handler) http.Handler {
 	})
 }
 
-// method is a method that is known, or "other".
+// method returns m if it is known, or "other".
 func method(m string) string {
 	switch m {
 	case http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodHead, http.MethodPatch, http.MethodOptions:
@@ -115,8 +116,8 @@ func cut(text string, known bool) string {
 	return text
 }
 
-// A grumble logs what net/http says of connections that fail: a line a minute,
-// with how many there were, since anybody can make them fail.
+// A grumble logs the messages of net/http about failed connections: one line a
+// minute, with their count, since anyone can make connections fail.
 type grumble struct {
 	log *slog.Logger
 
@@ -125,7 +126,7 @@ type grumble struct {
 	count int
 }
 
-// newGrumble is a Server's or ReverseProxy's ErrorLog.
+// newGrumble returns the ErrorLog of a Server or ReverseProxy.
 func newGrumble(to *slog.Logger) *log.Logger { return log.New(&grumble{log: to}, "", 0) }
 
 // Write implements io.Writer, for a line.

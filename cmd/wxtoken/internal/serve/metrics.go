@@ -16,7 +16,7 @@ import (
 	"github.com/wxtoken/wxtoken/internal/observe"
 )
 
-// A histogram is Prometheus' of how long fetches took.
+// A histogram is a Prometheus histogram of the duration of fetches.
 type histogram struct {
 	mu     sync.Mutex
 	counts [len(buckets)]uint64
@@ -38,8 +38,8 @@ func (h *histogram) observe(seconds float64) {
 	}
 }
 
-// serveMetrics writes Prometheus' text format. The names and labels of wxtoken_
-// are those of examples/metrics, so that its alerts and dashboard fit.
+// serveMetrics writes Prometheus' text format. The names and labels of wxtoken_ are
+// those of examples/metrics, so that its alerts and dashboard work.
 func (s *Server) serveMetrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	out := &exposition{w: bufio.NewWriterSize(w, 32<<10)}
@@ -59,7 +59,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, _ *http.Request) {
 		{"tokenserver_reports_limited_total", "counter", "Reports of rejected tokens over the limit of a client.", float64(s.limited.Load())},
 		{"tokenserver_wrong_secrets_total", "counter", "Requests with a client secret that is missing or wrong.", float64(s.strangers.total())},
 		{"tokenserver_configuration_age_seconds", "gauge", "Since the configuration was last read successfully.", time.Since(time.Unix(0, s.configured.Load())).Seconds()},
-		{"tokenserver_configuration_refused_total", "counter", "Configurations that were read again and refused.", float64(s.refused.Load())},
+		{"tokenserver_configuration_errors_total", "counter", "Configurations that were reloaded and found invalid.", float64(s.badReloads.Load())},
 	} {
 		out.family(g.name, g.kind, g.help)
 		out.sample(g.name, g.value)
@@ -67,7 +67,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, _ *http.Request) {
 	if s.cert != nil {
 		out.family("tokenserver_certificate_not_after_seconds", "gauge", "When the certificate in use expires, as a unix time.")
 		out.sample("tokenserver_certificate_not_after_seconds", float64(s.cert.notAfter().Unix()))
-		out.family("tokenserver_certificate_reload_failures_total", "counter", "Certificates that could not be read when they had changed.")
+		out.family("tokenserver_certificate_reload_failures_total", "counter", "Changed certificates that could not be read.")
 		out.sample("tokenserver_certificate_reload_failures_total", float64(s.cert.failures.Load()))
 	}
 	processMetrics(out, s.started)
@@ -76,7 +76,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) appMetrics(out *exposition) {
 	apps := s.catalog.Load().all()
 	now := time.Now()
-	out.family("wxtoken_token_remaining_seconds", "gauge", "How long the newest token that this process knows of still lives; 0 if it has none or an API rejected it.")
+	out.family("wxtoken_token_remaining_seconds", "gauge", "Remaining lifetime of the newest token that this process knows; 0 if it has none or an API rejected it.")
 	for _, a := range apps {
 		out.sample("wxtoken_token_remaining_seconds", max(a.watch.snapshot().End.Sub(now).Seconds(), 0), "app", a.label)
 	}
@@ -87,7 +87,7 @@ func (s *Server) appMetrics(out *exposition) {
 			out.sample("wxtoken_fetches_total", float64(h.Fetches[i]), "app", a.label, "result", result)
 		}
 	}
-	out.family("wxtoken_events_total", "counter", "What else happened, by wxtoken.EventKind.")
+	out.family("wxtoken_events_total", "counter", "Other events, by wxtoken.EventKind.")
 	for _, a := range apps {
 		h := a.watch.snapshot()
 		for i, kind := range observe.Kinds() {
@@ -98,7 +98,7 @@ func (s *Server) appMetrics(out *exposition) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	const name = "wxtoken_fetch_duration_seconds"
-	out.family(name, "histogram", "How long requests for a token took, of all apps.")
+	out.family(name, "histogram", "Duration of requests for a token, over all apps.")
 	for i, end := range buckets {
 		out.sample(name+"_bucket", float64(h.counts[i]), "le", strconv.FormatFloat(end, 'g', -1, 64))
 	}
@@ -107,7 +107,7 @@ func (s *Server) appMetrics(out *exposition) {
 	out.sample(name+"_count", float64(h.total))
 }
 
-// processMetrics are the few of a process that every dashboard begins with.
+// processMetrics writes the basic process metrics that every dashboard uses.
 func processMetrics(out *exposition, started time.Time) {
 	var cpu []metrics.Sample
 	for _, name := range []string{"/memory/classes/heap/objects:bytes", "/gc/cycles/total:gc-cycles"} {

@@ -32,8 +32,8 @@ const (
 	fastEnough = 2 * time.Second // for the store to answer the page
 )
 
-// adminHandler is what the people who run the server reach: the page, and the
-// metrics and probes.
+// adminHandler serves the operators of the server: the page, the metrics and the
+// probes.
 func (s *Server) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.servePage)
@@ -46,7 +46,7 @@ func (s *Server) adminHandler() http.Handler {
 	mux.HandleFunc("GET /metrics", s.serveMetrics)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, socket := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr); !socket && !directly(r.Host) {
-			http.Error(w, "ask by IP address or localhost: a name could be a stranger's that points here", http.StatusForbidden)
+			http.Error(w, "use an IP address or localhost: a domain name could belong to an attacker and point here", http.StatusForbidden)
 			return
 		}
 		h := w.Header()
@@ -58,8 +58,8 @@ func (s *Server) adminHandler() http.Handler {
 	})
 }
 
-// directly reports whether a Host header names no domain, which a page on the
-// web could have made point to this machine.
+// directly reports whether a Host header has no domain name, which a web page could
+// have made point to this machine.
 func directly(host string) bool {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
@@ -79,16 +79,16 @@ type page struct {
 	More, Nothing                 string
 }
 
-// A fact is a name and what there is to say.
+// A fact is a name and a text.
 type fact struct {
 	Name, Text string
 	Bad        bool
 }
 
-// Long reports whether the text needs the whole width.
+// Long reports whether the text needs the full width.
 func (f fact) Long() bool { return len(f.Text) > 60 }
 
-// plain is an error for people who look at wxtoken's page already.
+// plain formats an error for readers of wxtoken's page.
 func plain(err error) string { return strings.TrimPrefix(err.Error(), "wxtoken: ") }
 
 // A card is one token.
@@ -109,7 +109,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 			found = append(found, k)
 		}
 	}
-	// Those that have no token come first.
+	// Tokens that are missing come first.
 	troubled := func(k *kept) int {
 		if k.ready() {
 			return 1
@@ -155,7 +155,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 
 func rank(c card) int { return slices.Index([]string{"bad", "warn", "ok"}, c.Level) }
 
-// read reads the records of these, and says how the store did.
+// read reads the records of these tokens, and reports how the store answered.
 func (s *Server) read(ctx context.Context, all []*kept) ([]record.Reading, func(tongue) fact) {
 	ctx, cancel := context.WithTimeout(ctx, fastEnough)
 	defer cancel()
@@ -198,7 +198,7 @@ func (s *Server) read(ctx context.Context, all []*kept) ([]record.Reading, func(
 	}
 }
 
-// describe says what there is to say about a token at night.
+// describe collects what an operator needs to know about a token.
 func describe(l tongue, k *kept, r record.Reading, now time.Time) card {
 	h := k.watch.snapshot()
 	c := card{Name: k.label, Level: "ok"}
@@ -247,12 +247,12 @@ func describe(l tongue, k *kept, r record.Reading, now time.Time) card {
 	return c
 }
 
-// cooling is until when the platform is not asked, and why: by what this process
-// waits for itself, or by what all share.
+// cooling returns until when the platform is not asked, and why: because of this
+// process's own wait, or of a shared one.
 func cooling(k *kept, r record.Reading, now time.Time) (time.Time, error) {
 	if !k.ready() {
 		ended, cancel := context.WithCancel(context.Background())
-		cancel() // what is known, without waiting
+		cancel() // returns what is known, without waiting
 		_, err := k.source.Token(ended)
 		var cool *wxtoken.CooldownError
 		if errors.As(err, &cool) && cool.Until.After(now) {
@@ -265,7 +265,7 @@ func cooling(k *kept, r record.Reading, now time.Time) (time.Time, error) {
 	return time.Time{}, nil
 }
 
-// state says in words how a token is, and which style that is.
+// state describes a token's state in words, and which style that is.
 func state(l tongue, r record.Reading, h history, now time.Time) (text, level string) {
 	switch r.State(now) {
 	case record.Good:

@@ -17,7 +17,7 @@ import (
 	"github.com/wxtoken/wxtoken/internal/servers"
 )
 
-// page gives the page in a language.
+// page returns the page in a language.
 func (r *running) page(path, language string) string {
 	r.t.Helper()
 	req, err := http.NewRequest("GET", "http://"+r.AdminAddr()+path, nil)
@@ -33,7 +33,7 @@ func (r *running) page(path, language string) string {
 	return string(text)
 }
 
-// eventuallyOn waits until the page says all of this.
+// eventuallyOn waits until the page contains all of this.
 func (r *running) eventuallyOn(language string, says ...string) string {
 	r.t.Helper()
 	var page string
@@ -49,7 +49,7 @@ func (r *running) eventuallyOn(language string, says ...string) string {
 	return page
 }
 
-func TestThePageSaysWhatAPersonWantsToSeeAtNight(t *testing.T) {
+func TestThePageShowsWhatAnOperatorNeeds(t *testing.T) {
 	platform := fakePlatform(t)
 	platform.AddApp("wx3", "another")
 	redis := servers.Redis(t)
@@ -59,14 +59,14 @@ func TestThePageSaysWhatAPersonWantsToSeeAtNight(t *testing.T) {
 	srv := start(t, c)
 	token := srv.token()
 
-	page := srv.eventuallyOn("", "4, 3 with a token", "answers in")
+	page := srv.eventuallyOn("", "4, 3 with a token", "answers in", "Not asked again for")
 	for _, says := range []string{
 		"<h2>wx1</h2>\n<p>good</p>", "1 h 59 min", "by this server", "redis://127.0.0.1",
 		"<h2>wx3</h2>\n<p>no token yet</p>", "Not asked again for", "invalid appsecret", "check the secret", "<h2>wx2:jsapi</h2>",
 	} {
 		assert.Contains(t, page, says)
 	}
-	assert.Less(t, strings.Index(page, "<h2>wx3</h2>"), strings.Index(page, "<h2>wx1</h2>"), "what is in trouble comes first")
+	assert.Less(t, strings.Index(page, "<h2>wx3</h2>"), strings.Index(page, "<h2>wx1</h2>"), "tokens with problems come first")
 	assert.Contains(t, page, `<section class="bad">`+"\n<h2>wx3")
 	for _, secret := range []string{token, platform.LatestStable("wx2"), platform.LatestTicket("wx2", "jsapi"), appSecret, shopSecret} {
 		assert.NotContains(t, page, secret)
@@ -144,7 +144,7 @@ func TestLanguages(t *testing.T) {
 	}
 }
 
-// The probes are on the page's address too, for who does not let them out.
+// The probes are also on the page's address, for deployments that do not expose them.
 func TestTheAdminListenerHasTheProbes(t *testing.T) {
 	srv := start(t, testConfig(fakePlatform(t)))
 	srv.token()

@@ -19,36 +19,36 @@ import (
 )
 
 const (
-	// upstream is how many requests of clients are passed on at a time.
+	// upstream is how many client requests are forwarded at a time.
 	upstream = 128
 
-	// replayed is how large a body may be that is kept, to be sent again with
-	// another token. A larger one is streamed, and sent once.
+	// replayed is the size up to which a body is kept, to be resent with another
+	// token. A larger one is streamed, and sent once.
 	replayed = 256 << 10
 
-	// stalled is how long a client may take for the next bytes that it sends or
-	// receives through the proxy.
+	// stalled is how long a client may take to send or receive the next bytes through
+	// the proxy.
 	stalled = time.Minute
 )
 
-// never are the paths that the proxy passes to nobody: those that issue tokens,
-// for the server alone does that, and what a token of another kind opens.
+// never are the paths that the proxy never forwards: those that issue tokens, which
+// only the server may do, and those that take another kind of token.
 var never = []string{
 	"/cgi-bin/token", "/cgi-bin/stable_token", "/cgi-bin/gettoken", "/cgi-bin/component", "/cgi-bin/service", "/api/gettoken", "/sns",
 }
 
-// serveProxy is /proxy/APPID/cgi-bin/…: it passes the request on to the platform
-// with the app's token added, and the answer back as it is.
+// serveProxy is /proxy/APPID/cgi-bin/…: it forwards the request to the platform with
+// the app's token added, and returns the answer unchanged.
 func (s *Server) serveProxy(w http.ResponseWriter, r *http.Request, rest string) {
 	appID, api, _ := strings.Cut(rest, "/")
 	api = "/" + api
 	cl, a, p := s.admit(w, r, appID)
 	if p != nil {
-		refuse(w, p)
+		sendProblem(w, p)
 		return
 	}
 	if !cl.mayCall(r.URL, api) {
-		refuse(w, &problem{status: http.StatusForbidden, code: 48001,
+		sendProblem(w, &problem{status: http.StatusForbidden, code: 48001,
 			message: "api unauthorized: this path is not among those that this client may call through the proxy"})
 		return
 	}
@@ -59,8 +59,8 @@ func (s *Server) serveProxy(w http.ResponseWriter, r *http.Request, rest string)
 // calledPath is the key of the platform's path in a request's context.
 type calledPath struct{}
 
-// mayCall reports whether the client may call an API. Only a plain path is
-// allowed, since others could mean something else to the platform.
+// mayCall reports whether the client may call an API. Only a plain path is allowed,
+// since the platform could interpret others differently.
 func (c *client) mayCall(u *url.URL, api string) bool {
 	clean := path.Clean(api)
 	if strings.HasSuffix(api, "/") && clean != "/" {
@@ -83,7 +83,7 @@ func (c *client) mayCall(u *url.URL, api string) bool {
 	})
 }
 
-// newProxy passes requests on to the platform of an app.
+// newProxy forwards requests to the platform of an app.
 func (s *Server) newProxy(a *app) http.Handler {
 	host := a.apis.Host
 	if a.apis.Port() == "" {
@@ -111,8 +111,8 @@ func (s *Server) newProxy(a *app) http.Handler {
 	}
 }
 
-// buffers are what answers are copied through. One of an unknown length is
-// flushed after each write, as ReverseProxy has it.
+// buffers are used to copy answers. An answer of unknown length is flushed after each
+// write, as ReverseProxy does.
 type buffers struct{ pool sync.Pool }
 
 func (b *buffers) Get() []byte {
@@ -124,17 +124,17 @@ func (b *buffers) Get() []byte {
 
 func (b *buffers) Put(one []byte) { b.pool.Put((*[32 << 10]byte)(one)) }
 
-// newAPIs is the transport to the APIs behind the proxy.
+// newAPIs returns the transport to the APIs behind the proxy.
 func newAPIs() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxConnsPerHost, t.MaxIdleConnsPerHost, t.MaxIdleConns = upstream, upstream, upstream
-	t.DisableCompression = true // the answer goes to the client as it is
+	t.DisableCompression = true // the answer is passed on unchanged
 	t.ResponseHeaderTimeout = stalled
 	return t
 }
 
-// withoutToken takes a client's access_token out of a query: the proxy adds the
-// current one, and SDKs cannot always leave theirs out.
+// withoutToken removes a client's access_token from a query: the proxy adds the
+// current one, and SDKs cannot always omit theirs.
 func withoutToken(query string) string {
 	parts := strings.Split(query, "&")
 	return strings.Join(slices.DeleteFunc(parts, func(part string) bool {
@@ -144,8 +144,8 @@ func withoutToken(query string) string {
 	}), "&")
 }
 
-// keepBody reads a small body of known length, so that the request can be sent
-// again when the platform rejects the token. What fails shows when it is sent.
+// keepBody reads a small body of known length, so that the request can be resent when
+// the platform rejects the token. A read error appears when the body is sent.
 func keepBody(out *http.Request) {
 	if out.Body == nil || out.ContentLength <= 0 || out.ContentLength > replayed {
 		return
@@ -172,31 +172,31 @@ func (s *Server) proxyFailed(w http.ResponseWriter, r *http.Request, err error) 
 	case !known:
 		p.status, p.message = http.StatusBadGateway, "system error: the platform does not answer"
 	}
-	refuse(w, p)
+	sendProblem(w, p)
 }
 
-// A steady response has no limit for the whole, which can be a long file, but
-// ends when nothing has moved in either direction for a while.
+// A steady response has no overall time limit, since it can be a long file, but ends
+// when no data has moved in either direction for a while.
 type steady struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	timer   *time.Timer
 }
 
-// steadily serves a request by next with limits that begin again whenever
-// something moves.
+// steadily serves a request by next with time limits that restart whenever data
+// moves.
 func steadily(next http.Handler, w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	s := &steady{w, http.NewResponseController(w), time.AfterFunc(stalled, func() {
-		cancel(fmt.Errorf("wxtoken: nothing has moved for %v", stalled))
+		cancel(fmt.Errorf("wxtoken: no data has moved for %v", stalled))
 	})}
 	defer s.timer.Stop()
 	defer func() { // the next request of the connection must not inherit them
 		_ = s.control.SetReadDeadline(time.Time{})
 		_ = s.control.SetWriteDeadline(time.Time{})
 	}()
-	_ = s.control.EnableFullDuplex() // else an answer waits for the end of its request
+	_ = s.control.EnableFullDuplex() // otherwise an answer waits for the end of its request
 	r = r.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = &steadyBody{r.Body, s}

@@ -19,7 +19,7 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// call sends a request through the proxy as blog and gives the whole answer.
+// call sends a request through the proxy as blog and returns the whole answer.
 func (r *running) call(method, path string, body io.Reader, header ...string) (*http.Response, string) {
 	r.t.Helper()
 	req, err := http.NewRequest(method, r.url+path, body)
@@ -52,7 +52,7 @@ func TestTheProxyAddsTheTokenAndChangesNothing(t *testing.T) {
 		h.Set("X-Platform", "as it is")
 		h.Add("Set-Cookie", "a=1")
 		h.Add("Set-Cookie", "b=2")
-		h["Content-Type"] = nil // the platform sends none now and then
+		h["Content-Type"] = nil // sometimes the platform sends none
 		w.WriteHeader(http.StatusTeapot)
 		_, _ = w.Write(packed.Bytes())
 	}))
@@ -98,11 +98,11 @@ func TestTheProxyReplacesARejectedToken(t *testing.T) {
 	platform.Revoke(second)
 	time.Sleep(2200 * time.Millisecond) // rejections in a row are believed later
 	_, text = srv.call("POST", "/proxy/wx1/cgi-bin/message/custom/send", strings.NewReader(`{"to":"你"}`))
-	assert.Contains(t, text, `"echo":{"to":"你"}`, "a body that is small is sent again")
+	assert.Contains(t, text, `"echo":{"to":"你"}`, "a small body is resent")
 	assert.Equal(t, 3, platform.Stats().Results[wxtest.TokenPath].Total())
 }
 
-func TestWhatTheProxyRefuses(t *testing.T) {
+func TestWhatTheProxyRejects(t *testing.T) {
 	platform := fakePlatform(t)
 	asked := 0
 	count := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked++ })
@@ -119,30 +119,30 @@ func TestWhatTheProxyRefuses(t *testing.T) {
 		secret, path    string
 		status, errcode int
 	}{
-		"a path below an allowed one":   {blogSecret, "/proxy/wx1/cgi-bin/message/send", 200, 0},
-		"an allowed path":               {blogSecret, "/proxy/wx2/wxa/getwxacode", 200, 0},
-		"another path":                  {blogSecret, "/proxy/wx1/cgi-bin/user/get", 403, 48001},
-		"the parent":                    {blogSecret, "/proxy/wx1/cgi-bin/message", 403, 48001},
-		"below an allowed path":         {blogSecret, "/proxy/wx1/wxa/getwxacode/x", 403, 48001},
-		"a path that climbs":            {blogSecret, "/proxy/wx1/cgi-bin/message/../user/get", 403, 48001},
-		"one that climbs, encoded":      {blogSecret, "/proxy/wx1/cgi-bin/message/%2e%2e/user/get", 403, 48001},
-		"one that climbs by a slash":    {blogSecret, "/proxy/wx1/cgi-bin/message/..%2fuser/get", 403, 48001},
-		"two slashes":                   {blogSecret, "/proxy/wx1/cgi-bin/message//send", 403, 48001},
-		"a backslash":                   {blogSecret, `/proxy/wx1/cgi-bin/message/..%5cuser/get`, 403, 48001},
-		"a semicolon":                   {blogSecret, `/proxy/wx1/cgi-bin/message/;/send`, 403, 48001},
-		"no path":                       {blogSecret, "/proxy/wx1", 403, 48001},
-		"token":                         {shopSecret, "/proxy/wx1/cgi-bin/token", 403, 48001},
-		"Token":                         {shopSecret, "/proxy/wx1/cgi-bin/Token", 403, 48001},
-		"token/":                        {shopSecret, "/proxy/wx1/cgi-bin/token/", 403, 48001},
-		"stable_token":                  {shopSecret, "/proxy/wx1/cgi-bin/stable_token", 403, 48001},
-		"gettoken":                      {shopSecret, "/proxy/wx1/cgi-bin/gettoken", 403, 48001},
-		"getToken of QQ":                {shopSecret, "/proxy/wx1/api/getToken", 403, 48001},
-		"a component's":                 {shopSecret, "/proxy/wx1/cgi-bin/component/api_component_token", 403, 48001},
-		"a user's":                      {shopSecret, "/proxy/wx1/sns/oauth2/access_token", 403, 48001},
-		"an app of others":              {shopSecret, "/proxy/wx2/cgi-bin/message/send", 403, 40013},
-		"no app":                        {shopSecret, "/proxy/", 400, 41002},
-		"a wrong secret":                {"wrong", "/proxy/wx1/cgi-bin/message/send", 401, 40125},
-		"a token for who may have none": {blogSecret, "/token?appid=wx1", 403, 40013},
+		"a path below an allowed one": {blogSecret, "/proxy/wx1/cgi-bin/message/send", 200, 0},
+		"an allowed path":             {blogSecret, "/proxy/wx2/wxa/getwxacode", 200, 0},
+		"another path":                {blogSecret, "/proxy/wx1/cgi-bin/user/get", 403, 48001},
+		"the parent":                  {blogSecret, "/proxy/wx1/cgi-bin/message", 403, 48001},
+		"below an allowed path":       {blogSecret, "/proxy/wx1/wxa/getwxacode/x", 403, 48001},
+		"a path that climbs":          {blogSecret, "/proxy/wx1/cgi-bin/message/../user/get", 403, 48001},
+		"one that climbs, encoded":    {blogSecret, "/proxy/wx1/cgi-bin/message/%2e%2e/user/get", 403, 48001},
+		"one that climbs by a slash":  {blogSecret, "/proxy/wx1/cgi-bin/message/..%2fuser/get", 403, 48001},
+		"two slashes":                 {blogSecret, "/proxy/wx1/cgi-bin/message//send", 403, 48001},
+		"a backslash":                 {blogSecret, `/proxy/wx1/cgi-bin/message/..%5cuser/get`, 403, 48001},
+		"a semicolon":                 {blogSecret, `/proxy/wx1/cgi-bin/message/;/send`, 403, 48001},
+		"no path":                     {blogSecret, "/proxy/wx1", 403, 48001},
+		"token":                       {shopSecret, "/proxy/wx1/cgi-bin/token", 403, 48001},
+		"Token":                       {shopSecret, "/proxy/wx1/cgi-bin/Token", 403, 48001},
+		"token/":                      {shopSecret, "/proxy/wx1/cgi-bin/token/", 403, 48001},
+		"stable_token":                {shopSecret, "/proxy/wx1/cgi-bin/stable_token", 403, 48001},
+		"gettoken":                    {shopSecret, "/proxy/wx1/cgi-bin/gettoken", 403, 48001},
+		"getToken of QQ":              {shopSecret, "/proxy/wx1/api/getToken", 403, 48001},
+		"a component's":               {shopSecret, "/proxy/wx1/cgi-bin/component/api_component_token", 403, 48001},
+		"a user's":                    {shopSecret, "/proxy/wx1/sns/oauth2/access_token", 403, 48001},
+		"an app of others":            {shopSecret, "/proxy/wx2/cgi-bin/message/send", 403, 40013},
+		"no app":                      {shopSecret, "/proxy/", 400, 41002},
+		"a wrong secret":              {"wrong", "/proxy/wx1/cgi-bin/message/send", 401, 40125},
+		"a token, not allowed":        {blogSecret, "/token?appid=wx1", 403, 40013},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -157,8 +157,8 @@ func TestWhatTheProxyRefuses(t *testing.T) {
 	assert.Zero(t, platform.Stats().Results["/cgi-bin/component/api_component_token"].Total())
 }
 
-// The first bytes of an answer reach the client before the last ones are made,
-// and those of a request the platform.
+// The first bytes of an answer reach the client before the last ones exist, and those
+// of a request reach the platform in the same way.
 func TestTheProxyStreamsBothWays(t *testing.T) {
 	platform := fakePlatform(t)
 	more := make(chan bool, 1)

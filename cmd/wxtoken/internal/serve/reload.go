@@ -10,8 +10,8 @@ import (
 	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/config"
 )
 
-// newCatalog makes what c says. Apps that old has too go on as they are, and the
-// limits of its clients as well. Nothing is started or stopped.
+// newCatalog builds a catalog from c. Apps that old also has continue unchanged, and
+// so do the limits of its clients. Nothing is started or stopped.
 func (s *Server) newCatalog(c *config.Config, old *catalog) (*catalog, error) {
 	if old == nil {
 		old = new(catalog)
@@ -74,8 +74,8 @@ func (s *Server) newCatalog(c *config.Config, old *catalog) (*catalog, error) {
 	return next, nil
 }
 
-// use puts a catalog in place: new apps are kept fresh, and those that are gone
-// are not any more.
+// use installs a catalog: new apps are kept fresh from now on, and removed ones no
+// longer.
 func (s *Server) use(next *catalog) (added, removed int) {
 	old := s.catalog.Swap(next)
 	if old == nil {
@@ -105,16 +105,16 @@ func (s *Server) use(next *catalog) (added, removed int) {
 	return added, removed
 }
 
-// Reload takes over the apps, clients and limits of a configuration that was
-// read again, or could not be read. If anything is wrong with it, that is logged
-// and nothing changes.
+// Reload switches to the apps, clients and limits of a configuration that was read
+// again, or could not be read. If anything is wrong with it, Reload logs that and
+// changes nothing.
 func (s *Server) Reload(c *config.Config, err error) {
 	if err == nil {
 		err = s.reload(c)
 	}
 	if err != nil {
-		s.refused.Add(1)
-		s.log.Error("the configuration was refused; the server goes on with the one before", "error", err.Error())
+		s.badReloads.Add(1)
+		s.log.Error("the new configuration is invalid; the server keeps the previous one", "error", err.Error())
 	}
 }
 
@@ -124,7 +124,7 @@ func (s *Server) reload(c *config.Config) error {
 	old := s.catalog.Load()
 	if !reflect.DeepEqual(fixed(*c), fixed(*old.config)) {
 		return errors.New("wxtoken: listen, admin, tls, plain_http, store, key_prefix, encryption, plain_records and max_connections " +
-			"change only when the server is started again")
+			"change only when the server is restarted")
 	}
 	next, err := s.newCatalog(c, old)
 	if err != nil {
@@ -134,11 +134,11 @@ func (s *Server) reload(c *config.Config) error {
 	for _, w := range c.Warnings {
 		s.log.Warn(w)
 	}
-	s.log.Info("the configuration was read again", "apps", len(next.order), "added", added, "removed", removed, "clients", len(next.clients))
+	s.log.Info("configuration reloaded", "apps", len(next.order), "added", added, "removed", removed, "clients", len(next.clients))
 	return nil
 }
 
-// fixed is what a running server is built on.
+// fixed returns the settings that a running server cannot change.
 func fixed(c config.Config) config.Config {
 	c.Apps, c.Components, c.Clients, c.Warnings = nil, nil, nil, nil
 	c.Single, c.DrainSeconds, c.ReportsPerMinute = false, 0, 0

@@ -13,7 +13,7 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-func TestAppsAndClientsComeAndGoWithoutARestart(t *testing.T) {
+func TestAppsAndClientsChangeWithoutARestart(t *testing.T) {
 	platform := fakePlatform(t)
 	platform.AddApp("wx3", appSecret)
 	c := testConfig(platform)
@@ -31,10 +31,10 @@ func TestAppsAndClientsComeAndGoWithoutARestart(t *testing.T) {
 	assert.Equal(t, http.StatusUnauthorized, srv.do("GET", "/token?appid=wx1", shopSecret, "").Status)
 	assert.Equal(t, first, srv.do("GET", "/token?appid=wx1", blogSecret, "").AccessToken)
 	assert.Same(t, source, srv.catalog.Load().apps["wx1"].source, "an app that stays is left alone")
-	assert.Contains(t, srv.out.String(), `"msg":"the configuration was read again","apps":2,"added":1,"removed":1,"clients":1`)
+	assert.Contains(t, srv.out.String(), `"msg":"configuration reloaded","apps":2,"added":1,"removed":1,"clients":1`)
 	assert.Eventually(t, func() bool { return platform.Latest("wx3") != "" }, 5*time.Second, 5*time.Millisecond)
 
-	// What is wrong changes nothing, and says so.
+	// An invalid configuration changes nothing, and is logged.
 	for name, change := range map[string]func(c *config.Config){
 		"another address": func(c *config.Config) { c.Listen = "127.0.0.1:1" },
 		"another store":   func(c *config.Config) { c.Store = "redis://127.0.0.1:1" },
@@ -48,12 +48,12 @@ func TestAppsAndClientsComeAndGoWithoutARestart(t *testing.T) {
 	}
 	srv.Reload(nil, errors.New("wxtoken: the configuration is not JSON"))
 	assert.Equal(t, http.StatusOK, srv.do("GET", "/token?appid=wx3", blogSecret, "").Status)
-	assert.Contains(t, srv.out.String(), "the configuration was refused; the server goes on with the one before")
-	assert.Contains(t, srv.out.String(), "change only when the server is started again")
-	assert.Contains(t, srv.do("GET", "/metrics", "", "").Errmsg, "tokenserver_configuration_refused_total 5\n")
+	assert.Contains(t, srv.out.String(), "the new configuration is invalid; the server keeps the previous one")
+	assert.Contains(t, srv.out.String(), "change only when the server is restarted")
+	assert.Contains(t, srv.do("GET", "/metrics", "", "").Errmsg, "tokenserver_configuration_errors_total 5\n")
 }
 
-// A new secret takes over without a fetch, as the record is there.
+// A new secret takes effect without a fetch, since there is a record.
 func TestASecretIsReplacedByReload(t *testing.T) {
 	platform := fakePlatform(t)
 	c := testConfig(platform)
@@ -80,7 +80,7 @@ func TestTheLimitsOfClientsOutliveAReload(t *testing.T) {
 	assert.Equal(t, http.StatusTooManyRequests, srv.reject(token).Status)
 }
 
-func TestASecondSignalEndsAtOnce(t *testing.T) {
+func TestASecondSignalStopsAtOnce(t *testing.T) {
 	platform := fakePlatform(t)
 	c := testConfig(platform)
 	c.DrainSeconds = 60

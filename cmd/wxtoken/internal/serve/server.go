@@ -1,5 +1,5 @@
-// Package serve is the token server: it keeps the tokens of apps fresh and
-// answers services in any language that ask for them.
+// Package serve is the token server: it keeps the tokens of apps fresh and hands them
+// out to services in any language.
 package serve
 
 import (
@@ -38,7 +38,7 @@ type Server struct {
 	catalog    atomic.Pointer[catalog]
 	reloading  sync.Mutex
 	configured atomic.Int64 // unix ns: when the catalog was put in place
-	refused    atomic.Int64 // configurations
+	badReloads atomic.Int64 // invalid configurations
 
 	journal   *journal
 	strangers *strangers
@@ -53,11 +53,11 @@ type Server struct {
 	http, admin             *http.Server
 }
 
-// reserved is how many descriptors are left to all but clients: to fetches, the
-// store, the APIs behind the proxy, and some.
+// reserved is how many descriptors are left for everything but clients: for fetches,
+// the store, the APIs behind the proxy, and some more.
 const reserved = fetches + 64 + upstream + 64
 
-// Open makes a Server that listens and does nothing else yet. options are for
+// Open returns a Server that listens and does nothing else yet. options are for
 // tests.
 func Open(c *config.Config, log *slog.Logger, options ...wxtoken.Option) (*Server, error) {
 	s := &Server{
@@ -126,9 +126,9 @@ func (s *Server) open(c *config.Config) (err error) {
 	return nil
 }
 
-// tune sets the garbage collector for so many tokens, unless the environment
-// does: a small heap would be collected many times a second under load, and a
-// large one would be left to double before it is.
+// tune sets the garbage collector for this number of tokens, unless the environment
+// does: a small heap would be collected many times a second under load, and a large
+// one would double before it is.
 func tune(tokens int) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
@@ -137,7 +137,7 @@ func tune(tokens int) {
 	debug.SetMemoryLimit(64<<20 + int64(tokens)*8<<10)
 }
 
-// Close closes what Open opened, for a Server that will not Serve.
+// Close closes what Open opened, for a Server on which Serve is not called.
 func (s *Server) Close() {
 	for _, l := range []net.Listener{s.listener, s.adminListener} {
 		if l != nil {
@@ -147,10 +147,10 @@ func (s *Server) Close() {
 	_ = s.store.Close()
 }
 
-// handler is what clients reach.
+// handler serves clients.
 func (s *Server) handler() http.Handler {
-	// Not an http.ServeMux, which redirects what is no clean path: the proxy must
-	// see paths as they are.
+	// Not an http.ServeMux, which redirects paths that are not clean: the proxy must
+	// see paths unchanged.
 	exact := map[string]http.HandlerFunc{
 		"/token":                    s.serveToken,
 		"/ticket":                   s.serveToken,
@@ -184,13 +184,13 @@ func serveHealth(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte
 
 func (s *Server) serveNothing(w http.ResponseWriter, r *http.Request) {
 	noting(w).remote = s.strangers.name(r.RemoteAddr, time.Now())
-	refuse(w, &problem{status: http.StatusNotFound, code: 40066, message: "invalid url: there are " +
+	sendProblem(w, &problem{status: http.StatusNotFound, code: 40066, message: "invalid url: there are " +
 		"/token, /token/reject, /ticket, /ticket/reject, /proxy/APPID/…, the platform's own /cgi-bin/token, stable_token, gettoken and " +
 		"ticket/getticket, and /healthz, /readyz, /metrics"})
 }
 
-// serveReady says whether this server is of use: some app has a token. One app
-// with a wrong secret must not take the others away; that is for an alert.
+// serveReady reports whether this server is useful: at least one app has a token. One
+// app with a wrong secret must not make the others unavailable; that is for an alert.
 func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	ready, apps := 0, s.catalog.Load().order
 	for _, a := range apps {
@@ -209,8 +209,8 @@ func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	}{len(apps), ready, s.draining.Load()})
 }
 
-// Serve keeps every token fresh and answers until ctx ends. Then it lets the
-// requests under way finish; now ends that at once.
+// Serve keeps every token fresh and answers until ctx ends. Then it lets the requests
+// in flight finish; now ends that at once.
 func (s *Server) Serve(ctx, now context.Context) error {
 	s.reloading.Lock()
 	s.life, s.end = context.WithCancel(context.Background())
@@ -257,7 +257,7 @@ func (s *Server) Serve(ctx, now context.Context) error {
 func (s *Server) drain(now context.Context) error {
 	s.draining.Store(true)
 	seconds := s.catalog.Load().config.DrainSeconds
-	s.log.Info("stopping; a second signal ends this at once", "drain_seconds", seconds)
+	s.log.Info("stopping; a second signal stops the server at once", "drain_seconds", seconds)
 	select {
 	case <-time.After(time.Duration(seconds) * time.Second):
 	case <-now.Done():
@@ -267,7 +267,7 @@ func (s *Server) drain(now context.Context) error {
 	if err := s.http.Shutdown(last); err != nil {
 		_ = s.http.Close()
 		if now.Err() != nil {
-			s.log.Warn("stopped at once; requests under way got no answer")
+			s.log.Warn("stopped at once; requests in flight got no answer")
 			return nil
 		}
 		return fmt.Errorf("wxtoken: requests did not end in time: %w", err)
@@ -276,10 +276,10 @@ func (s *Server) drain(now context.Context) error {
 	return nil
 }
 
-// Addr is where clients reach the server, and AdminAddr where its page is, or "".
+// Addr returns the address for clients.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// AdminAddr is the address of the page, or "".
+// AdminAddr returns the address of the page, or "".
 func (s *Server) AdminAddr() string { return addressOf(s.adminListener) }
 
 func addressOf(l net.Listener) string {

@@ -15,7 +15,7 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-func TestTokenIsServedWithTheSecondsThatRemain(t *testing.T) {
+func TestTokenIsServedWithItsRemainingSeconds(t *testing.T) {
 	platform := fakePlatform(t)
 	srv := start(t, testConfig(platform))
 
@@ -48,12 +48,12 @@ func TestSeveralServersShareTheTokens(t *testing.T) {
 	}
 }
 
-func TestARefusedTokenIsReplacedOnce(t *testing.T) {
+func TestARejectedTokenIsReplacedOnce(t *testing.T) {
 	t.Parallel()
 	platform := fakePlatform(t)
 	srv := start(t, testConfig(platform))
 	first := srv.token()
-	assert.Equal(t, first, srv.reject(first).AccessToken, "a token so young is not believed to be refused")
+	assert.Equal(t, first, srv.reject(first).AccessToken, "the rejection of so young a token is not believed")
 
 	platform.Revoke(first)
 	time.Sleep(believed)
@@ -63,7 +63,7 @@ func TestARefusedTokenIsReplacedOnce(t *testing.T) {
 	assert.True(t, platform.Honoured(second.AccessToken))
 	assert.Positive(t, second.ExpiresIn)
 
-	// All others who had the first one report it as well.
+	// All other holders of the first token report it as well.
 	for range 5 {
 		assert.Equal(t, second.AccessToken, srv.reject(first).AccessToken)
 	}
@@ -73,7 +73,7 @@ func TestARefusedTokenIsReplacedOnce(t *testing.T) {
 	assert.NotContains(t, srv.out.String(), second.AccessToken)
 }
 
-func TestWhatIsRefused(t *testing.T) {
+func TestInvalidRequests(t *testing.T) {
 	srv := start(t, testConfig(fakePlatform(t)))
 	good := `{"appid":"wx1","access_token":"x"}`
 	tests := map[string]struct {
@@ -108,7 +108,7 @@ func TestWhatIsRefused(t *testing.T) {
 	}
 	a := srv.do("GET", "/token?appid=wx2", shopSecret, "")
 	b := srv.do("GET", "/token?appid=wx3", shopSecret, "")
-	assert.Equal(t, a.Errmsg, b.Errmsg, "tells nobody which apps there are")
+	assert.Equal(t, a.Errmsg, b.Errmsg, "does not reveal which apps exist")
 }
 
 func TestTheSchemeBearerHasNoCase(t *testing.T) {
@@ -122,7 +122,7 @@ func TestTheSchemeBearerHasNoCase(t *testing.T) {
 	assert.Equal(t, http.StatusOK, resp.StatusCode)
 }
 
-func TestThePlatformsRefusalIsPassedOn(t *testing.T) {
+func TestThePlatformsDenialIsPassedOn(t *testing.T) {
 	platform := fakePlatform(t)
 	platform.SetSecret("wx1", "another")
 	srv := start(t, testConfig(platform))
@@ -156,7 +156,7 @@ func TestACacheThatIsDownIsASystemError(t *testing.T) {
 	}, 10*time.Second, 50*time.Millisecond)
 }
 
-// One app that has no token leaves the others alone.
+// One app without a token does not affect the others.
 func TestHealthReadinessAndMetrics(t *testing.T) {
 	platform := fakePlatform(t)
 	platform.Refuse("wx1", 40243)
@@ -192,7 +192,7 @@ func TestAServerWithoutAnyTokenIsNotReady(t *testing.T) {
 	assert.Equal(t, http.StatusOK, srv.do("GET", "/healthz", "", "").Status)
 }
 
-func TestTheLogTellsWhoAskedAndNothingSecret(t *testing.T) {
+func TestTheLogNamesClientsAndNoSecrets(t *testing.T) {
 	srv := start(t, testConfig(fakePlatform(t)))
 	token := srv.token()
 	srv.reject(token)

@@ -34,8 +34,8 @@ func (c *counter) most() int {
 	return c.largest
 }
 
-// Thousands of apps are begun with few at a time, clients or no clients.
-func TestManyAppsStartWithoutAStorm(t *testing.T) {
+// Thousands of apps are started few at a time, with clients or without.
+func TestManyAppsStartWithoutABurst(t *testing.T) {
 	const apps = 1000
 	platform := wxtest.NewPlatform()
 	platform.Inject(wxtest.Latency(20 * time.Millisecond))
@@ -53,7 +53,7 @@ func TestManyAppsStartWithoutAStorm(t *testing.T) {
 		c.Apps = append(c.Apps, config.App{AppID: id, Secret: appSecret, BaseURL: fake.URL})
 	}
 	srv := start(t, c)
-	for i := range 100 { // clients do not wait for their turn, but are no storm either
+	for i := range 100 { // clients do not wait for their turn, but cause no burst either
 		go srv.do("GET", fmt.Sprintf("/token?appid=wx%d", apps-1-i), shopSecret, "")
 	}
 	require.Eventually(t, func() bool {

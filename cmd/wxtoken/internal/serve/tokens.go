@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	// patience is how long a request may wait for a token: a little longer than
-	// a fetch may take.
+	// patience is how long a request may wait for a token: a little longer than a
+	// fetch may take.
 	patience = 12 * time.Second
 
-	// largest is what the body of a request may have, in bytes.
+	// largest is the maximum size of a request body, in bytes.
 	largest = 4 << 10
 )
 
@@ -43,24 +43,23 @@ var (
 func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
-		refuse(w, &problem{status: http.StatusMethodNotAllowed, code: 43001, message: "require GET method"})
+		sendProblem(w, &problem{status: http.StatusMethodNotAllowed, code: 43001, message: "require GET method"})
 		return
 	}
 	_, a, p := s.admit(w, r, param(r, "appid"))
 	if p != nil {
-		refuse(w, p)
+		sendProblem(w, p)
 		return
 	}
 	one, p := a.pick(r.URL.Path == "/ticket", param(r, "type"))
 	if p != nil {
-		refuse(w, p)
+		sendProblem(w, p)
 		return
 	}
 	answer(w, r, one)
 }
 
-// param is a parameter of the query, as url.Values.Get has it, without a map of
-// all.
+// param returns a parameter of the query like url.Values.Get, without building a map.
 func param(r *http.Request, name string) string {
 	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
 		key, value, _ := strings.Cut(pair, "=")
@@ -76,7 +75,7 @@ func param(r *http.Request, name string) string {
 	return ""
 }
 
-// pick gives the app's access token, or a ticket of a kind.
+// pick returns the app's access token, or a ticket of a kind.
 func (a *app) pick(ticket bool, kind string) (*kept, *problem) {
 	if !ticket {
 		return a.kept, nil
@@ -92,7 +91,7 @@ func (a *app) pick(ticket bool, kind string) (*kept, *problem) {
 func (s *Server) serveReject(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		refuse(w, &problem{status: http.StatusMethodNotAllowed, code: 43002, message: "require POST method"})
+		sendProblem(w, &problem{status: http.StatusMethodNotAllowed, code: 43002, message: "require POST method"})
 		return
 	}
 	var body struct {
@@ -104,21 +103,21 @@ func (s *Server) serveReject(w http.ResponseWriter, r *http.Request) {
 	err := readJSON(w, r, &body)
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		refuse(w, &problem{status: http.StatusRequestEntityTooLarge, code: 45002, message: "the body is over 4 KiB"})
+		sendProblem(w, &problem{status: http.StatusRequestEntityTooLarge, code: 45002, message: "the body is over 4 KiB"})
 		return
 	} else if err != nil {
-		refuse(w, &problem{status: http.StatusBadRequest, code: 47001, message: `data format error: want {"appid":"…","access_token":"…"}`})
+		sendProblem(w, &problem{status: http.StatusBadRequest, code: 47001, message: `data format error: want {"appid":"…","access_token":"…"}`})
 		return
 	}
 	cl, a, p := s.admit(w, r, body.AppID)
 	if p != nil {
-		refuse(w, p)
+		sendProblem(w, p)
 		return
 	}
 	ticket := r.URL.Path == "/ticket/reject"
 	one, p := a.pick(ticket, body.Type)
 	if p != nil {
-		refuse(w, p)
+		sendProblem(w, p)
 		return
 	}
 	rejected := body.AccessToken
@@ -126,11 +125,11 @@ func (s *Server) serveReject(w http.ResponseWriter, r *http.Request) {
 		rejected = body.Ticket
 	}
 	if rejected == "" {
-		refuse(w, &problem{status: http.StatusBadRequest, code: 41001, message: "access_token missing: send the one that was rejected"})
+		sendProblem(w, &problem{status: http.StatusBadRequest, code: 41001, message: "access_token missing: send the one that was rejected"})
 		return
 	}
 	if p := s.report(w, r, cl, one, rejected); p != nil {
-		refuse(w, p)
+		sendProblem(w, p)
 		return
 	}
 	answer(w, r, one)
@@ -147,20 +146,20 @@ func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
 	return nil
 }
 
-// reports are those of one token that are being dealt with.
+// reports tracks the reports that are being handled.
 type reports struct {
 	mu   sync.Mutex
 	open map[string]chan struct{} // by the rejected value; closed when done
 }
 
-// report invalidates a token that a client says was rejected. Of reports of the
-// same value at the same time, as a whole fleet makes them, one is passed on and
-// counts against the client's limit.
+// report invalidates a token that a client reports as rejected. Of concurrent reports
+// of the same value, as from a whole fleet, one is passed on and counts against the
+// client's limit.
 func (s *Server) report(w http.ResponseWriter, r *http.Request, cl *client, one *kept, rejected string) *problem {
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
 	if current, err := one.source.Token(ctx); err == nil && current.Value != rejected {
-		return nil // an old one: it costs nothing
+		return nil // an old one: nothing to do
 	}
 	q := &one.reports
 	q.mu.Lock()
@@ -198,8 +197,8 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request, cl *client, one 
 	return nil
 }
 
-// admit gives the app that the request's client may ask for, or a problem: the
-// same for an app that is not the client's and for one that there is not.
+// admit returns the app that the request's client asks for, or a problem: the same
+// one for another client's app and for an unknown app.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request, appID string) (*client, *app, *problem) {
 	all := s.catalog.Load()
 	cl := all.client(bearer(r))
@@ -229,7 +228,7 @@ func (s *Server) slow(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// bearer is the secret in the Authorization header, or "".
+// bearer returns the secret in the Authorization header, or "".
 func bearer(r *http.Request) string {
 	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
@@ -244,9 +243,9 @@ type handedOut struct {
 	left  int64 // seconds, at least 1
 }
 
-// take gives the current token, or why there is none.
+// take returns the current token, or why there is none.
 func take(ctx context.Context, one *kept) (handedOut, *problem) {
-	token, ok := one.source.Peek() // mostly
+	token, ok := one.source.Peek() // in most cases
 	var err error
 	if !ok {
 		ctx, cancel := context.WithTimeout(ctx, patience)
@@ -254,18 +253,18 @@ func take(ctx context.Context, one *kept) (handedOut, *problem) {
 		token, err = one.source.Token(ctx)
 	}
 	left := int64(time.Until(token.ExpiresAt) / time.Second)
-	if err == nil && left > 0 { // many stores take 0 for "never expires"
+	if err == nil && left > 0 { // to many stores 0 means "never expires"
 		return handedOut{token.Value, left}, nil
 	}
 	if err == nil {
-		err = errors.New("the token expires this second, and its successor is not there yet")
+		err = errors.New("the token expires this second, and there is no new one yet")
 	}
 	p, _ := noToken(err)
 	return handedOut{}, p
 }
 
-// noToken is the answer where a Source gave no token. It also reports whether err
-// says why.
+// noToken returns the answer to send when a Source returned no token. It also reports
+// whether err says why.
 func noToken(err error) (p *problem, known bool) {
 	p = &problem{status: http.StatusServiceUnavailable, code: -1, message: "system error: no token yet; try again", err: err}
 	var cooling *wxtoken.CooldownError
@@ -288,7 +287,7 @@ func noToken(err error) (p *problem, known bool) {
 func answer(w http.ResponseWriter, r *http.Request, one *kept) {
 	token, p := take(r.Context(), one)
 	if p != nil {
-		refuse(w, p)
+		sendProblem(w, p)
 		return
 	}
 	field := "access_token"
@@ -298,8 +297,8 @@ func answer(w http.ResponseWriter, r *http.Request, one *kept) {
 	sendToken(w, field, token, "")
 }
 
-// refuse answers in the shape of the platform's errors.
-func refuse(w http.ResponseWriter, p *problem) {
+// sendProblem answers in the shape of the platform's errors.
+func sendProblem(w http.ResponseWriter, p *problem) {
 	if p.wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int((p.wait+time.Second-1)/time.Second)))
 	}
@@ -315,21 +314,21 @@ type platformError struct {
 
 func send(w http.ResponseWriter, status int, body any) {
 	text, err := json.Marshal(body)
-	if err != nil { // of strings and numbers: cannot be
+	if err != nil { // strings and numbers: cannot fail
 		status, text = http.StatusInternalServerError, []byte("{}")
 	}
 	write(w, status, text)
 }
 
-// sendToken sends a token under a name, after what comes before. It does without
-// package json, for it is what most requests are about.
+// sendToken sends a token under a name, after before. It does not use package json,
+// since most requests end here.
 func sendToken(w http.ResponseWriter, field string, token handedOut, before string) {
 	text := append(noting(w).text[:0], '{')
 	text = append(text, before...)
 	text = append(text, '"')
 	text = append(text, field...)
 	text = append(text, `":`...)
-	if strings.ContainsAny(token.value, `"\<>&`) { // no token of the platform has such
+	if strings.ContainsAny(token.value, `"\<>&`) { // the platform's tokens contain none of these
 		value, _ := json.Marshal(token.value) // of a string: cannot fail
 		text = append(text, value...)
 	} else {

@@ -9,8 +9,8 @@ import (
 	"github.com/wxtoken/wxtoken/internal/observe"
 )
 
-// A watch remembers what happened to one token since this process began, for
-// the metrics and the page.
+// A watch remembers what happened to one token since this process started, for the
+// metrics and the page.
 type watch struct {
 	seconds *histogram // of all apps: how long fetches took
 
@@ -18,15 +18,15 @@ type watch struct {
 	history
 }
 
-// A history is what a watch knows.
+// A history is what a watch remembers.
 type history struct {
 	Fetches []uint64    // by place in observe.Results
 	Events  []uint64    // by place in observe.Kinds
 	Last    []time.Time // the same
 
 	End      time.Time // of the newest token that is known; zero: none, or an API rejected it
-	Fetched  time.Time // when the newest token came
-	Ours     bool      // this process fetched it; else it took it over
+	Fetched  time.Time // when the newest token arrived
+	Ours     bool      // this process fetched it; otherwise it adopted it
 	Failed   time.Time // when a fetch last failed
 	Why      error     // the last fetch failed; nil: it succeeded
 	CacheErr error     // the last one
@@ -66,7 +66,7 @@ func (w *watch) observe(e wxtoken.Event) {
 	}
 }
 
-// snapshot copies what is known.
+// snapshot returns a copy.
 func (w *watch) snapshot() history {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -75,12 +75,12 @@ func (w *watch) snapshot() history {
 	return h
 }
 
-// last is when an event of this kind was last seen; zero: never.
+// last returns when an event of this kind was last seen; zero: never.
 func (h history) last(kind wxtoken.EventKind) time.Time {
 	return h.Last[slices.Index(observe.Kinds(), kind)]
 }
 
-// count is how many there were.
+// count returns the number of events of this kind.
 func (h history) count(kind wxtoken.EventKind) uint64 {
 	return h.Events[slices.Index(observe.Kinds(), kind)]
 }

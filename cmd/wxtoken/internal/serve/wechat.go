@@ -11,12 +11,11 @@ import (
 	"github.com/wxtoken/wxtoken/cmd/wxtoken/internal/config"
 )
 
-// The endpoints here have the paths, parameters and answers of the platform's:
-// an SDK in any language uses the server when its host is changed. A client's
-// secret stands where the AppSecret does. As on the platform, errors come with
-// HTTP status 200.
+// These endpoints have the paths, parameters and answers of the platform's: an SDK in
+// any language uses the server when its host is changed. A client's secret takes the
+// place of the AppSecret. As on the platform, errors have HTTP status 200.
 
-// A credential is what such a request brings.
+// A credential holds the parameters of such a request.
 type credential struct {
 	GrantType    string `json:"grant_type"`
 	AppID        string `json:"appid"`
@@ -73,7 +72,7 @@ func (s *Server) serveCredential(w http.ResponseWriter, r *http.Request, c crede
 	s.say(w, r, a)
 }
 
-// allowed gives the app that the client may ask for. Else it answers, and
+// allowed returns the app if the client may ask for it. Otherwise it answers, and
 // returns nil.
 func (s *Server) allowed(w http.ResponseWriter, r *http.Request, all *catalog, cl *client, appID string) *app {
 	if cl == nil {
@@ -107,11 +106,11 @@ func (s *Server) say(w http.ResponseWriter, r *http.Request, a *app) {
 	sendToken(w, "access_token", token, before)
 }
 
-// success is what WeCom, and tickets, have before the token.
+// success is what precedes the token in the answers of WeCom, and for tickets.
 const success = `"errcode":0,"errmsg":"ok",`
 
-// serveWeCom is GET /cgi-bin/gettoken. corpid is the corporation's, if the
-// client may ask for one of its agents only, or the id of an agent.
+// serveWeCom is GET /cgi-bin/gettoken. corpid is the corporation's, if the client may
+// ask for only one of its agents, or the id of an agent.
 func (s *Server) serveWeCom(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	corp, secret := q.Get("corpid"), q.Get("corpsecret")
@@ -147,8 +146,8 @@ func (s *Server) serveWeCom(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveTicket is GET /cgi-bin/ticket/getticket, and WeCom's two. The app is the
-// one whose access_token the request bears.
+// serveTicket is GET /cgi-bin/ticket/getticket, and WeCom's two. The app is that of
+// the request's access_token.
 func (s *Server) serveTicket(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	token, kind := q.Get("access_token"), q.Get("type")
@@ -191,7 +190,7 @@ func sayError(w http.ResponseWriter, code int, message string) {
 	send(w, http.StatusOK, platformError{code, message})
 }
 
-// issued remembers whose the tokens are that went out by these endpoints.
+// issued remembers the apps of the tokens that these endpoints handed out.
 type issued struct {
 	mu   sync.Mutex
 	apps map[[sha256.Size]byte]owner
@@ -202,7 +201,7 @@ type owner struct {
 	ends time.Time
 }
 
-// remembered is how many tokens are known at a time.
+// remembered is how many tokens are remembered at a time.
 const remembered = 50_000
 
 func (i *issued) add(token handedOut, app string) {
@@ -216,12 +215,12 @@ func (i *issued) add(token handedOut, app string) {
 		maps.DeleteFunc(i.apps, func(_ [sha256.Size]byte, one owner) bool { return one.ends.Before(now) })
 	}
 	if len(i.apps) >= remembered {
-		clear(i.apps) // current ones are found without it
+		clear(i.apps) // current tokens are found without it
 	}
 	i.apps[sha256.Sum256([]byte(token.value))] = owner{app, now.Add(time.Duration(token.left) * time.Second)}
 }
 
-// of is the app of a token that has not expired, or "".
+// of returns the app of a token that has not expired, or "".
 func (i *issued) of(token string) string {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -27,7 +27,7 @@ func plainPath(appID, secret string) string {
 	return "/cgi-bin/token?grant_type=client_credential&appid=" + appID + "&secret=" + url.QueryEscape(secret)
 }
 
-// wxtoken's own fetchers are SDKs that know nothing of the server.
+// wxtoken's own fetchers serve as SDKs that know nothing about the server.
 func TestAnSDKUsesTheServerByChangingAHost(t *testing.T) {
 	platform := fakePlatform(t)
 	platform.AddCorp("ww1", appSecret)
@@ -62,8 +62,8 @@ func TestAnSDKUsesTheServerByChangingAHost(t *testing.T) {
 	}
 }
 
-// The server answers what the platform answers: the same fields, and 200.
-func TestTheShapeIsThePlatforms(t *testing.T) {
+// The server answers like the platform: the same fields, and status 200.
+func TestAnswersHaveThePlatformsShape(t *testing.T) {
 	platform := fakePlatform(t)
 	platform.AddCorp("ww1", appSecret)
 	c := testConfig(platform)
@@ -114,7 +114,7 @@ func TestTheShapeIsThePlatforms(t *testing.T) {
 // Two servers on one store: the second one has not handed the token out.
 func TestATicketForATokenOfAnotherServer(t *testing.T) {
 	platform := fakePlatform(t)
-	one, two := start(t, testConfig(platform)), start(t, testConfig(platform)) // stable_token gives both the same
+	one, two := start(t, testConfig(platform)), start(t, testConfig(platform)) // stable_token returns the same token to both
 	token := one.do("GET", plainPath("wx2", blogSecret), "", "").AccessToken
 	two.do("GET", "/token?appid=wx2", blogSecret, "")
 	a := two.do("GET", "/cgi-bin/ticket/getticket?type=jsapi&access_token="+token, "", "")
@@ -134,7 +134,7 @@ func TestForceRefreshReportsTheCurrentToken(t *testing.T) {
 	second := srv.stable(ask)
 	assert.NotEqual(t, first, second.AccessToken, second.Errmsg)
 	assert.Equal(t, second.AccessToken, srv.token())
-	assert.Equal(t, 45011, srv.stable(ask).Errcode, "limited as other reports are")
+	assert.Equal(t, 45011, srv.stable(ask).Errcode, "limited like other reports")
 	delete(ask, "force_refresh")
 	assert.Equal(t, second.AccessToken, srv.stable(ask).AccessToken)
 }

@@ -15,12 +15,12 @@ const (
 	chinese
 )
 
-// words are the page's, in English and in Chinese.
+// words are the texts of the page, in English and in Chinese.
 var words = map[string][2]string{
 	"title":       {"Token server", "中控服务器"},
 	"apps":        {"Apps", "应用"},
 	"with token":  {"with a token", "有可用 token"},
-	"trouble":     {"in trouble", "有问题"},
+	"trouble":     {"with problems", "有问题"},
 	"store":       {"Store", "存储"},
 	"since":       {"running for", "已运行"},
 	"updates":     {"updates itself every 5 seconds; shows no tokens", "每 5 秒自动更新；不显示 token"},
@@ -46,7 +46,7 @@ var words = map[string][2]string{
 
 	"good":        {"good", "正常"},
 	"replacing":   {"good; being replaced", "可用；正在更换"},
-	"doubtful":    {"good; one more fetch is owed, to be sure that it is the latest", "可用；还差一次获取，才能确定是最新的"},
+	"doubtful":    {"good; one more fetch is owed, to be sure that it is the latest", "可用；还需再获取一次，才能确定是最新的"},
 	"ending":      {"good, but overdue: it should have been replaced by now", "可用，但本应已更换"},
 	"rejected":    {"an API rejected it; being replaced", "被接口拒绝，正在更换"},
 	"expired":     {"expired, and not replaced", "已过期，未能更换"},
@@ -57,7 +57,7 @@ var words = map[string][2]string{
 	"early":       {"%d tokens in a row were rejected early: another system probably fetches for this app", "连续 %d 个 token 提前被拒：可能有别的系统也在为此应用获取"},
 }
 
-// say gives words in a language, with what stands in them.
+// say returns a text in a language, with its arguments.
 func (l tongue) say(key string, args ...any) string {
 	text, known := words[key]
 	if !known {
@@ -69,10 +69,10 @@ func (l tongue) say(key string, args ...any) string {
 	return fmt.Sprintf(text[l], args...)
 }
 
-// code is the language for the page's lang attribute.
+// code returns the language for the page's lang attribute.
 func (l tongue) code() string { return [...]string{"en", "zh-CN"}[l] }
 
-// duration is a duration for people.
+// duration formats a duration for people.
 func (l tongue) duration(d time.Duration) string {
 	units := [2][4]string{{" d", " h", " min", " s"}, {" 天", " 小时", " 分钟", " 秒"}}[l]
 	switch d = max(d, 0); {
@@ -86,7 +86,7 @@ func (l tongue) duration(d time.Duration) string {
 	return strconv.Itoa(int(d/time.Second)) + units[3]
 }
 
-// preferred picks the language that an Accept-Language header likes best.
+// preferred returns the language that an Accept-Language header prefers.
 func preferred(header string) tongue {
 	best, at := english, 0.0
 	for part := range strings.SplitSeq(header, ",") {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// An address is a store's URL in parts. Its hosts are a list, which package
-// net/url does not take for one.
+// An address is a store's URL in parts. Its hosts are a list, which package net/url
+// does not support.
 type address struct {
 	kind  Kind
 	tls   bool
@@ -18,7 +18,7 @@ type address struct {
 	query url.Values
 }
 
-// schemes are what a URL may begin with, and the port where it names none.
+// schemes are the schemes of a URL, and their default ports.
 var schemes = map[string]struct {
 	kind Kind
 	tls  bool
@@ -92,7 +92,7 @@ func hostPort(text, port string) (string, bool) {
 	return net.JoinHostPort(u.Hostname(), port), true
 }
 
-// name is the URL for people: without user, password and options.
+// name returns the URL for people: without user, password and options.
 func (a address) name() string {
 	scheme := string(a.kind)
 	switch {

@@ -12,8 +12,8 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// conns is how many connections to Memcached there are at most: gomemcache by
-// itself makes one for each call under way.
+// conns is the maximum number of connections to Memcached: gomemcache itself makes
+// one for each concurrent call.
 const conns = 64
 
 func openMemcached(a address) (*Store, error) {
@@ -30,7 +30,7 @@ func openMemcached(a address) (*Store, error) {
 	}
 	var servers memcache.ServerList
 	if err := servers.SetServers(a.hosts...); err != nil {
-		return nil, fmt.Errorf("wxtoken: the store's URL names a Memcached server that is not found: %w", err)
+		return nil, fmt.Errorf("wxtoken: the store's URL names a Memcached server that cannot be resolved: %w", err)
 	}
 	var addrs []string
 	_ = servers.Each(func(a net.Addr) error { addrs = append(addrs, a.String()); return nil }) // fn never fails
@@ -43,7 +43,7 @@ func openMemcached(a address) (*Store, error) {
 	}, nil
 }
 
-// ServerOf is the address of the Memcached server that has a key.
+// ServerOf returns the address of the Memcached server that has a key.
 func (s *Store) ServerOf(key string) string {
 	addr, err := s.pick(key)
 	if err != nil {
@@ -79,7 +79,7 @@ func (l *limited) enter(ctx context.Context) error {
 	case l.slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("wxtoken: memcached: %d calls are under way: %w", conns, ctx.Err())
+		return fmt.Errorf("wxtoken: memcached: %d calls are in flight: %w", conns, ctx.Err())
 	}
 }
 

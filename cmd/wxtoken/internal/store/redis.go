@@ -11,8 +11,8 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// openRedis opens one server, Sentinel or Cluster. The options in the URL are
-// those of go-redis for one server, which has none to read from replicas.
+// openRedis opens one server, Sentinel or Cluster. The options in the URL are those
+// of go-redis for one server, which do not include reading from replicas.
 func openRedis(a address) (*Store, error) {
 	s := &Store{Kind: a.kind, Name: a.name(), Addrs: a.hosts}
 	if a.kind == Redis && len(a.hosts) > 1 {
@@ -38,16 +38,16 @@ func openRedis(a address) (*Store, error) {
 		one.Scheme = "rediss"
 	}
 	o, err := redis.ParseURL(one.String())
-	if err != nil { // it names an option or a database number; user and password it could not have misread
+	if err != nil { // it is about an option or a database number, not about user and password
 		return nil, fmt.Errorf("wxtoken: the store's URL: %w", err)
 	}
 	o.ContextTimeoutEnabled = true
 	if o.TLSConfig != nil && o.TLSConfig.InsecureSkipVerify {
-		s.Warnings = append(s.Warnings, "the store's URL has skip_verify: anyone who is on the way to Redis can read and replace the tokens; "+
+		s.Warnings = append(s.Warnings, "the store's URL has skip_verify: anyone between here and Redis can read and replace the tokens; "+
 			"install the certificate's issuer on this machine instead")
 	}
 	if !a.tls && o.Password != "" && !Loopback(a.hosts[0]) {
-		s.Warnings = append(s.Warnings, "the store's URL has a password and no TLS: anyone who is on the way can read it; use rediss://, or a network that you trust")
+		s.Warnings = append(s.Warnings, "the store's URL has a password and no TLS: anyone in between can read it; use rediss://, or a network that you trust")
 	}
 	all := universal(o, a.hosts)
 	switch a.kind {
@@ -63,7 +63,7 @@ func openRedis(a address) (*Store, error) {
 	return s, nil
 }
 
-// universal gives the options of one server to several.
+// universal copies the options of one server for several.
 func universal(o *redis.Options, hosts []string) *redis.UniversalOptions {
 	secure := o.TLSConfig.Clone()
 	if secure != nil {

@@ -11,13 +11,12 @@ import (
 	"github.com/wxtoken/wxtoken"
 )
 
-// Forms is what a store's URL may look like, for messages and help.
+// Forms lists the forms of a store's URL, for messages and help.
 const Forms = "redis://user:password@host:port/database (rediss:// for TLS), " +
 	"redis+sentinel://user:password@host:port,host:port/master/database, redis+cluster://user:password@host:port,host:port, " +
 	"memcached://host:port,host:port or file:///directory"
 
-// A Store is a cache and the client that it is made of. Only the fields of its
-// kind are set.
+// A Store is a cache and its client. Only the fields of its kind are set.
 type Store struct {
 	wxtoken.Cache
 
@@ -31,7 +30,7 @@ type Store struct {
 
 	Dir string // File
 
-	// Warnings are about what is allowed and unwise.
+	// Warnings are about settings that are allowed but unwise.
 	Warnings []string
 
 	close func() error
@@ -48,10 +47,10 @@ const (
 	Cluster   Kind = "cluster"
 	Memcached Kind = "memcached"
 	File      Kind = "file"
-	Memory    Kind = "memory" // of this process alone
+	Memory    Kind = "memory" // of this process only
 )
 
-// Close gives the connections back. The Store is not usable afterwards.
+// Close closes the connections. The Store is not usable afterwards.
 func (s *Store) Close() error {
 	if s.close == nil {
 		return nil
@@ -64,8 +63,8 @@ func InMemory() *Store {
 	return &Store{Cache: wxtoken.NewMemoryCache(), Kind: Memory, Name: "memory"}
 }
 
-// Open opens the store that a URL names. It connects to nothing yet. No error
-// holds user or password.
+// Open opens the store that a URL names, without connecting to it. No error contains
+// user or password.
 func Open(url string) (*Store, error) {
 	a, err := parse(url)
 	if err != nil {
@@ -80,7 +79,7 @@ func Open(url string) (*Store, error) {
 	return openRedis(a)
 }
 
-var errForm = errors.New("wxtoken: the store's URL is of no form that is known; use " + Forms +
+var errForm = errors.New("wxtoken: the store's URL has an unknown form; use  " + Forms +
 	"; in a password, write %40 for @, %3A for :, %2F for /, %3F for ?, %23 for # and %25 for %")
 
 func openFile(a address) (*Store, error) {

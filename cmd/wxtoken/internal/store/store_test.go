@@ -12,7 +12,7 @@ import (
 	"github.com/wxtoken/wxtoken/internal/servers"
 )
 
-func TestAnAddressIsTakenApart(t *testing.T) {
+func TestAddressesAreParsed(t *testing.T) {
 	for url, want := range map[string]string{
 		"redis://h":                                    "redis://h:6379",
 		"redis://u:p%40ss@h:1/2?max_retries=-1":        "redis://h:1/2",
@@ -29,16 +29,16 @@ func TestAnAddressIsTakenApart(t *testing.T) {
 	}
 }
 
-func TestEachMistakeInAnAddressIsNamed(t *testing.T) {
+func TestErrorsNameTheMistake(t *testing.T) {
 	for url, want := range map[string]string{
-		"":                             "of no form that is known",
-		"127.0.0.1:6379":               "of no form that is known",
-		"postgres://hush":              "of no form that is known",
+		"":                             "has an unknown form",
+		"127.0.0.1:6379":               "has an unknown form",
+		"postgres://hush":              "has an unknown form",
 		"redis://:hush/hush@h":         "%2F for /",
 		"redis://:hush%zz@h":           "write %40 for @",
 		"redis://u:hush@h:1/nine":      "database number",
 		"redis://u:hush@h:1/0?foo=bar": "unexpected option: foo",
-		"redis://u:hush@h:1#frag":      "of no form that is known",
+		"redis://u:hush@h:1#frag":      "has an unknown form",
 		"redis://u:hush@h1:1,h2:2":     "redis+sentinel://",
 		"redis://u:hush@":              "host 1 of the store's URL is empty",
 		"redis+sentinel://u:hush@h1":   "needs the master's name",
@@ -98,7 +98,7 @@ func TestUnwiseOptionsAreWarnedAbout(t *testing.T) {
 	}
 }
 
-// Each kind stores and gives back, on real servers.
+// Each kind stores and returns values, on real servers.
 func TestEveryKindWorks(t *testing.T) {
 	sentinel, cluster := servers.Sentinel(t), servers.Cluster(t)
 	for _, url := range []string{

@@ -182,9 +182,9 @@ func ExampleAPIError() {
 
 	src := wxtoken.New(wxtoken.NewFetcher("wx1", "not-it", wxtoken.WithBaseURL(platform.URL)), nil)
 	_, err := src.Token(context.Background())
-	var refused *wxtoken.APIError
-	if errors.As(err, &refused) {
-		fmt.Println(refused.Code, refused.Temporary())
+	var denied *wxtoken.APIError
+	if errors.As(err, &denied) {
+		fmt.Println(denied.Code, denied.Temporary())
 	}
 	// Output: 40125 false
 }

@@ -4,21 +4,77 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
+
+// A caller's httptrace hooks, as tracing libraries put into its ctx, are for the
+// caller's own request; by HTTP/2 they are shown the path with the secret.
+func TestTraceOfACallerSeesNothingOfTheFetch(t *testing.T) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		assert.Equal(t, 2, r.ProtoMajor)
+		_, _ = io.WriteString(w, `{"access_token":"token-1","expires_in":7200}`)
+	}))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	defer srv.Close()
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+		GotConn:          func(httptrace.GotConnInfo) { t.Error("the caller's trace has a connection of the fetch") },
+		WroteHeaderField: func(name string, value []string) { t.Error("the caller's trace has", name, value) },
+	})
+	f := wxtoken.NewFetcher("wx1", "s3cret", wxtoken.WithBaseURL(srv.URL), wxtoken.WithHTTPClient(srv.Client()))
+	tok, err := wxtoken.New(f, nil).Token(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, "token-1", tok.Value)
+}
+
+// The query of the URL may hold a secret, too.
+func TestEndpointShowsNoSecret(t *testing.T) {
+	e := described()
+	e.URL = "https://me:MarkedSecret@platform.example/t?key=MarkedSecret"
+	var text bytes.Buffer
+	for _, v := range []any{e, &e, []wxtoken.Endpoint{e}, map[string]any{"e": e}, struct{ E wxtoken.Endpoint }{e}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+			fmt.Fprintf(&text, verb+"\n", v)
+		}
+		b, err := json.Marshal(v)
+		require.NoError(t, err)
+		text.Write(b)
+		slog.New(slog.NewTextHandler(&text, nil)).Info("m", "v", v)
+		slog.New(slog.NewJSONHandler(&text, nil)).Info("m", "v", v)
+	}
+	b, err := xml.Marshal(e)
+	require.NoError(t, err)
+	text.Write(b)
+	assert.NotContains(t, text.String(), "Marked")
+	assert.NotContains(t, text.String(), fmt.Sprintf("%x", "Marked"))
+	assert.Equal(t, "Endpoint(https://platform.example/t, 2 params)", e.String())
+	assert.Equal(t, "Endpoint(URL unreadable)", wxtoken.Endpoint{URL: "https://MarkedSecret%zz"}.String())
+	assert.Equal(t, "Endpoint(, 0 params)", wxtoken.Endpoint{}.String())
+
+	// It can be read from a configuration all the same.
+	var read wxtoken.Endpoint
+	require.NoError(t, json.Unmarshal([]byte(`{"url":"https://h/t","method":"POST","params":{"a":"b"},"token":"t"}`), &read))
+	assert.Equal(t, wxtoken.Endpoint{URL: "https://h/t", Method: "POST", Params: map[string]string{"a": "b"}, Token: "t"}, read)
+}
 
 const markedSecret = "markedsecret0123456789markedsecr"
 
@@ -192,5 +248,81 @@ func TestNothingShowsTheSecretOrAToken(t *testing.T) {
 				assert.Greater(t, w.seen, 10_000)
 			})
 		}
+	}
+}
+
+// A gossipingCache has the record in every error, once it is told to.
+type gossipingCache struct {
+	wxtoken.Cache
+	say func(record string) error // nil: nothing
+}
+
+func (g *gossipingCache) Get(ctx context.Context, key string) ([]byte, error) {
+	record, err := g.Cache.Get(ctx, key)
+	if g.say != nil {
+		return nil, g.say(string(record))
+	}
+	return record, err
+}
+
+func (g *gossipingCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+	stored, err := g.Cache.CompareAndSwap(ctx, key, old, new, ttl)
+	if g.say != nil {
+		return false, g.say(string(old) + string(new))
+	}
+	return stored, err
+}
+
+// storeFault is an error of a store's client, by a type of its own.
+type storeFault struct{ Reply string }
+
+func (f *storeFault) Error() string { return "unexpected reply " + f.Reply }
+
+// Whatever a store says, of any Cache, no record shows in an error of Token and
+// Invalidate, in an Event or in a log; what the error is can still be asked.
+func TestErrorsOfAStoreShowNoRecord(t *testing.T) {
+	for name, say := range map[string]func(record string) error{
+		"text": func(r string) error {
+			return fmt.Errorf("ERR unknown command 'EVALSHA', with args beginning with: '%s'", r)
+		},
+		"quoted":     func(r string) error { return fmt.Errorf("redis: can't parse %.100q", r) },
+		"cut":        func(r string) error { return errors.New(r[min(len(r), 60):]) },
+		"typed":      func(r string) error { return fmt.Errorf("store: %w", &storeFault{r}) },
+		"joined":     func(r string) error { return errors.Join(wxtoken.ErrCacheMiss, &storeFault{r}) },
+		"a miss too": func(r string) error { return fmt.Errorf("%w: %s", errors.Join(wxtoken.ErrCacheMiss), r) },
+	} {
+		bubble(t, name, func(t *testing.T) {
+			p := wxtest.NewPlatform(wxtest.WithApp("wx1", markedSecret))
+			w := &witness{t: t, latest: []func() string{func() string { return p.Latest("wx1") }}}
+			cache := &gossipingCache{Cache: wxtoken.NewMemoryCache()}
+			var logs bytes.Buffer
+			var last atomic.Pointer[wxtoken.Event]
+			src := wxtoken.New(wxtoken.NewFetcher("wx1", markedSecret, wxtoken.WithHTTPClient(p.Client())), cache,
+				wxtoken.WithLogger(slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug}))),
+				wxtoken.WithObserver(func(e wxtoken.Event) {
+					if e.Kind == wxtoken.EventCacheError {
+						last.Store(&e)
+					}
+					w.look("event", e, e.Err)
+				}))
+			first := token(t, src)
+			cache.say = say
+			for range 8 {
+				time.Sleep(20 * time.Minute)
+				tok, err := src.Token(t.Context())
+				w.look("answer", tok, err)
+				w.look("invalidate", src.Invalidate(t.Context(), first))
+			}
+			synctest.Wait()
+			require.NotNil(t, last.Load())
+			assert.NotErrorIs(t, last.Load().Err, wxtoken.ErrCacheMiss)
+			var fault *storeFault
+			assert.Equal(t, name == "typed" || name == "joined", errors.As(last.Load().Err, &fault))
+			w.search("log", logs.String())
+			record, err := cache.Cache.Get(t.Context(), "wxtoken:token:wx1")
+			if err == nil {
+				assert.NotContains(t, logs.String(), string(record[:20]))
+			}
+		})
 	}
 }

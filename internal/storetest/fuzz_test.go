@@ -1,7 +1,8 @@
-package wxtoken_test
+package storetest
 
 import (
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -14,19 +15,18 @@ import (
 	"github.com/wxtoken/wxtoken/internal/store"
 )
 
-func FuzzRedisCache(f *testing.F) {
-	fuzzCache(f, wxtoken.NewRedisCache(redisClient(f, servers.Redis(f).Addr())))
-}
-
-func FuzzMemcachedCache(f *testing.F) {
-	fuzzCache(f, wxtoken.NewMemcachedCache(memcachedClient(f, servers.Memcached(f).Addr())))
-}
-
-func FuzzFileCache(f *testing.F) { fuzzCache(f, wxtoken.NewFileCache(f.TempDir())) }
+func FuzzRedisCache(f *testing.F)     { fuzzCache(f, "redis "+servers.Redis(f).Addr()) }
+func FuzzMemcachedCache(f *testing.F) { fuzzCache(f, "memcached "+servers.Memcached(f).Addr()) }
+func FuzzFileCache(f *testing.F)      { fuzzCache(f, "file "+f.TempDir()) }
 
 // fuzzCache expects any value under any good key to come back as it was, and
 // a key that could confuse a server to be refused before a Cache hears of it.
-func fuzzCache(f *testing.F, cache wxtoken.Cache) {
+func fuzzCache(f *testing.F, config string) {
+	cache, err := open(config)
+	require.NoError(f, err)
+	if c, ok := cache.(io.Closer); ok {
+		f.Cleanup(func() { _ = c.Close() })
+	}
 	f.Add("wxtoken:token:wx0123456789abcdef", []byte(`{"v":1}`))
 	f.Add("{slot}", []byte{})
 	f.Add("中文", []byte("\x00\xff"))
@@ -48,9 +48,13 @@ func fuzzCache(f *testing.F, cache wxtoken.Cache) {
 			return
 		}
 		require.True(t, err == nil || errors.Is(err, wxtoken.ErrCacheMiss), "%v", err)
-		mustSwap(t, cache, key, old, value, time.Minute)
-		mustHold(t, cache, key, string(value))
-		stored, err := cache.CompareAndSwap(t.Context(), key, append(value, 'x'), nil, time.Minute)
+		stored, err := cache.CompareAndSwap(t.Context(), key, old, value, time.Minute)
+		require.NoError(t, err)
+		require.True(t, stored)
+		got, err := cache.Get(t.Context(), key)
+		require.NoError(t, err)
+		require.Equal(t, string(value), string(got))
+		stored, err = cache.CompareAndSwap(t.Context(), key, append(value, 'x'), nil, time.Minute)
 		require.NoError(t, err)
 		assert.False(t, stored)
 	})

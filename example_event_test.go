@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/wxtoken/wxtoken"
@@ -54,10 +53,25 @@ type printer struct{ lines chan string }
 func (p printer) print(level, msg string, kv []any) {
 	p.lines <- fmt.Sprintln(append([]any{level, msg}, kv...)...)
 }
+
 func (p printer) Debugw(msg string, kv ...any) { p.print("DEBUG", msg, kv) }
-func (p printer) Infow(msg string, kv ...any)  { p.print("INFO", msg, kv) }
-func (p printer) Warnw(msg string, kv ...any)  { p.print("WARN", msg, kv) }
+
+func (p printer) Infow(msg string, kv ...any) { p.print("INFO", msg, kv) }
+
+func (p printer) Warnw(msg string, kv ...any) { p.print("WARN", msg, kv) }
+
 func (p printer) Errorw(msg string, kv ...any) { p.print("ERROR", msg, kv) }
+
+// An unreachable cache is one whose server is down.
+type unreachable struct{}
+
+func (unreachable) Get(context.Context, string) ([]byte, error) {
+	return nil, errors.New("connection refused")
+}
+
+func (unreachable) CompareAndSwap(context.Context, string, []byte, []byte, time.Duration) (bool, error) {
+	return false, errors.New("connection refused")
+}
 
 // An application that logs by zap, zerolog, logrus or the like hands Events on,
 // each at its level. WithLogger is for log/slog.
@@ -70,40 +84,10 @@ func ExampleEvent_Level() {
 	_, _ = src.Token(context.Background())
 	fmt.Print(<-log.lines)
 
-	src = wxtoken.New(fetcher, deadCache{}, wxtoken.WithObserver(observeBy(log)))
+	src = wxtoken.New(fetcher, unreachable{}, wxtoken.WithObserver(observeBy(log)))
 	_, _ = src.Token(context.Background())
 	fmt.Print(<-log.lines)
 	// Output:
 	// INFO wxtoken: fetch key wxtoken:token:wx1 count 1
 	// ERROR wxtoken: cache_error key wxtoken:token:wx1 count 1 error connection refused
-}
-
-// Events into log/slog with attributes of one's own. WithLogger does the same
-// without them, and logs an outage of the cache once.
-func ExampleWithObserver_slog() {
-	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
-	fetcher := wxtoken.NewFetcher("wx1", "wrong", wxtoken.WithHTTPClient(platform.Client()))
-
-	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
-		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey {
-				return slog.Attr{} // another one each time
-			}
-			return a
-		},
-	}))
-	src := wxtoken.New(fetcher, nil, wxtoken.WithObserver(func(e wxtoken.Event) {
-		attrs := []slog.Attr{slog.String("kind", string(e.Kind)), slog.String("team", "payments")}
-		var denial *wxtoken.APIError
-		if errors.As(e.Err, &denial) {
-			attrs = append(attrs, slog.Int("errcode", denial.Code))
-		}
-		logger.LogAttrs(context.Background(), e.Level(), "access_token", attrs...)
-	}))
-	_, _ = src.Token(context.Background())
-
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = src.Wait(ctx) // until the Event is delivered
-	// Output: level=ERROR msg=access_token kind=fetch team=payments errcode=40125
 }

@@ -14,7 +14,150 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/internal/protocol"
 )
+
+func TestOptions(t *testing.T) {
+	bubble(t, "the durations scale the protocol", func(t *testing.T) {
+		f := &countingFetcher{lifetime: 10 * time.Minute}
+		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+		src := wxtoken.New(f, cache, wxtoken.WithLocalAge(4500*time.Millisecond), wxtoken.WithRefreshAhead(time.Minute))
+		token(t, src)
+		cache.gets.Store(0)
+		for range 500 {
+			token(t, src)
+			time.Sleep(time.Second)
+		}
+		assert.InDelta(t, 500/3, cache.gets.Load(), 50, "read again every 3 s")
+		assert.EqualValues(t, 1, f.fetches.Load())
+		for range 60 {
+			token(t, src)
+			time.Sleep(time.Second)
+		}
+		assert.EqualValues(t, 2, f.fetches.Load())
+	})
+	bubble(t, "zero and less are the defaults", func(t *testing.T) {
+		f := &countingFetcher{}
+		src := wxtoken.New(f, nil, wxtoken.WithLocalAge(time.Second), wxtoken.WithRefreshAhead(time.Hour), wxtoken.WithFetchTimeout(1),
+			wxtoken.WithLocalAge(0), wxtoken.WithRefreshAhead(-1), wxtoken.WithFetchTimeout(0),
+			wxtoken.WithObserver(nil), wxtoken.WithLogger(nil), wxtoken.WithEncryption())
+		for range 6890 {
+			token(t, src)
+			time.Sleep(time.Second)
+		}
+		assert.EqualValues(t, 1, f.fetches.Load())
+		f.block = make(chan struct{})
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		before := time.Now()
+		_, err := src.Token(t.Context())
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, 10*time.Second, time.Since(before))
+		close(f.block)
+	})
+	bubble(t, "refresh-ahead is never more than a quarter of the lifetime", func(t *testing.T) {
+		f := &countingFetcher{lifetime: time.Minute}
+		src := wxtoken.New(f, nil)
+		for range 44 {
+			require.Equal(t, "token-1", token(t, src))
+			time.Sleep(time.Second)
+		}
+		for range 3600 {
+			token(t, src)
+			time.Sleep(time.Second)
+		}
+		assert.LessOrEqual(t, f.fetches.Load(), int64(3600/30))
+	})
+	bubble(t, "the prefix keeps applications apart", func(t *testing.T) {
+		f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
+		token(t, wxtoken.New(f, cache, wxtoken.WithKeyPrefix("a:")))
+		assert.Equal(t, "token-2", token(t, wxtoken.New(f, cache, wxtoken.WithKeyPrefix("b:"))))
+	})
+	bubble(t, "a bad key is a clear error", func(t *testing.T) {
+		f := &countingFetcher{}
+		_, err := wxtoken.New(f, nil, wxtoken.WithKeyPrefix("my app:")).Token(t.Context())
+		assert.ErrorContains(t, err, "has a space or control byte at offset 2; change WithKeyPrefix")
+		assert.Zero(t, f.fetches.Load())
+	})
+}
+
+func TestTimeoutOfANanosecond(t *testing.T) {
+	bubble(t, "ends, and does not spin", func(t *testing.T) {
+		start := time.Now()
+		_, _ = wxtoken.New(&countingFetcher{}, nil, wxtoken.WithFetchTimeout(1)).Token(t.Context())
+		assert.Less(t, time.Since(start), time.Second)
+	})
+}
+
+func TestRunWithALocalAgeOfAlmostNothing(t *testing.T) {
+	for _, age := range []time.Duration{1, time.Microsecond, time.Millisecond} {
+		bubble(t, "does not spin at "+age.String(), func(t *testing.T) {
+			cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+			src := wxtoken.New(&countingFetcher{}, cache, wxtoken.WithLocalAge(age))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			assert.ErrorIs(t, src.Run(ctx), context.DeadlineExceeded)
+			assert.Less(t, cache.gets.Load(), int64(2500), "reads in 10 s")
+		})
+	}
+}
+
+func TestEncryption(t *testing.T) {
+	k1, k2 := [32]byte{1}, [32]byte{2}
+	raw := func(t *testing.T, c wxtoken.Cache) string {
+		b, err := c.Get(t.Context(), "wxtoken:stub")
+		require.NoError(t, err)
+		return string(b)
+	}
+	bubble(t, "the cache shows nothing", func(t *testing.T) {
+		f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
+		token(t, wxtoken.New(f, cache, wxtoken.WithEncryption(k1)))
+		assert.NotContains(t, raw(t, cache), "token-1")
+		assert.Contains(t, raw(t, cache), `{"v":1,"sealed":"`)
+		assert.Equal(t, "token-1", token(t, wxtoken.New(f, cache, wxtoken.WithEncryption(k1))))
+	})
+	bubble(t, "keys are rotated", func(t *testing.T) {
+		f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
+		for _, keys := range [][][32]byte{{k1}, {k1, k2}, {k2, k1}} {
+			assert.Equal(t, "token-1", token(t, wxtoken.New(f, cache, wxtoken.WithEncryption(keys...))))
+		}
+	})
+	bubble(t, "a plain record is read and sealed with WithPlainRecords only", func(t *testing.T) {
+		f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
+		plain := wxtoken.New(f, cache)
+		token(t, plain)
+		before := raw(t, cache)
+		_, err := wxtoken.New(f, cache, wxtoken.WithEncryption(k1)).Token(t.Context())
+		require.ErrorContains(t, err, "WithPlainRecords")
+		require.Equal(t, before, raw(t, cache))
+		src := wxtoken.New(f, cache, wxtoken.WithEncryption(k1), wxtoken.WithPlainRecords())
+		assert.Equal(t, "token-1", token(t, src))
+		assert.Error(t, src.Invalidate(t.Context(), "token-1"), "too young")
+		age(t)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		assert.Equal(t, "token-2", token(t, src))
+		assert.NotContains(t, raw(t, cache), "token-2")
+	})
+	for name, keys := range map[string][][32]byte{"another key": {k2}, "no key": nil} {
+		bubble(t, name+" is an error, and changes nothing", func(t *testing.T) {
+			f, cache := &countingFetcher{repeatable: true}, wxtoken.NewMemoryCache()
+			token(t, wxtoken.New(f, cache, wxtoken.WithEncryption(k1)))
+			before := raw(t, cache)
+			_, err := wxtoken.New(f, cache, wxtoken.WithEncryption(keys...)).Token(t.Context())
+			assert.ErrorContains(t, err, "give WithEncryption the key that sealed it")
+			assert.EqualValues(t, 1, f.fetches.Load())
+			assert.Equal(t, before, raw(t, cache))
+		})
+	}
+	bubble(t, "a record copied from another app does not open", func(t *testing.T) {
+		f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
+		token(t, wxtoken.New(&countingFetcher{key: "-other"}, cache, wxtoken.WithEncryption(k1)))
+		other, err := cache.Get(t.Context(), "wxtoken:stub-other")
+		require.NoError(t, err)
+		put(t, cache, other)
+		_, err = wxtoken.New(f, cache, wxtoken.WithEncryption(k1)).Token(t.Context())
+		assert.ErrorContains(t, err, "no key of this process opens it")
+	})
+}
 
 // tooYoung is a Source whose token is too young to be believed bad, for a while,
 // as others were rejected before it.
@@ -22,7 +165,7 @@ func tooYoung(t *testing.T, opts ...wxtoken.Option) *wxtoken.Source {
 	cache, now := wxtoken.NewMemoryCache(), time.Now()
 	put(t, cache, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":4,"token":"x","issued_at":%d,"expires_at":%d,"early":5}`,
 		now.UnixMilli(), now.Add(time.Hour).UnixMilli()))
-	src := wxtoken.New(&stub{}, cache, opts...)
+	src := wxtoken.New(&countingFetcher{}, cache, opts...)
 	token(t, src)
 	return src
 }
@@ -126,7 +269,7 @@ func logged() (wxtoken.Option, func() []string) {
 func TestLogLines(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		option, lines := logged()
-		f := &stub{latency: 1234567 * time.Microsecond, lifetime: time.Hour}
+		f := &countingFetcher{latency: 1234567 * time.Microsecond, lifetime: time.Hour}
 		cache := wxtoken.NewMemoryCache()
 		src := wxtoken.New(f, cache, option)
 		token(t, src)
@@ -145,7 +288,7 @@ func TestLogLines(t *testing.T) {
 	})
 	bubble(t, "a rejection says how old the token was", func(t *testing.T) {
 		option, lines := logged()
-		src := wxtoken.New(&stub{}, nil, option)
+		src := wxtoken.New(&countingFetcher{}, nil, option)
 		token(t, src)
 		time.Sleep(1500 * time.Millisecond)
 		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
@@ -173,7 +316,7 @@ func TestAnOutageIsLoggedOnce(t *testing.T) {
 		option, lines := logged()
 		l := &log{}
 		cache, down := breakable(wxtoken.NewMemoryCache())
-		src := wxtoken.New(&stub{}, cache, option, l.option())
+		src := wxtoken.New(&countingFetcher{}, cache, option, l.option())
 		outages := func(d time.Duration) int {
 			for start := time.Now(); time.Since(start) < d; time.Sleep(time.Second) {
 				_, _ = src.Token(context.Background())
@@ -194,7 +337,7 @@ func TestAnOutageIsLoggedOnce(t *testing.T) {
 func TestAgesOfEvents(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		l := &log{}
-		src := wxtoken.New(&stub{}, nil, l.option())
+		src := wxtoken.New(&countingFetcher{}, nil, l.option())
 		token(t, src)
 		time.Sleep(700 * time.Millisecond)
 		require.Error(t, src.Invalidate(t.Context(), "token-1"))
@@ -240,7 +383,7 @@ func TestObserverMayAskForTheToken(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		var src *wxtoken.Source
 		var seen []string
-		src = wxtoken.New(&stub{}, nil, wxtoken.WithObserver(func(e wxtoken.Event) {
+		src = wxtoken.New(&countingFetcher{}, nil, wxtoken.WithObserver(func(e wxtoken.Event) {
 			tok, err := src.Token(t.Context())
 			assert.NoError(t, err)
 			seen = append(seen, tok.Value)
@@ -249,4 +392,12 @@ func TestObserverMayAskForTheToken(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, []string{"token-1"}, seen)
 	})
+}
+
+func TestEventsOfTheProtocol(t *testing.T) {
+	for name, kind := range map[string]wxtoken.EventKind{
+		protocol.Adopt: wxtoken.EventAdopt, protocol.Takeover: wxtoken.EventTakeover, protocol.LeaseLost: wxtoken.EventLeaseLost, protocol.Restore: wxtoken.EventRestore, protocol.Reject: wxtoken.EventReject,
+	} {
+		assert.Equal(t, name, string(kind))
+	}
 }

@@ -2,6 +2,7 @@ package wxtoken_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,12 +13,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/wxtoken/wxtoken"
 )
 
-// A stub is a Fetcher that counts and can be told what to answer.
-type stub struct {
+// A countingFetcher is a Fetcher that counts and can be told what to answer.
+type countingFetcher struct {
 	latency    time.Duration
 	lifetime   time.Duration // 0: two hours
 	repeatable bool
@@ -28,10 +30,11 @@ type stub struct {
 	fetches atomic.Int64
 }
 
-func (s *stub) Key() string      { return "stub" + s.key }
-func (s *stub) Repeatable() bool { return s.repeatable }
+func (s *countingFetcher) Key() string { return "stub" + s.key }
 
-func (s *stub) Fetch(ctx context.Context) (wxtoken.Token, error) {
+func (s *countingFetcher) Repeatable() bool { return s.repeatable }
+
+func (s *countingFetcher) Fetch(ctx context.Context) (wxtoken.Token, error) {
 	n := s.fetches.Add(1)
 	start := time.Now()
 	if s.block != nil {
@@ -169,4 +172,106 @@ func together(n int, fn func(i int)) {
 func age(t *testing.T) {
 	t.Helper()
 	time.Sleep(11 * time.Second)
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// bubble runs a test in virtual time.
+func bubble(t *testing.T, name string, test func(t *testing.T)) {
+	t.Run(name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			defer time.Sleep(2 * time.Hour) // all that is under way ends by itself
+			test(t)
+		})
+	})
+}
+
+// recordOf reads the record of countingFetchers as a reader in another language would.
+func recordOf(t *testing.T, c wxtoken.Cache) map[string]any {
+	t.Helper()
+	raw, err := c.Get(t.Context(), "wxtoken:stub")
+	require.NoError(t, err)
+	var r map[string]any
+	require.NoError(t, json.Unmarshal(raw, &r))
+	return r
+}
+
+// put stores a value under the key of countingFetchers, whatever was there.
+func put(t *testing.T, c wxtoken.Cache, value []byte) {
+	t.Helper()
+	old, err := c.Get(t.Context(), "wxtoken:stub")
+	if errors.Is(err, wxtoken.ErrCacheMiss) {
+		old = nil
+	}
+	ok, err := c.CompareAndSwap(t.Context(), "wxtoken:stub", old, value, time.Hour)
+	require.NoError(t, err)
+	require.True(t, ok)
+}
+
+// swappable is a store that can be lost.
+type swappable struct {
+	mu    sync.Mutex
+	cache wxtoken.Cache // guarded by mu
+}
+
+func newSwappable() *swappable { return &swappable{cache: wxtoken.NewMemoryCache()} }
+
+// use puts c in place of the store.
+func (s *swappable) use(c wxtoken.Cache) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cache = c
+}
+
+func (s *swappable) lose() { s.use(wxtoken.NewMemoryCache()) }
+
+func (s *swappable) current() wxtoken.Cache {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cache
+}
+
+func (s *swappable) Get(ctx context.Context, key string) ([]byte, error) {
+	return s.current().Get(ctx, key)
+}
+
+func (s *swappable) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+	return s.current().CompareAndSwap(ctx, key, old, new, ttl)
+}
+
+// mortal is a process: once it is killed, it stores nothing, and what it fetches
+// reaches nobody.
+func mortal(f wxtoken.Fetcher, cache wxtoken.Cache, opts ...wxtoken.Option) (src *wxtoken.Source, kill func()) {
+	c, dead := breakable(cache)
+	return wxtoken.New(f, c, opts...), func() { dead.Store(true) }
+}
+
+// A constant has one token, as a platform that repeats it until it expires.
+type constant struct {
+	value   string
+	expires time.Time
+	fetches atomic.Int64
+}
+
+func (c *constant) Key() string { return "stub" }
+
+func (c *constant) Repeatable() bool { return true }
+
+func (c *constant) Fetch(context.Context) (wxtoken.Token, error) {
+	c.fetches.Add(1)
+	return wxtoken.Token{Value: c.value, ExpiresAt: c.expires}, nil
+}
+
+// A repeater returns one token until it expires, as stable_token does.
+type repeater struct {
+	countingFetcher
+	end time.Time
+}
+
+func (r *repeater) Fetch(ctx context.Context) (wxtoken.Token, error) {
+	tok, err := r.countingFetcher.Fetch(ctx)
+	if time.Now().Before(r.end) {
+		tok = wxtoken.Token{Value: "same", ExpiresAt: r.end}
+	}
+	return tok, err
 }
