@@ -48,9 +48,9 @@ func main() {
 	}
 	text, err := os.ReadFile(*from)
 	check(err)
-	var page bytes.Buffer
-	check(template.Must(template.New("").Parse(document)).Execute(&page, read(pictures, text)))
-	check(os.WriteFile(filepath.Join(*out, "benchmarks.md"), page.Bytes(), 0o644))
+	page, err := read(pictures, text).page()
+	check(err)
+	check(os.WriteFile(filepath.Join(*out, "benchmarks.md"), page, 0o644))
 }
 
 func check(err error) {
@@ -122,6 +122,13 @@ func read(pictures string, text []byte) *report {
 		}
 	}
 	return r
+}
+
+// page returns the document, and draws its pictures.
+func (r *report) page() ([]byte, error) {
+	var page bytes.Buffer
+	err := template.Must(template.New("").Parse(document)).Execute(&page, r)
+	return page.Bytes(), err
 }
 
 // Rows returns what the benchmark's parts are called, in their order.

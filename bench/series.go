@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"image/color"
 	"math"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/perf/benchmath"
 	"gonum.org/v1/plot"
@@ -49,10 +52,80 @@ func (s series) Over(other series) (ratios series) {
 	return ratios
 }
 
+// Minus returns the differences from what the same rounds measured of another benchmark.
+func (s series) Minus(other series) (differences series) {
+	for i := range min(len(s), len(other)) {
+		differences = append(differences, s[i]-other[i])
+	}
+	return differences
+}
+
 // Worst returns the largest value alone.
 func (s series) Worst() series {
 	if len(s) == 0 {
 		return nil
 	}
 	return series{slices.Max(s)}
+}
+
+// Within returns the row of a target: what is measured, its bounds, the median, and whether it lies within them.
+func (s series) Within(what string, least, most float64) string {
+	bounds, reached := fmt.Sprintf("%s to %s", digits(least), digits(most)), "–"
+	if least == most {
+		bounds = digits(most)
+	} else if least == 0 {
+		bounds = "≤ " + digits(most)
+	}
+	if len(s) > 0 {
+		center := s.summary().Center
+		reached = map[bool]string{true: "yes", false: "**no**"}[least <= center && center <= most]
+	}
+	return fmt.Sprintf("| %s | %s | %v | %s |", what, bounds, s, reached)
+}
+
+// Picture draws what was measured in a unit of a benchmark, over the number in its name: one line for each name that is
+// left without it. It returns the picture's path, relative to the document.
+func (r *report) Picture(unit, bench string) (string, error) {
+	lines, order, over := map[string]plotter.XYs{}, []string{}, ""
+	for _, name := range r.names {
+		line, ok := strings.CutPrefix(name, bench)
+		before, after, numbered := strings.Cut(line, "=")
+		digits, rest, _ := strings.Cut(after, "/")
+		x, err := strconv.ParseFloat(digits, 64)
+		values := r.samples[name+" "+unit]
+		if !ok || !numbered || err != nil || len(values) == 0 {
+			continue
+		}
+		slash := strings.LastIndex(before, "/")
+		over, line = before[slash+1:], cmp.Or(strings.Trim(before[:slash]+" "+rest, "/ "), bench)
+		if lines[line] == nil {
+			order = append(order, line)
+		}
+		if point := (plotter.XY{X: x, Y: values.summary().Center}); !slices.Contains(lines[line], point) { // a name for each round
+			lines[line] = append(lines[line], point)
+		}
+	}
+	if len(order) == 0 {
+		return "", fmt.Errorf("bench: no %s of %s to draw", unit, bench)
+	}
+	p := plot.New()
+	p.BackgroundColor, p.Legend.Top, p.Legend.Left, p.Title.Text = color.White, true, true, bench
+	p.X.Label.Text, p.Y.Label.Text = over, unit
+	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+		axis.Scale, axis.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+	}
+	p.Add(plotter.NewGrid())
+	for i, name := range order {
+		line, points, err := plotter.NewLinePoints(lines[name])
+		if err != nil {
+			return "", err
+		}
+		line.Color, line.Width, points.Color = plotutil.Color(i), vg.Points(2), plotutil.Color(i)
+		p.Add(line, points)
+		p.Legend.Add(name, line, points)
+	}
+	p.Y.Max *= math.Pow(p.Y.Max/p.Y.Min, 0.12*float64(len(order))) * 2 // room for the legend
+	p.Y.Min /= 2
+	file := strings.ToLower(bench) + ".svg"
+	return "benchmarks/" + file, p.Save(18*vg.Centimeter, 11*vg.Centimeter, filepath.Join(r.pictures, file))
 }
