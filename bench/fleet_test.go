@@ -120,7 +120,7 @@ func (w worker) library() func(prefix string) getter {
 	}[w.Library]
 }
 
-// A stampede is what came of one cold start.
+// A stampede is what came of cold starts.
 type stampede struct {
 	fetches  int
 	failed   int           // calls
@@ -129,8 +129,8 @@ type stampede struct {
 	lag      time.Duration // from the platform's last answer to the last caller served
 }
 
-// start starts n processes and, when all are ready, their callers.
-func (w worker) start(tb testing.TB, p *platform, n int) (st stampede) {
+// start starts n processes and, when all are ready, their callers. It adds to st what comes of it.
+func (w worker) start(tb testing.TB, p *platform, n int, st *stampede) {
 	w.Platform, w.Prefix = p.url, fmt.Sprint("start", time.Now().UnixNano())
 	cmds, ends, outs := make([]*exec.Cmd, n), make([]io.Closer, n), make([]*bufio.Reader, n)
 	for i := range cmds {
@@ -156,14 +156,16 @@ func (w worker) start(tb testing.TB, p *platform, n int) (st stampede) {
 	for i, cmd := range cmds {
 		require.NoError(tb, errors.Join(json.NewDecoder(outs[i]).Decode(&outcomes[i]), cmd.Wait()))
 	}
-	st.fetches, st.commands = p.Stats().Fetches().Total()-fetches, commands(tb, w.Store, w.Addr)-sent
+	st.fetches += p.Stats().Fetches().Total() - fetches
+	st.commands += commands(tb, w.Store, w.Addr) - sent
+	var lag time.Duration
 	for _, o := range outcomes {
 		if st.failed += o.Failed; o.Failed > 0 {
 			tb.Logf("%d calls failed: %s", o.Failed, o.Err)
 		}
 		delete(o.Tokens, p.Latest(appID))
 		st.stale += min(len(o.Tokens), 1)
-		st.lag = max(st.lag, o.Last.Sub(time.Unix(0, p.answered.Load())))
+		lag = max(lag, o.Last.Sub(time.Unix(0, p.answered.Load())))
 	}
-	return st
+	st.lag += lag
 }

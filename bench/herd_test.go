@@ -42,12 +42,7 @@ func herd(b *testing.B, w worker, processes, callers int) {
 	w.Callers = callers
 	var sum stampede
 	for b.Loop() {
-		st := w.start(b, p, processes)
-		sum.fetches += st.fetches
-		sum.failed += st.failed
-		sum.stale += st.stale
-		sum.lag += st.lag
-		sum.commands += st.commands
+		w.start(b, p, processes, &sum)
 	}
 	report := func(v float64, unit string) { b.ReportMetric(v/float64(b.N), unit) }
 	report(float64(sum.fetches), "fetches/op")

@@ -10,7 +10,6 @@ import (
 
 	"github.com/silenceper/wechat/v2/cache"
 
-	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/internal/servers"
 )
 
@@ -69,38 +68,6 @@ func share(b *testing.B, goroutines int, get getter) {
 func call(get getter) {
 	if token, err := get(context.Background()); err != nil || token == "" {
 		panic(fmt.Sprint("no token: ", err)) // on a goroutine that must not call b.Fatal
-	}
-}
-
-// BenchmarkSources measures up to 100,000 Sources in one process: the making of each, its first call, which fetches,
-// and hot calls, all of one Source or of all in turn.
-func BenchmarkSources(b *testing.B) {
-	for n := 1; n <= size(100_000, 100); n *= 10 {
-		b.Run(fmt.Sprint("sources=", n), func(b *testing.B) {
-			store := wxtoken.NewMemoryCache()
-			sources := make([]getter, n)
-			start := time.Now()
-			for i := range sources {
-				sources[i] = ours(fetcher(fmt.Sprint("app", i), twoHours), store)
-			}
-			made := time.Since(start)
-			for _, get := range sources {
-				call(get)
-			}
-			first := time.Since(start) - made
-			b.Run("one", func(b *testing.B) {
-				for b.Loop() {
-					call(sources[0])
-				}
-			})
-			b.Run("all", func(b *testing.B) {
-				for next := 0; b.Loop(); next = (next + 1) % n {
-					call(sources[next])
-				}
-				b.ReportMetric(float64(made)/float64(n), "ns/New")
-				b.ReportMetric(float64(first)/float64(n), "ns/first")
-			})
-		})
 	}
 }
 

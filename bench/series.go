@@ -52,14 +52,6 @@ func (s series) Over(other series) (ratios series) {
 	return ratios
 }
 
-// Minus returns the differences from what the same rounds measured of another benchmark.
-func (s series) Minus(other series) (differences series) {
-	for i := range min(len(s), len(other)) {
-		differences = append(differences, s[i]-other[i])
-	}
-	return differences
-}
-
 // Worst returns the largest value alone.
 func (s series) Worst() series {
 	if len(s) == 0 {
@@ -105,8 +97,11 @@ func (r *report) Picture(unit, bench string) (string, error) {
 			lines[line] = append(lines[line], point)
 		}
 	}
-	if len(order) == 0 {
-		return "", fmt.Errorf("bench: no %s of %s to draw", unit, bench)
+	var drawn []any
+	for _, name := range order {
+		if len(lines[name]) > 1 {
+			drawn = append(drawn, name, lines[name])
+		}
 	}
 	p := plot.New()
 	p.BackgroundColor, p.Legend.Top, p.Legend.Left, p.Title.Text = color.White, true, true, bench
@@ -115,16 +110,10 @@ func (r *report) Picture(unit, bench string) (string, error) {
 		axis.Scale, axis.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	}
 	p.Add(plotter.NewGrid())
-	for i, name := range order {
-		line, points, err := plotter.NewLinePoints(lines[name])
-		if err != nil {
-			return "", err
-		}
-		line.Color, line.Width, points.Color = plotutil.Color(i), vg.Points(2), plotutil.Color(i)
-		p.Add(line, points)
-		p.Legend.Add(name, line, points)
+	if err := plotutil.AddLinePoints(p, drawn...); err != nil || len(drawn) == 0 {
+		return "", fmt.Errorf("bench: no %s of %s to draw: %w", unit, bench, err)
 	}
-	p.Y.Max *= math.Pow(p.Y.Max/p.Y.Min, 0.12*float64(len(order))) * 2 // room for the legend
+	p.Y.Max *= math.Pow(p.Y.Max/p.Y.Min, 0.06*float64(len(drawn))) * 2 // room for the legend
 	p.Y.Min /= 2
 	file := strings.ToLower(bench) + ".svg"
 	return "benchmarks/" + file, p.Save(18*vg.Centimeter, 11*vg.Centimeter, filepath.Join(r.pictures, file))

@@ -8,8 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/assert"
-
 	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/internal/servers"
 	"github.com/wxtoken/wxtoken/wxtest"
@@ -84,13 +82,8 @@ func TestVirtual(t *testing.T) {
 			time.Sleep(length)
 			perMinute := float64(store.operations.Load()-operations) / length.Minutes() / float64(c.processes)
 			perDay := float64(p.Stats().Fetches().Total()-fetches) / c.days
-			assert.LessOrEqual(t, perMinute, 2.5, "%d processes: cache operations a minute and process", c.processes)
-			assert.True(t, c.days < 1 || 12 <= perDay && perDay <= 13, "%d processes: %v fetches a day", c.processes, perDay)
-			fmt.Printf("BenchmarkVirtual/processes=%d,each=%d,every=%v 1 %.3f operations/min", c.processes, c.batch, c.every, perMinute)
-			if c.days >= 1 {
-				fmt.Printf(" %.3f fetches/day", perDay)
-			}
-			fmt.Println()
+			fmt.Printf("BenchmarkVirtual/processes=%d,each=%d,every=%v,days=%.2g 1 %.3f operations/min %.3f fetches/day\n",
+				c.processes, c.batch, c.every, c.days, perMinute, perDay)
 			time.Sleep(time.Minute) // the callers return
 		})
 	}
