@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -90,21 +89,22 @@ func BenchmarkBuild(b *testing.B) {
 	var bare int64
 	for _, program := range programs[:size(len(programs), 2)] {
 		b.Run(program.name, func(b *testing.B) {
+			b.Setenv("CGO_ENABLED", "0")
 			dir := b.TempDir()
 			source, binary := filepath.Join(dir, "main.go"), filepath.Join(dir, "program")
 			text := fmt.Sprintf("package main\nimport (\"fmt\"; \"os\"; %s)\nfunc main() {\nid, secret := os.Getenv(\"ID\"), os.Getenv(\"SECRET\")\nfmt.Println(%s)\n}\n",
 				program.imports, program.token)
 			require.NoError(b, os.WriteFile(source, []byte(text), 0o600))
 			for i := 0; b.Loop(); i++ {
-				cache := "GOCACHE=" + filepath.Join(dir, fmt.Sprint("cache", i))
-				goTool(b, cache, "build", "-trimpath", "-ldflags=-s -w", "-o", binary, source)
+				b.Setenv("GOCACHE", filepath.Join(dir, fmt.Sprint("cache", i)))
+				output("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, source)
 			}
 			info, err := os.Stat(binary)
 			require.NoError(b, err)
 			if bare == 0 {
 				bare = info.Size()
 			}
-			modules, packages := map[string]bool{}, strings.Fields(goTool(b, "", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", source))
+			modules, packages := map[string]bool{}, strings.Fields(output("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", source))
 			for _, module := range packages {
 				modules[module] = true
 			}
@@ -115,13 +115,4 @@ func BenchmarkBuild(b *testing.B) {
 			b.ReportMetric(float64(len(packages)), "packages")
 		})
 	}
-}
-
-func goTool(b *testing.B, env string, args ...string) string {
-	cmd := exec.Command("go", args...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", env)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	require.NoError(b, err)
-	return string(out)
 }
