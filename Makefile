@@ -105,8 +105,18 @@ docs-check: ## check commands, Go code and links in the documentation (part of t
 api-check: ## compare the exported names with docs/api.txt (part of test)
 	@go test -count=1 -run TestAPI ./internal/docscheck
 
+APIDIFF := golang.org/x/exp/cmd/apidiff@v0.0.0-20261113113407-e3970619a1a4
+
+.PHONY: api-diff
+api-diff: ## say by apidiff what changed in the exported names since BASE (HEAD), and whether it is compatible
+	@set -e; old=$$(mktemp -d); trap 'git worktree remove --force $$old/base; rm -rf $$old' EXIT; \
+	git worktree add -q --detach $$old/base $(or $(BASE),HEAD); \
+	(cd $$old/base && go run $(APIDIFF) -m -w $$old/export github.com/wxtoken/wxtoken); \
+	go run $(APIDIFF) -m -w $$old/now github.com/wxtoken/wxtoken; \
+	go run $(APIDIFF) -m $$old/export $$old/now
+
 .PHONY: api
-api: ## write docs/api.txt, if CHANGELOG.md names what changed under Unreleased
+api: ## write docs/api.txt
 	@go test -count=1 -run TestAPI ./internal/docscheck -update
 
 .PHONY: fuzz

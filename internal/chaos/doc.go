@@ -1,33 +1,28 @@
-// Package chaos plays the protocol with real processes against real servers
-// while both are killed, stopped and cut off from one another. It has tests
-// only: `make chaos` runs them for minutes, `make test` for seconds.
+// Package chaos tests the library with real processes and real servers, while
+// both are killed, stopped and cut off. It has tests only: `make chaos` runs them
+// for minutes, `go test` for seconds.
 //
-// Six worker processes share one token of the fake platform (wxtest, which
-// honours only the latest two tokens) through one of the stores, each over a
-// proxy of its own. Two more live for 3 to 10 s each time, and one is behind a
-// proxy that spoils its requests for a token. They make business calls without
-// end and report each one's result. The test injects faults in an order that its
-// seed sets; when they strike is up to the machine, so a seed repeats a run's
-// faults and not its every interleaving.
+// Six processes share a token of the fake platform (package wxtest, which accepts
+// only the latest two tokens) through a store, each over a proxy of its own. Two
+// more live for 3 to 10 s each time. A last one is behind a proxy that spoils its
+// requests for a token. All make business calls without end. Faults come in an
+// order that the seed sets; the machine decides when exactly they strike, so a
+// seed repeats the faults of a run and not each interleaving.
 //
 // # What must hold
 //
-//  1. After Invalidate returned nil, no call is rejected again. Not judged is a
-//     call that was held up between Token and the platform's answer, by SIGSTOP
-//     or by the machine: no library can help there. Nor is one while the platform
-//     is cut off: tokens can be issued then that nobody hears of.
-//  2. Nobody fetches while the record says that there is nothing to fetch for,
-//     and without faults there is one fetch in each lifetime.
-//  3. A process that is neither spoiled nor stopped, and can reach cache and
-//     platform, is at no time without a token for longer than isolated. When the
-//     faults are over, every process comes to use the latest token.
+//  1. At most one call in a thousand is rejected again after Invalidate returned
+//     nil and the call was repeated once; without faults no call is rejected.
+//  2. The platform issues at most one token for each lifetime that began, and one
+//     more for every two faults.
+//  3. No process is without a token for longer than recovery, not counting the
+//     time for which a fault keeps it from running, the store or the platform.
 //
 // # Scale
 //
-// Everything that the library lets its user set is 50 times faster than by
-// default, so that a second here stands for 50. What does not scale: cooldowns
-// (1 s to 30 s and more), an HTTPFetcher's pause before it asks again (100 ms),
-// the clients' own timeouts and pauses between dials, and the time that Sentinel
-// and Cluster take to notice a dead master and promote a replica (some 2 to 5 s,
-// here as long as 4 minutes). So outages look longer here than they are.
+// All that a user can configure is 50 times faster than by default: a second here
+// stands for 50. These do not scale: cooldowns (1 s and more), the pause before
+// an HTTPFetcher asks again, the timeouts of the stores' clients, and the time
+// in which Sentinel and Cluster promote a replica (2 to 5 s). So recovery takes
+// longer here, relative to everything else, than in production.
 package chaos

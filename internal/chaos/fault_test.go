@@ -3,223 +3,304 @@
 package chaos
 
 import (
-	"fmt"
+	"context"
+	"io"
+	"log"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"slices"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"syscall"
+	"testing"
 	"time"
 
+	"github.com/bradfitz/gomemcache/memcache"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/internal/servers"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// A fault does its damage on the test's goroutine. What lasts longer is ended by
-// round.after, while other faults go on.
-type fault struct {
-	kind string
-	do   func(*round)
+// A fault strikes, lasts and heals before it returns.
+type fault func(stream)
+
+// A stream plays one fault after another. Several run side by side, so that faults overlap.
+type stream struct {
+	*round
+	rng *rand.Rand
 }
 
-const (
-	kindKill        = "SIGKILL"
-	kindStop        = "SIGSTOP"
-	kindStall       = "machine too busy"
-	kindCut         = "network cut"
-	kindLongCut     = "network cut, longer than the grace"
-	kindBlackHole   = "network black hole"
-	kindDrop        = "replies dropped"
-	kindPlatformCut = "platform cut off"
-	kindEnd         = "short life over"
+// stream returns the n-th stream of the round's seed.
+func (r *round) stream(n int) stream { return stream{r, rand.New(rand.NewPCG(r.seed, uint64(n)))} }
 
-	kindRedisDown     = "Redis killed, restarted empty"
-	kindMemcachedDown = "Memcached killed, restarted"
-	kindSentinel      = "Sentinel failover"
-	kindCluster       = "Cluster failover"
-)
-
-// isolates reports whether the fault keeps a worker from the platform, from the
-// cache or from running, for as long as it lasts.
-func (in injection) isolates(id int) bool {
-	switch in.kind {
-	case kindKill, kindStop, kindCut, kindLongCut, kindBlackHole, kindDrop:
-		return slices.Contains(in.workers, id)
-	case kindStall:
-		return len(in.workers) == 0 || slices.Contains(in.workers, id)
-	case kindPlatformCut, kindRedisDown, kindMemcachedDown, kindSentinel, kindCluster:
-		return true
+// run plays every fault of the deck in random order, again and again.
+func (s stream) run(deck ...fault) {
+	for i := 0; len(deck) > 0 && time.Now().Before(s.until); i++ {
+		if i%len(deck) == 0 {
+			s.rng.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
+		}
+		deck[i%len(deck)](s)
+		s.sleep(100*time.Millisecond, 2*time.Second)
 	}
-	return false
 }
 
-// atOnce are the faults that can happen on every backend at any time.
-func atOnce() []fault {
+func (s stream) sleep(from, to time.Duration) {
+	time.Sleep(from + time.Duration(s.rng.Float64()*float64(to-from)))
+}
+
+// long reports whether there is time for faults that outlast the grace.
+func (r *round) long() bool { return r.until.Sub(r.began) > 2*grace }
+
+// networkFaults concern some of the members that live as long as the round.
+func (r *round) networkFaults() []fault {
+	if len(r.backend.all) == 0 {
+		return nil
+	}
+	harm := func(kind string, do func(*servers.FaultProxy), from, to time.Duration) fault {
+		return func(s stream) {
+			some := s.rng.Perm(members)[:1+s.rng.IntN(3)]
+			defer s.begin(kind, some...)()
+			for _, id := range some {
+				for _, p := range s.processes[id].proxies {
+					do(p)
+					defer p.Heal()
+				}
+			}
+			s.sleep(from, to)
+		}
+	}
+	deck := []fault{
+		harm("network cut", (*servers.FaultProxy).Cut, 200*time.Millisecond, 4*time.Second),
+		harm("network black hole", (*servers.FaultProxy).BlackHole, 200*time.Millisecond, 3*time.Second),
+		harm("replies dropped", func(p *servers.FaultProxy) { p.DropReplies(2) }, 500*time.Millisecond, time.Second),
+	}
+	if r.long() {
+		deck = append(deck, harm("network cut, beyond the grace", (*servers.FaultProxy).Cut, grace+time.Second, grace+4*time.Second))
+	}
+	return deck
+}
+
+func processFaults() []fault {
 	return []fault{
-		{kindKill, func(r *round) { r.killFor(r.anyWorker(), r.span(0, time.Second)) }},
-		{kindStop, func(r *round) { r.stopFor(r.anyWorker(), r.pause()) }},
-		{kindCut, func(r *round) {
-			r.disconnect(kindCut, (*servers.FaultProxy).Cut, r.span(200*time.Millisecond, 4*time.Second))
-		}},
-		{kindBlackHole, func(r *round) {
-			r.disconnect(kindBlackHole, (*servers.FaultProxy).BlackHole, r.span(200*time.Millisecond, 3*time.Second))
-		}},
-		{kindDrop, func(r *round) {
-			n := 1 + r.rng.IntN(4)
-			r.disconnect(kindDrop, func(p *servers.FaultProxy) { p.DropReplies(n) }, 500*time.Millisecond)
-		}},
-		{kindPlatformCut, func(r *round) {
-			end := r.begin(kindPlatformCut)
-			r.front.Cut()
-			r.after(r.span(200*time.Millisecond, 3*time.Second), func() {
-				r.front.Heal()
-				end()
-			})
-		}},
+		func(s stream) { s.kill(s.rng.IntN(members)) },
+		func(s stream) { s.stop(s.rng.IntN(members)) },
 	}
 }
 
-// onFetches strike the next process that fetches, or its fetch.
-func onFetches() []fault {
-	spoil := func(f func(r *round) wxtest.Fault) fault {
-		return fault{"", func(r *round) { r.onNextFetch(f(r), func(*worker) {}) }}
+// fetchFaults strike the next fetch, or the process that sent it.
+func fetchFaults() []fault {
+	next := func(kind string, f wxtest.Fault, strike func(stream, int)) fault {
+		return func(s stream) {
+			defer s.platform.Inject(f.On(wxtest.TokenCalls).Times(1))()
+			select {
+			case id := <-s.fetches:
+				s.begin(kind)()
+				if time.Sleep(fetchTimeout / 4); strike != nil && id < members {
+					strike(s, id)
+				}
+			case <-time.After(time.Until(s.until)):
+			}
+		}
 	}
-	strike := func(do func(r *round, w *worker, d time.Duration), lasts func(r *round) time.Duration) fault {
-		return fault{"", func(r *round) {
-			d, within := lasts(r), r.span(0, fetchTimeout/4)
-			r.onNextFetch(wxtest.Latency(fetchTimeout/2), func(w *worker) {
-				time.Sleep(within)
-				do(r, w, d)
-			})
+	return []fault{
+		next("SIGKILL in a fetch", wxtest.Latency(fetchTimeout/2), stream.kill),
+		next("SIGSTOP in a fetch", wxtest.Latency(fetchTimeout/2), stream.stop),
+		next("lost reply", wxtest.LostReply(), nil),
+		next("late request", wxtest.LateRequest(4*fetchTimeout), nil),
+		next("platform busy", wxtest.Busy(), nil),
+		next("502 after a token was issued", wxtest.ServerError(http.StatusBadGateway).Applied(), nil),
+		next("answer too late", wxtest.Latency(fetchTimeout*3/2), nil),
+	}
+}
+
+func (s stream) kill(id int) {
+	p := s.processes[id]
+	p.struck.Lock()
+	defer p.struck.Unlock()
+	defer s.begin("SIGKILL", id)()
+	p.kill()
+	s.sleep(0, time.Second)
+	assert.NoError(s.t, p.start())
+}
+
+// stop stops a process for longer than a lease lasts, and now and then beyond the grace.
+func (s stream) stop(id int) {
+	from, to := 2*fetchTimeout, 4*time.Second
+	if s.long() && s.rng.IntN(3) == 0 {
+		from, to = grace+time.Second, grace+3*time.Second
+	}
+	p := s.processes[id]
+	p.struck.Lock()
+	defer p.struck.Unlock()
+	defer s.begin("SIGSTOP", id)()
+	assert.NoError(s.t, p.cmd.Process.Signal(syscall.SIGSTOP))
+	s.sleep(from, to)
+	assert.NoError(s.t, p.cmd.Process.Signal(syscall.SIGCONT))
+}
+
+// shortLives ends a process every 3 to 10 s, by SIGKILL or by returning from main.
+func (s stream) shortLives(id int) {
+	for i := id; ; i++ {
+		s.sleep(3*time.Second, 10*time.Second)
+		switch p := s.processes[id]; {
+		case time.Now().After(s.until):
+			return
+		case i%2 == 0:
+			s.kill(id)
+		default:
+			heal := s.begin("returned from main", id)
+			assert.NoError(s.t, p.finish())
+			assert.NoError(s.t, p.start())
+			heal()
+		}
+	}
+}
+
+// spoiler is a proxy before the platform that answers 502 to every second request
+// for a token, and loses the query of the others.
+func spoiler(platform string) http.Handler {
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: platform})
+	proxy.ErrorLog = log.New(io.Discard, "", 0)
+	var requests atomic.Int64
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == wxtest.TokenPath {
+			if req.URL.RawQuery = ""; requests.Add(1)%2 == 0 {
+				w.WriteHeader(http.StatusBadGateway)
+				return
+			}
+		}
+		proxy.ServeHTTP(w, req)
+	})
+}
+
+// A backend is the store of a round, as its clients are configured.
+type backend struct {
+	Name   string
+	Addrs  []string // of servers; a directory, for files
+	Master string   // for Sentinel
+
+	all    []string // addresses that clients may connect to
+	faults []fault  // of its own, for the test's goroutine
+}
+
+func startBackend(t *testing.T, name string) (b backend) {
+	b.Name = name
+	restart := func(s *servers.Server) {
+		b.Addrs = []string{s.Addr()}
+		b.faults = []fault{func(f stream) {
+			defer f.begin("server killed, restarted empty")()
+			s.Kill()
+			f.sleep(100*time.Millisecond, 2*time.Second)
+			s.Restart()
 		}}
 	}
-	return []fault{
-		strike((*round).killFor, func(r *round) time.Duration { return r.span(0, time.Second) }),
-		strike((*round).stopFor, (*round).pause),
-		spoil(func(*round) wxtest.Fault { return wxtest.LostReply() }),
-		spoil(func(r *round) wxtest.Fault {
-			return wxtest.LateRequest(r.span(100*time.Millisecond, 1200*time.Millisecond))
-		}),
-		spoil(func(*round) wxtest.Fault { return wxtest.Busy() }),
-		spoil(func(*round) wxtest.Fault { return wxtest.ServerError(http.StatusBadGateway).Applied() }), // a token was issued
-		spoil(func(*round) wxtest.Fault { return wxtest.Latency(fetchTimeout * 3 / 2) }),
-	}
-}
-
-// longFault needs more time than a short round has.
-func longFault() fault {
-	return fault{kindLongCut, func(r *round) {
-		r.disconnect(kindLongCut, (*servers.FaultProxy).Cut, grace+r.span(time.Second, 4*time.Second))
-	}}
-}
-
-// pause is how long a stopped process stays so: always longer than a lease, and
-// now and then longer than a superseded token lives.
-func (r *round) pause() time.Duration {
-	if r.rng.IntN(5) == 0 && !r.cfg.short {
-		return r.span(grace+time.Second, grace+3*time.Second)
-	}
-	return r.span(2*fetchTimeout, 4*time.Second)
-}
-
-// killFor kills w, unless something else befalls it, and starts it again after a
-// while. Any goroutine may call it, and stopFor.
-func (r *round) killFor(w *worker, down time.Duration) {
-	r.strike(w, kindKill, down, func() { w.signal(syscall.SIGKILL) }, r.restart(w))
-}
-
-func (r *round) stopFor(w *worker, d time.Duration) {
-	r.strike(w, kindStop, d, func() { w.signal(syscall.SIGSTOP) }, func() { w.signal(syscall.SIGCONT) })
-}
-
-func (r *round) restart(w *worker) func() {
-	return func() {
-		if err := w.start(); err != nil {
-			r.t.Error(err)
+	switch name {
+	case "redis":
+		restart(servers.Redis(t))
+	case "memcached":
+		restart(servers.Memcached(t))
+	case "sentinel":
+		g := servers.Sentinel(t)
+		b.Addrs, b.Master = g.SentinelAddrs(), g.MasterName
+		for _, node := range g.Nodes {
+			b.all = append(b.all, node.Addr())
 		}
-	}
-}
-
-func (r *round) strike(w *worker, kind string, d time.Duration, do, undo func()) {
-	hold := fmt.Sprint("process ", w.id)
-	if !r.reserve(hold) {
-		return
-	}
-	end := r.begin(kind, w.id)
-	do()
-	r.after(d, func() {
-		undo()
-		end()
-		r.release(hold)
-	})
-}
-
-// shortLives ends w again and again, until over is closed: by SIGKILL, or by
-// returning from main.
-func (r *round) shortLives(w *worker, over <-chan struct{}) {
-	rng := rand.New(rand.NewPCG(r.cfg.seed, uint64(w.id)))
-	for i := 0; ; i++ {
-		select {
-		case <-over:
-			return
-		case <-time.After(3*time.Second + time.Duration(rng.Float64()*float64(7*time.Second))):
+		b.faults = []fault{failover(g.KillMaster, g.AwaitPromotion)}
+	case "cluster":
+		g := servers.Cluster(t)
+		b.Addrs = g.Addrs()
+		b.faults = []fault{
+			failover(func() *servers.Server { return g.KillMasterFor(recordKey) },
+				func(old *servers.Server) *servers.Server { return g.AwaitPromotion(recordKey, old) }),
+			func(s stream) {
+				defer s.begin("slot moved")()
+				g.MoveSlot(recordKey, func() { s.sleep(0, time.Second) })
+			},
 		}
-		r.strike(w, kindEnd, time.Duration(rng.Float64()*float64(time.Second)), func() {
-			if i%2 == 0 {
-				w.signal(syscall.SIGKILL)
-			} else if err := w.finish(); err != nil {
-				r.t.Error(err)
+	case "file":
+		b.Addrs = []string{t.TempDir()}
+		b.faults = []fault{func(s stream) {
+			defer s.begin("file cut short")()
+			files, _ := filepath.Glob(filepath.Join(b.Addrs[0], "key-*"+appID)) // the pattern is good
+			for _, path := range files {
+				_ = os.Truncate(path, 100) // fails only if it is gone
 			}
-		}, r.restart(w))
+		}}
+		return b
+	}
+	b.all = append(b.all, b.Addrs...)
+	return b
+}
+
+func failover(kill func() *servers.Server, await func(*servers.Server) *servers.Server) fault {
+	return func(s stream) {
+		heal := s.begin("failover")
+		old := kill()
+		await(old)
+		heal()
+		old.Restart()
+		c := redis.NewClient(&redis.Options{Addr: old.Addr()})
+		defer c.Close()
+		require.Eventually(s.t, func() bool {
+			return strings.Contains(c.Info(s.t.Context(), "replication").Val(), "master_link_status:up")
+		}, time.Minute, 50*time.Millisecond, "the killed master does not come back as a replica")
 	}
 }
 
-// spoiler is a proxy before the platform that loses the query of a request for a
-// token, or answers 502 in its place.
-func (r *round) spoiler() http.Handler {
-	front := &httputil.ReverseProxy{Rewrite: func(req *httputil.ProxyRequest) {
-		req.SetURL(&url.URL{Scheme: "http", Host: r.front.Addr()})
-		if req.In.URL.Path == wxtest.TokenPath {
-			req.Out.URL.RawQuery = ""
-		}
-	}, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }}
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.URL.Path == wxtest.TokenPath && r.count("spoiled requests")%2 == 0 {
-			w.WriteHeader(http.StatusBadGateway)
-			return
-		}
-		front.ServeHTTP(w, req)
-	})
-}
-
-// onNextFetch has f strike once. The platform counts how often it did.
-func (r *round) onNextFetch(f wxtest.Fault, and func(*worker)) {
-	lift := r.platform.Inject(f.On(wxtest.TokenCalls).Times(1))
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.lifts = append(r.lifts, lift)
-	r.armed = append(r.armed, and)
-}
-
-// disconnect does harm to the connections of some workers, not of all.
-func (r *round) disconnect(kind string, harm func(*servers.FaultProxy), d time.Duration) {
-	for _, i := range r.rng.Perm(processes)[:1+r.rng.IntN(3)] {
-		w := r.workers[i]
-		hold := fmt.Sprint("network of ", w.id)
-		if !r.reserve(hold) {
-			continue
-		}
-		end := r.begin(kind, w.id)
-		for _, p := range w.proxy {
-			harm(p)
-		}
-		r.after(d, func() {
-			for _, p := range w.proxy {
-				p.Heal()
-			}
-			end()
-			r.release(hold)
+// storeFaults are the backend's, and what can happen with each.
+func (r *round) storeFaults() []fault {
+	return append(r.backend.faults,
+		func(s stream) {
+			defer s.begin("record deleted")()
+			_ = s.backend.deleteRecord(s.t.Context()) // fails only if it is absent
+		},
+		func(s stream) {
+			defer s.begin("platform cut off")()
+			s.front.Cut()
+			s.sleep(200*time.Millisecond, 3*time.Second)
+			s.front.Heal()
 		})
+}
+
+func (b backend) deleteRecord(ctx context.Context) error {
+	switch b.Name {
+	case "file":
+		return os.RemoveAll(b.Addrs[0])
+	case "memcached":
+		c := memcache.New(b.Addrs...)
+		defer c.Close()
+		return c.Delete(recordKey)
 	}
+	c := b.redis(nil)
+	defer c.Close()
+	return c.Del(ctx, recordKey).Err()
+}
+
+type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// open returns a cache as an application makes it.
+func (b backend) open(dial dialer) wxtoken.Cache {
+	switch b.Name {
+	case "file":
+		return wxtoken.NewFileCache(b.Addrs[0])
+	case "memcached":
+		c := memcache.New(b.Addrs...)
+		c.DialContext = dial
+		return wxtoken.NewMemcachedCache(c)
+	}
+	return wxtoken.NewRedisCache(b.redis(dial))
+}
+
+func (b backend) redis(dial dialer) redis.UniversalClient {
+	return redis.NewUniversalClient(&redis.UniversalOptions{
+		Addrs: b.Addrs, MasterName: b.Master, IsClusterMode: b.Name == "cluster", Dialer: dial, ContextTimeoutEnabled: true,
+	})
 }

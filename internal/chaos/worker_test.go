@@ -4,138 +4,180 @@ package chaos
 
 import (
 	"bufio"
-	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync"
-	"syscall"
 	"time"
 
+	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/internal/servers"
 )
 
-// A window is a span of time; a zero To means that it has not ended.
-type window struct{ From, To time.Time }
+const workerEnv = "WXTOKEN_CHAOS_WORKER" // set in the processes that a round starts
 
-func (w window) meets(o window) bool {
-	return (o.To.IsZero() || !w.From.After(o.To)) && (w.To.IsZero() || !o.From.After(w.To))
+const (
+	fetchTimeout = 10 * time.Second / scale
+	callers      = 2                     // per process
+	callPause    = 50 * time.Millisecond // between a caller's calls, on average
+	holding      = 10 * time.Millisecond // from Token to the request, on average
+	patience     = time.Second           // of a caller with Token, and with the platform
+)
+
+// A process is this test binary as a worker, which shares the token with others.
+type process struct {
+	id      int
+	config  string
+	proxies []*servers.FaultProxy // one to each server
+	hear    func(*process, report)
+	struck  sync.Mutex // by one fault at a time
+
+	cmd   *exec.Cmd
+	in    io.Closer
+	heard chan struct{} // closed when its output has ended
 }
 
-// stalled is how long nothing here ran when it should have, to be worth a word.
-const stalled = fetchTimeout / 4
-
-// watchStalls tells of each time that this process was held up, until done.
-func watchStalls(done <-chan struct{}, tell func(window)) {
-	for last := time.Now(); ; {
-		select {
-		case <-done:
-			return
-		case <-time.After(5 * time.Millisecond):
-		}
-		now := time.Now()
-		if now.Sub(last) > stalled {
-			tell(window{last, now})
-		}
-		last = now
+func (p *process) start() (err error) {
+	p.cmd = exec.Command(os.Args[0])
+	p.cmd.Env = append(os.Environ(), workerEnv+"="+p.config, "GORACE=atexit_sleep_ms=0")
+	p.cmd.Stderr = os.Stderr
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return err
 	}
-}
-
-// A worker is one of the processes that share the token. One that ended can be
-// started again, as another generation.
-type worker struct {
-	id     int
-	config string
-	hear   func(w *worker, generation int, l line)
-	proxy  []*servers.FaultProxy // one to each server
-
-	mu         sync.Mutex
-	proc       *os.Process
-	in         io.Closer
-	exited     chan struct{}
-	how        error // valid when exited is closed
-	stderr     *bytes.Buffer
-	generation int
-}
-
-func (w *worker) start() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), workerEnv+"="+w.config, "GORACE=atexit_sleep_ms=0")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	w.stderr = new(bytes.Buffer)
-	cmd.Stderr = w.stderr
-	in, err := cmd.StdinPipe()
+	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		return err
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	w.generation++
-	w.in, w.exited = in, make(chan struct{})
-	generation, exited := w.generation, w.exited
-
 	heard := make(chan struct{})
-	started := make(chan error)
-	go func() {
-		// The kernel takes the end of the starting thread for the parent's end.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err != nil {
-			return
-		}
-		<-heard
-		w.how = cmd.Wait()
-		close(exited)
-	}()
-	if err := <-started; err != nil {
-		return err
-	}
-	w.proc = cmd.Process
+	p.heard = heard
 	go func() {
 		defer close(heard)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
-			var l line
-			if json.Unmarshal(lines.Bytes(), &l) == nil { // the last one of a killed worker is cut short
-				w.hear(w, generation, l)
+			var r report
+			if json.Unmarshal(lines.Bytes(), &r) == nil { // the last line of a killed process is cut short
+				p.hear(p, r)
 			}
 		}
 	}()
-	return nil
+	return p.cmd.Start()
 }
 
-// signal sends s to the worker, and waits for its end if that is what s does.
-func (w *worker) signal(s syscall.Signal) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	_ = w.proc.Signal(s) // fails only if it has ended
-	if s == syscall.SIGKILL {
-		<-w.exited
-	}
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // fails only if it has ended
+	_ = p.finish()           // it was killed
 }
 
-// finish lets the worker return from main.
-func (w *worker) finish() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	_ = w.in.Close()
-	select {
-	case <-w.exited:
-	case <-time.After(10 * time.Second):
-		_ = w.proc.Kill()
-		<-w.exited
-		return fmt.Errorf("worker %d did not end; it said:\n%s", w.id, w.stderr)
+// finish lets the process return from main.
+func (p *process) finish() error {
+	_ = p.in.Close()
+	<-p.heard
+	return p.cmd.Wait()
+}
+
+// A workerConfig is what a process is told.
+type workerConfig struct {
+	Backend  backend
+	Routes   map[string]string // from a server's address to the proxy before it
+	Platform string            // URL
+	Scale    time.Duration     // how much faster than by default the options are
+	Eager    bool              // mostly the first to fetch
+}
+
+// A report is what a process tells: one of its fields, or none if it is about to fetch.
+type report struct {
+	Call  *call  `json:",omitempty"`
+	Event string `json:",omitempty"`
+}
+
+// A call is a business call, repeated once if its token is rejected.
+type call struct {
+	window
+	Result string
+}
+
+// Results of a call.
+const (
+	served      = "served"
+	servedAgain = "rejected, then served"
+	rejected    = "rejected again"
+	notReplaced = "rejected, and Invalidate failed"
+	noToken     = "no token"
+	noAnswer    = "no answer"
+)
+
+// work calls the platform until standard input ends.
+func (c workerConfig) work() {
+	var mu sync.Mutex
+	out := json.NewEncoder(os.Stdout)
+	tell := func(r report) {
+		mu.Lock()
+		defer mu.Unlock()
+		if out.Encode(r) != nil {
+			os.Exit(0) // the test is gone
+		}
 	}
-	if w.how != nil {
-		return fmt.Errorf("worker %d: %w; it said:\n%s", w.id, w.how, w.stderr)
+	cache := c.Backend.open(func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, c.Routes[addr]) // without a route, an error
+	})
+	fetcher := wxtoken.NewFetcher(appID, secret, wxtoken.WithBaseURL(c.Platform))
+	ahead := 5 * time.Minute / c.Scale
+	if c.Eager {
+		ahead *= 2
 	}
-	return nil
+	src := wxtoken.New(
+		wxtoken.FetcherFunc(fetcher.Key(), func(ctx context.Context) (wxtoken.Token, error) {
+			tell(report{})
+			return fetcher.Fetch(ctx)
+		}),
+		cache,
+		wxtoken.WithFetchTimeout(10*time.Second/c.Scale),
+		wxtoken.WithLocalAge(45*time.Second/c.Scale),
+		wxtoken.WithRefreshAhead(ahead),
+		wxtoken.WithObserver(func(e wxtoken.Event) { tell(report{Event: fmt.Sprint(e.Kind, " ", e.Err)}) }),
+	)
+	for range callers {
+		go func() {
+			client := &http.Client{Timeout: patience, Transport: &http.Transport{}}
+			for {
+				time.Sleep(callPause/2 + rand.N(callPause))
+				from := time.Now()
+				result := c.call(src, client)
+				tell(report{Call: &call{window{from, time.Now()}, result}})
+			}
+		}()
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+func (c workerConfig) call(src *wxtoken.Source, client *http.Client) string {
+	for _, good := range []string{served, servedAgain} {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		tok, err := src.Token(ctx)
+		if err != nil {
+			return noToken
+		}
+		time.Sleep(rand.N(2 * holding))
+		resp, err := client.Get(c.Platform + "/cgi-bin/get_api_domain_ip?access_token=" + tok.Value)
+		if err != nil {
+			return noAnswer
+		}
+		defer resp.Body.Close()
+		var answer struct{ Errcode int }
+		switch err := json.NewDecoder(resp.Body).Decode(&answer); {
+		case err != nil || resp.StatusCode != http.StatusOK:
+			return noAnswer
+		case !wxtoken.IsTokenRejected(answer.Errcode):
+			return good
+		case src.Invalidate(ctx, tok.Value) != nil:
+			return notReplaced
+		}
+	}
+	return rejected
 }

@@ -1,7 +1,6 @@
-// Package docscheck tests what a program can tell of the documentation: that
-// links lead somewhere, that Go code compiles, that both languages say the same,
-// that errcodes and quoted errors are those of the code, and that docs/api.txt
-// lists what is exported.
+// Package docscheck tests the documentation: links lead somewhere, Go code
+// compiles, both languages have the same structure, the errcodes are those of the
+// code, and docs/api.txt lists what is exported.
 package docscheck
 
 import (
@@ -51,26 +50,22 @@ var (
 // pages reads every Markdown file.
 func pages(t *testing.T) map[string]page {
 	all := map[string]page{}
-	walk(t, ".md", func(path string) { all[path] = parse(t, path, read(t, path)) })
-	require.Contains(t, all, "README.md")
-	return all
-}
-
-// walk calls fn with the path of every file whose name ends in suffix.
-func walk(t *testing.T, suffix string, fn func(path string)) {
 	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch name := d.Name(); {
 		case err != nil:
 			return err
 		case d.IsDir() && strings.HasPrefix(name, ".") && name != ".." && name != ".github":
 			return fs.SkipDir
-		case strings.HasSuffix(name, suffix):
+		case strings.HasSuffix(name, ".md"):
 			rel, err := filepath.Rel(root, path)
 			require.NoError(t, err)
-			fn(filepath.ToSlash(rel))
+			rel = filepath.ToSlash(rel)
+			all[rel] = parse(t, rel, read(t, rel))
 		}
 		return nil
 	}))
+	require.Contains(t, all, "README.md")
+	return all
 }
 
 // read returns a file of the repository.
@@ -166,19 +161,6 @@ func TestLinks(t *testing.T) {
 				continue
 			}
 			assert.GreaterOrEqual(t, all[path].index(anchor), 0, "%s links to %s: %s has no such heading", p.path, to, path)
-		}
-	}
-}
-
-// Every `make target` in a page is in the Makefile.
-func TestMakeTargets(t *testing.T) {
-	makefile := read(t, "Makefile")
-	command := regexp.MustCompile("(?m)(?:`|^)make ([a-z0-9 -]+)")
-	for path := range pages(t) {
-		for _, m := range command.FindAllStringSubmatch(read(t, path), -1) {
-			for target := range strings.FieldsSeq(m[1]) {
-				assert.True(t, strings.Contains(makefile, "\n"+target+":"), "%s: no target for make %s", path, target)
-			}
 		}
 	}
 }

@@ -5,3 +5,5 @@ package sim
 import "time"
 
 func rare(period time.Duration) time.Duration { return period }
+
+const day = 24 * time.Hour

@@ -8,3 +8,5 @@ import "time"
 // simulation some twenty times slower and sees as much in a sixth of the calls.
 // `make test` plays everything in full without it.
 func rare(period time.Duration) time.Duration { return 6 * period }
+
+const day = 6 * time.Hour // what is played of one here
