@@ -80,6 +80,10 @@ func (p *Process) conclude(verdict Verdict) {
 func (p *Process) judge(r Record, token string, now time.Time) (verdict Verdict, believed bool) {
 	young := p.Patience()
 	age := now.Sub(time.UnixMilli(r.IssuedAt))
+	pace := p.Fetch
+	if -age > p.clockError() { // by the issuer's clock, the token that this process fetches may be expired, and is then fetched again
+		pace *= 2
+	}
 	switch {
 	case r.Early > 0:
 		young = p.Fetch << min(r.Early, 5)
@@ -91,7 +95,7 @@ func (p *Process) judge(r Record, token string, now time.Time) (verdict Verdict,
 		age = max(age, now.Sub(p.view.copySeen))
 	}
 	verdict = Verdict{Age: max(age, 0), Early: r.Early}
-	if rest := p.rejects.rest(p.Fetch, now); age < young || rest > 0 {
+	if rest := p.rejects.rest(pace, now); age < young || rest > 0 {
 		verdict.Young = max(young, age+rest)
 		verdict.Until = now.Add(min(verdict.Young-age, p.Watch()))
 		if rest > 0 {
