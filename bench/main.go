@@ -1,117 +1,144 @@
-// Command bench measures wxtoken and its peers against each other, in one run
-// on one machine, and writes the report with its pictures.
-//
-//	go run .                 # everything, some ten minutes, into ../docs
-//	go run . -only hot,herd  # some chapters, to standard output
-//
-// What it says is in ratios wherever it can be: times differ from machine to
-// machine, and with what else runs there.
+// Program bench runs the benchmarks beside it in rounds, and writes docs/benchmarks.md and its pictures from what they
+// print, by the template benchmarks.md.tmpl. To run some of them by hand: go test -bench Herd -benchtime 1x -count 5
 package main
 
 import (
 	"bytes"
+	_ "embed"
 	"flag"
 	"fmt"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"text/template"
 	"time"
 
-	"github.com/wxtoken/wxtoken/internal/servers"
+	"golang.org/x/perf/benchfmt"
 )
 
-// A bench is one run.
-type bench struct {
-	servers  *servers.Program
-	quick    bool
-	pictures string // the directory for them
-	round    int    // of the fleets: a new name in the store for each
+// runs take some ten minutes. Rounds in place of -count measure what is compared side by side, over and over.
+var runs = []struct {
+	rounds           int
+	bench, benchtime string
+}{
+	{9, "Hot", "100ms"}, {10, "Herd|Processes", "1x"},
+	{1, "Refresh", "20x"}, {1, "Traffic", "60s"}, {1, "Virtual|Footprint|Build", "1x"},
 }
 
-// scale gives how much to do: full, or the least of it.
-func (b *bench) scale(full, least int) int {
-	if b.quick {
-		return least
-	}
-	return full
-}
+var peers = []string{"github.com/silenceper/wechat/v2", "github.com/medivhzhan/weapp/v3", "github.com/fastwego/offiaccount",
+	"golang.org/x/oauth2", "github.com/aws/aws-sdk-go-v2", "cloud.google.com/go/auth"}
 
-func (b *bench) commandFor(chapter string) string { return "cd bench && go run . -only " + chapter }
+//go:embed benchmarks.md.tmpl
+var document string
 
 func main() {
-	if os.Getenv(workerEnv) != "" {
-		work()
-		return
-	}
-	out := flag.String("out", filepath.Join("..", "docs"), "directory for benchmarks.md and its pictures")
-	only := flag.String("only", "", "chapters, separated by commas, to standard output: hot, herd, refresh, traffic, footprint, build, growth")
-	quick := flag.Bool("quick", false, "do the least of everything, to see that it works; the figures mean nothing")
+	out := flag.String("o", filepath.Join("..", "docs"), "directory for benchmarks.md and, in benchmarks, its pictures and results.txt")
+	short := flag.Bool("short", false, "one short round, to see that it works; the figures mean nothing")
 	flag.Parse()
-	program := new(servers.Program)
-	b := &bench{servers: program, quick: *quick, pictures: filepath.Join(*out, "benchmarks")}
-	if *only != "" {
-		b.pictures = program.TempDir()
+	pictures := filepath.Join(*out, "benchmarks")
+	check(os.MkdirAll(pictures, 0o755))
+	text := measure(*short)
+	check(os.WriteFile(filepath.Join(pictures, "results.txt"), text, 0o644))
+	page, err := read(pictures, text).page()
+	check(err)
+	check(os.WriteFile(filepath.Join(*out, "benchmarks.md"), page, 0o644))
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal("bench: ", err)
 	}
-	chapters := []struct {
-		name string
-		run  func() *section
-	}{
-		{"hot", b.hot}, {"herd", b.herd}, {"refresh", b.refresh}, {"traffic", b.traffic},
-		{"footprint", b.footprint}, {"build", b.build}, {"growth", b.growth},
-	}
-	start, version := time.Now(), revision()
-	var sections []*section
-	for _, chapter := range chapters {
-		if *only == "" || slices.Contains(strings.Split(*only, ","), chapter.name) {
-			program.Logf("%s ...", chapter.name)
-			sections = append(sections, chapter.run())
+}
+
+func output(name string, args ...string) string {
+	cmd := exec.Command(name, args...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	check(err)
+	return string(out)
+}
+
+// measure returns what all runs print, after lines of the same format about the whole.
+func measure(short bool) []byte {
+	dir, err := os.MkdirTemp("", "wxtoken-bench-")
+	check(err)
+	defer os.RemoveAll(dir)
+	revision, start, binary, results := output("git", "describe", "--always", "--dirty"), time.Now(), filepath.Join(dir, "bench.test"), ""
+	output("go", "test", "-c", "-o", binary, ".")
+	for _, r := range runs {
+		if short {
+			r.rounds, r.benchtime = 1, "1x"
+		}
+		for range r.rounds {
+			log.Print(r.bench, " ...")
+			results += output(binary, "-test.run="+r.bench, "-test.bench="+r.bench, "-test.benchtime="+r.benchtime, fmt.Sprint("-test.short=", short))
 		}
 	}
-	var report bytes.Buffer
-	fmt.Fprintf(&report, "# Benchmarks\n\n%s\n\n%s\n", preamble(version, time.Since(start)), summary(sections))
-	for _, s := range sections {
-		s.write(&report)
-	}
-	var err error
-	if *only != "" {
-		_, err = os.Stdout.Write(report.Bytes())
-	} else {
-		err = os.WriteFile(filepath.Join(*out, "benchmarks.md"), report.Bytes(), 0o644)
-	}
-	if err != nil {
-		program.Fatalf("bench: %v", err)
-	}
-	program.Close()
+	versions := output("go", append([]string{"list", "-m", "-f", "{{.Path}} {{.Version}}"}, peers...)...)
+	return fmt.Appendf(nil, "revision: %sdate: %s\ntook: %v\ngo: %s\nprocessors: %d\npeers: %s\n%s", revision, start.UTC().Format(time.DateOnly),
+		time.Since(start).Round(time.Second), runtime.Version(), runtime.NumCPU(), strings.ReplaceAll(strings.TrimSpace(versions), "\n", ", "), results)
 }
 
-// revision is asked for before the pictures are written, which make it dirty.
-func revision() string {
-	out, err := exec.Command("git", "describe", "--always", "--dirty").Output()
-	if err != nil {
-		return "of an unknown revision"
-	}
-	return strings.TrimSpace(string(out))
+// A report is what the template is given.
+type report struct {
+	Config   map[string]string // about the whole
+	pictures string            // directory
+	names    []string          // of benchmarks
+	samples  map[string]series // by name, a space, and the unit
 }
 
-func preamble(version string, took time.Duration) string {
-	return fmt.Sprintf("Written by `make bench` in %v on %s: wxtoken %s, %s, %s/%s, %d processors%s. "+
-		"Everything in a table was measured in this one run, unless it says \"measured elsewhere\". "+
-		"Peers: silenceper/wechat v2.1.14, medivhzhan/weapp v3.6.18, fastwego/offiaccount v1.0.1, and from other fields "+
-		"x/oauth2, aws-sdk-go-v2 and cloud.google.com/go/auth in the versions of bench/go.mod. "+
-		"Servers are real redis-server and memcached processes on loopback; the platform is wxtest.",
-		took.Round(time.Second), time.Now().UTC().Format(time.DateOnly), version,
-		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), load())
+func read(pictures string, text []byte) *report {
+	r := &report{map[string]string{}, pictures, nil, map[string]series{}}
+	for in := benchfmt.NewReader(bytes.NewReader(text), "results.txt"); in.Scan(); {
+		result, ok := in.Result().(*benchfmt.Result)
+		if !ok {
+			continue // something that was logged
+		}
+		for _, c := range result.Config {
+			r.Config[c.Key] = string(c.Value)
+		}
+		base, parts := result.Name.Parts()
+		name := string(base)
+		for _, part := range parts {
+			if part[0] == '/' { // not the number of processors
+				name += string(part)
+			}
+		}
+		r.names = append(r.names, name)
+		for _, v := range result.Values {
+			if v.OrigUnit != "" { // nanoseconds that were made seconds
+				v.Value, v.Unit = v.OrigValue, v.OrigUnit
+			}
+			r.samples[name+" "+v.Unit] = append(r.samples[name+" "+v.Unit], v.Value)
+		}
+	}
+	return r
 }
 
-// load tells how busy the machine was, where the system says so.
-func load() string {
-	raw, err := os.ReadFile("/proc/loadavg")
-	fields := strings.Fields(string(raw))
-	if err != nil || len(fields) < 3 {
-		return ""
+// page returns the document, and draws its pictures.
+func (r *report) page() ([]byte, error) {
+	var page bytes.Buffer
+	err := template.Must(template.New("").Parse(document)).Execute(&page, r)
+	return page.Bytes(), err
+}
+
+// Rows returns what the benchmark's parts are called, in their order.
+func (r *report) Rows(bench string) (rows []string) {
+	for _, name := range r.names {
+		rest, ok := strings.CutPrefix(name, bench+"/")
+		row, _, _ := strings.Cut(rest, "/")
+		if ok && !slices.Contains(rows, row) {
+			rows = append(rows, row)
+		}
 	}
-	return ", load average at the end " + strings.Join(fields[:3], " ")
+	return rows
+}
+
+// Of returns what was measured in a unit of the benchmark whose name has these parts.
+func (r *report) Of(unit string, name ...string) series {
+	return r.samples[strings.Join(name, "/")+" "+unit]
 }

@@ -511,3 +511,22 @@ func TestTheWatchAgeIsCapped(t *testing.T) {
 	long := Rules{Local: 24 * time.Hour}
 	assert.Equal(t, 5*time.Second, long.Watch())
 }
+
+// A store that cannot keep a token loses the lease as well, and what is written back
+// then is not a token: the next lease is longer all the same.
+func TestLeasesGrowAcrossALostRecord(t *testing.T) {
+	for _, length := range []time.Duration{20 * time.Second, 90 * time.Second, 5 * time.Minute} {
+		d := newDrive(t, usual, Record{Version: 1, Epoch: "e", Seq: 3, Owed: 2, Lease: "you.1", LeaseFor: length.Milliseconds(), Noted: true})
+		d.Begin(false, d.now)
+		d.read()
+		d.expect(Read)
+		d.after(length)
+		d.store = Record{}
+		d.DidRead(d.store, d.now, d.now)
+		d.swap()
+		assert.Equal(t, 2, d.store.Owed, "written back")
+		assert.Empty(t, d.store.Lease)
+		d.swap()
+		assert.Equal(t, min(length*3/2, maxLease).Milliseconds(), d.store.LeaseFor)
+	}
+}

@@ -89,7 +89,7 @@ func (p *Process) observe(r Record, readAt, now time.Time) (event string) {
 	switch {
 	case r.Lease != "":
 		v.longest = max(v.longest, p.leaseOf(r))
-	case r.Epoch != "": // published, or given back; else the store lost it
+	case r.Epoch != "" && r.Epoch == v.epoch: // published, or given back; else the store lost it
 		v.longest = 0
 	}
 	switch {
