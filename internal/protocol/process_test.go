@@ -530,15 +530,3 @@ func TestLeasesGrowAcrossALostRecord(t *testing.T) {
 		assert.Equal(t, min(length*3/2, maxLease).Milliseconds(), d.store.LeaseFor)
 	}
 }
-
-// A process whose own last fetch failed leaves the next refresh to the others.
-func TestRefreshAfterAFailure(t *testing.T) {
-	r := aged("t", 115*time.Minute+30*time.Second)
-	for at, want := range map[time.Duration]bool{0: false, 2 * time.Minute: true} {
-		p := &Process{Rules: usual}
-		p.view.own = &failure{at: clock.Add(-time.Hour)}
-		assert.Equal(t, want, p.due(r, &p.view, clock.Add(at)), at)
-		p.view.own.at = clock // within this refresh, only the cooldown counts
-		assert.True(t, p.due(r, &p.view, clock.Add(at)), at)
-	}
-}

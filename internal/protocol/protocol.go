@@ -28,7 +28,7 @@ func (ru *Rules) Watch() time.Duration     { return min(max(ru.Local/22, time.Mi
 func (ru *Rules) Patience() time.Duration  { return max(ru.Fetch/10, time.Millisecond) }                     // 1 s: how long a flight takes until callers get an old copy; the age of a token whose rejection is believed
 func (ru *Rules) CacheCall() time.Duration { return ru.Fetch / 5 }                                           // 2 s: one call of the cache
 func (ru Rules) fresh() time.Duration      { return ru.Local * 2 / 3 }                                       // 30 s: copies older are read again
-func (ru Rules) lease() time.Duration      { return min(ru.Fetch*3/2, time.Minute) }                         // 15 s: a lease watched for longer is abandoned
+func (ru Rules) lease() time.Duration      { return min(ru.Fetch*3/2, maxLease) }                            // 15 s: a lease watched for longer is abandoned
 func (ru Rules) verify() time.Duration     { return 2*ru.Local + ru.Fetch }                                  // 100 s: when an unknown request has landed
 func (ru Rules) ample() time.Duration      { return ru.verify() + 2*ru.Fetch }                               // 120 s: a token with more left need not be replaced in a hurry
 func (ru Rules) announce() time.Duration   { return ru.Local + ru.Watch() }                                  // 47 s: by then every process reads the record often
@@ -61,11 +61,7 @@ func (p *Process) due(r Record, v *View, now time.Time) bool {
 		}
 		return now.Sub(v.seqSeen) >= wait && (v.born == r.Epoch || now.Sub(v.copySeen) >= p.respite())
 	}
-	refresh := p.refreshAt(r)
-	if f := v.own; f != nil && f.at.Before(refresh) { // its last fetch failed: the others replace this first
-		refresh = refresh.Add(time.UnixMilli(r.ExpiresAt).Sub(refresh) / 2)
-	}
-	return !now.Before(refresh) || p.outlived(r, v, now)
+	return !now.Before(p.refreshAt(r)) || p.outlived(r, v, now)
 }
 
 // outlived reports whether this process has seen r's token for almost as long as
