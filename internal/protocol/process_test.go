@@ -488,6 +488,30 @@ func TestEnvelope(t *testing.T) {
 	assert.Equal(t, ErrCorrupt, Sealer{}.Unwrap(make([]byte, maxEnvelope+1), &got))
 }
 
+// However early a repeatable token is to be replaced, it does not come to that
+// callers wait at its expiry.
+func TestRefreshAtOfRepeatableTokens(t *testing.T) {
+	for _, c := range []struct{ ahead, life, want time.Duration }{
+		{5 * time.Minute, 2 * time.Hour, 5 * time.Minute},
+		{100 * time.Minute, 2 * time.Hour, 5 * time.Minute},
+		{24 * time.Hour, 2 * time.Hour, 5 * time.Minute},
+		{90 * time.Minute, 2 * time.Hour, 30 * time.Minute},
+		{20 * time.Minute, 20 * time.Minute, 5 * time.Minute}, // repeated with what was left of its life
+		{20 * time.Minute, 8 * time.Minute, 2 * time.Minute},
+		{20 * time.Minute, 6 * time.Minute, 0},
+		{5 * time.Minute, 6 * time.Minute, 0},
+	} {
+		ru := Rules{Ahead: c.ahead, Repeatable: true}
+		r := Record{ExpiresAt: c.life.Milliseconds()}
+		assert.Equal(t, c.want, time.UnixMilli(r.ExpiresAt).Sub(ru.refreshAt(r)), "%v", c)
+	}
+}
+
+func TestTheWatchAgeIsCapped(t *testing.T) {
+	long := Rules{Local: 24 * time.Hour}
+	assert.Equal(t, 5*time.Second, long.Watch())
+}
+
 // A store that cannot keep a token loses the lease as well, and what is written back
 // then is not a token: the next lease is longer all the same.
 func TestLeasesGrowAcrossALostRecord(t *testing.T) {

@@ -24,19 +24,19 @@ type Rules struct {
 // The exported ones are called without a lock, and must not read Fingerprint: so
 // they take no copy of all.
 
-func (ru *Rules) Watch() time.Duration     { return max(ru.Local/22, time.Millisecond) } // 2 s: M while something is going on
-func (ru *Rules) Patience() time.Duration  { return max(ru.Fetch/10, time.Millisecond) } // 1 s: how long a flight takes until callers get an old copy; the age of a token whose rejection is believed
-func (ru *Rules) CacheCall() time.Duration { return ru.Fetch / 5 }                       // 2 s: one call of the cache
-func (ru Rules) fresh() time.Duration      { return ru.Local * 2 / 3 }                   // 30 s: copies older are read again
-func (ru Rules) lease() time.Duration      { return min(ru.Fetch*3/2, maxLease) }        // 15 s: a lease watched for longer is abandoned
-func (ru Rules) verify() time.Duration     { return 2*ru.Local + ru.Fetch }              // 100 s: when an unknown request has landed
-func (ru Rules) ample() time.Duration      { return ru.verify() + 2*ru.Fetch }           // 120 s: a token with more left need not be replaced in a hurry
-func (ru Rules) announce() time.Duration   { return ru.Local + ru.Watch() }              // 47 s: by then every process reads the record often
-func (ru Rules) respite() time.Duration    { return 3*ru.verify() - ru.Fetch }           // 290 s: between two fetches because the store lost the record
-func (ru Rules) clockError() time.Duration { return 2 * time.Minute }                    // by which another machine's clock may be wrong
-func (ru Rules) whole() time.Duration      { return 6 * ru.Fetch }                       // 60 s: one flight
-func (ru Rules) recheck() time.Duration    { return 5 * time.Minute }                    // after which the platform is asked for a token of FullLife again
-func (ru Rules) overtime() time.Duration   { return time.Minute }                        // the life of one that is repeated past its expiry
+func (ru *Rules) Watch() time.Duration     { return min(max(ru.Local/22, time.Millisecond), 5*time.Second) } // 2 s: M while something is going on
+func (ru *Rules) Patience() time.Duration  { return max(ru.Fetch/10, time.Millisecond) }                     // 1 s: how long a flight takes until callers get an old copy; the age of a token whose rejection is believed
+func (ru *Rules) CacheCall() time.Duration { return ru.Fetch / 5 }                                           // 2 s: one call of the cache
+func (ru Rules) fresh() time.Duration      { return ru.Local * 2 / 3 }                                       // 30 s: copies older are read again
+func (ru Rules) lease() time.Duration      { return min(ru.Fetch*3/2, maxLease) }                            // 15 s: a lease watched for longer is abandoned
+func (ru Rules) verify() time.Duration     { return 2*ru.Local + ru.Fetch }                                  // 100 s: when an unknown request has landed
+func (ru Rules) ample() time.Duration      { return ru.verify() + 2*ru.Fetch }                               // 120 s: a token with more left need not be replaced in a hurry
+func (ru Rules) announce() time.Duration   { return ru.Local + ru.Watch() }                                  // 47 s: by then every process reads the record often
+func (ru Rules) respite() time.Duration    { return 3*ru.verify() - ru.Fetch }                               // 290 s: between two fetches because the store lost the record
+func (ru Rules) clockError() time.Duration { return 2 * time.Minute }                                        // by which another machine's clock may be wrong
+func (ru Rules) whole() time.Duration      { return 6 * ru.Fetch }                                           // 60 s: one flight
+func (ru Rules) recheck() time.Duration    { return 5 * time.Minute }                                        // after which the platform is asked for a token of FullLife again
+func (ru Rules) overtime() time.Duration   { return time.Minute }                                            // the life of one that is repeated past its expiry
 
 // The events of a Step and of DidRead.
 const (
@@ -81,11 +81,14 @@ func (ru Rules) refreshAt(r Record) time.Time {
 		return time.UnixMilli(min(r.IssuedAt+ru.recheck().Milliseconds(), r.ExpiresAt))
 	}
 	life := time.Duration(r.ExpiresAt-r.IssuedAt) * time.Millisecond
-	ahead := min(ru.Ahead, life/4)
-	if ru.AtExpiry || ru.Repeatable && life <= ru.Ahead*5/4 {
-		ahead = 0
+	ahead := ru.Ahead
+	if ru.Repeatable && life <= ahead*5/4 { // it may have been repeated: stable_token issues another in the last 5 minutes
+		ahead = min(ahead, 5*time.Minute)
 	}
-	return time.UnixMilli(r.ExpiresAt).Add(-ahead)
+	if ru.AtExpiry || ru.Repeatable && life <= ahead*5/4 {
+		return time.UnixMilli(r.ExpiresAt)
+	}
+	return time.UnixMilli(r.ExpiresAt).Add(-min(ahead, life/4))
 }
 
 // leaseOf is how long r's lease lasts.
