@@ -56,7 +56,7 @@ alerts: ## play the troubles of examples/metrics/alerts_test.yml with promtool
 	cd examples/metrics && promtool check rules alerts.yml && promtool test rules alerts_test.yml
 
 .PHONY: fleets
-fleets: ## simulate each fleet of the second table of docs/measurements.md (about an hour); FLAGS adds to it
+fleets: ## simulate each fleet of the second table of docs/measurements.md (about half an hour); FLAGS adds to it
 	@go test ./internal/sim -run TestFleets -v -timeout 0 -sim.fleets $(FLAGS)
 
 .PHONY: release-check

@@ -56,7 +56,7 @@ func (e *CooldownError) Error() string {
 func (e *CooldownError) Unwrap() error { return e.Err }
 
 // IsTokenRejected reports whether a business API's errcode means that the access
-// token is no longer good: 40001 (invalid or not the latest), 40014 (invalid) or
+// token is no longer valid: 40001 (invalid or not the latest), 40014 (invalid) or
 // 42001 (expired). 42007, which concerns users' tokens, is not included.
 func IsTokenRejected(code int) bool {
 	return code == 40001 || code == 40014 || code == 42001

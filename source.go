@@ -122,9 +122,9 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	}
 	now := time.Now()
 	t, usable := s.held(now)
-	fresh, stale := s.process.Ages()
+	fresh, stale := s.process.Ages(now)
 	switch {
-	case usable && !protocol.Passed(now, fresh) && !s.process.Awaited(now):
+	case usable && !protocol.Passed(now, fresh):
 		s.refresh(now)
 		return t, nil, nil
 	case s.flight != nil:
@@ -138,7 +138,7 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	default:
 		s.start(ctx, false)
 	}
-	if usable && (s.failing(s.flight.started) || !protocol.Passed(now, stale) && !s.process.Awaited(now)) {
+	if usable && (s.failing(s.flight.started) || !protocol.Passed(now, stale)) {
 		return t, nil, nil
 	}
 	s.flight.judging = false // else flights that only decide on rejections could follow one another for long
@@ -173,7 +173,8 @@ func (s *Source) failing(then time.Time) bool {
 // Peek returns the token that Token would return at once, without blocking and
 // without I/O, and false if there is none. It starts nothing, so a readiness
 // handler can call it at any rate. It does not keep the token fresh either: a copy
-// counts for WithLocalAge only, so it needs calls of Token, or Source.Run, beside it.
+// counts for WithLocalAge only, so a program that calls Peek also calls Token, or
+// runs Source.Run.
 func (s *Source) Peek() (Token, bool) {
 	if t := s.fresh.Load(); t != nil {
 		return *t, true
@@ -185,8 +186,8 @@ func (s *Source) Peek() (Token, bool) {
 	}
 	now := time.Now()
 	t, usable := s.held(now)
-	_, stale := s.process.Ages()
-	atOnce := !protocol.Passed(now, stale) && !s.process.Awaited(now)
+	_, stale := s.process.Ages(now)
+	atOnce := !protocol.Passed(now, stale)
 	if f := s.flight; f != nil {
 		atOnce = atOnce || s.failing(f.started) || f.offers(now)
 	} else {
@@ -269,9 +270,9 @@ func (s *Source) held(now time.Time) (Token, bool) {
 // s.mu is held.
 func (s *Source) refresh(now time.Time) {
 	t, usable := s.held(now)
-	fresh, _ := s.process.Ages()
+	fresh, _ := s.process.Ages(now)
 	left := min(fresh.Sub(now), t.ExpiresAt.Sub(now)-10*time.Millisecond, 5*time.Minute)
-	if !usable || left <= 0 || s.process.Awaited(now) || s.closed() != nil {
+	if !usable || left <= 0 || s.closed() != nil {
 		s.fresh.Store(nil)
 		return
 	}
@@ -308,7 +309,7 @@ func (s *Source) Run(ctx context.Context) error {
 			}
 		}
 		s.mu.Lock()
-		next, _ := s.process.Ages()
+		next, _ := s.process.Ages(time.Now())
 		if s.failure != nil {
 			next = s.retryAt
 		}
@@ -322,9 +323,9 @@ func (s *Source) Run(ctx context.Context) error {
 // Events included, or until ctx ends, and then returns ctx's error, wrapped. It
 // starts nothing, and returns nil at once when the Source is idle.
 //
-// It is for programs that are about to exit: one that returns from main in the middle of a
-// fetch leaves the others to find out what came of it. An observer must not call
-// it.
+// It is for programs that are about to exit: one that returns from main in the
+// middle of a fetch leaves the others to find out what came of it. An observer
+// must not call it.
 func (s *Source) Wait(ctx context.Context) error {
 	s.mu.Lock()
 	busy, idle := s.busy > 0, s.idle

@@ -91,7 +91,7 @@ func (w *fuzzed) act() {
 			w.stored = w.before[w.pick(len(w.before))]
 		}
 	case 4:
-		p.Ages()
+		p.Ages(w.now)
 		p.Tolerable(w.now)
 		p.Withholds(w.now)
 		p.Forgive()

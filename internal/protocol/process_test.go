@@ -315,7 +315,7 @@ func TestAges(t *testing.T) {
 		p := &Process{Rules: usual}
 		p.Begin(false, clock)
 		p.DidRead(r, clock, clock.Add(time.Second))
-		fresh, stale := p.Ages()
+		fresh, stale := p.Ages(clock)
 		assert.Equal(t, test.fresh, fresh.Sub(clock), name)
 		assert.Equal(t, test.stale, stale.Sub(clock), name)
 	}
@@ -326,7 +326,7 @@ func TestAges(t *testing.T) {
 			d.Begin(false, d.now)
 			d.read()
 			d.swap()
-			fresh, stale := d.Ages()
+			fresh, stale := d.Ages(d.now)
 			if repeatable {
 				assert.Equal(t, usual.Watch(), stale.Sub(clock))
 			} else {

@@ -170,16 +170,15 @@ func (v *View) unpublished() bool { return v.claim != nil && v.claim.Outcome == 
 // process knows.
 func (p *Process) Unpublished() bool { return p.view.unpublished() }
 
-// Awaited reports whether the held token is in no record yet, and no other process
-// has one until it is: a program that ends with it would leave them without.
-func (p *Process) Awaited(now time.Time) bool {
-	return p.view.unpublished() && !p.view.copy.usable(now)
-}
-
 // Ages returns until when the held token is fresh, and handed out without a look
-// at the cache, and until when it is handed out without waiting for that look.
-func (p *Process) Ages() (fresh, stale time.Time) {
+// at the cache, and until when it is handed out without waiting for that look. For
+// a token that is in no record yet, and without which nobody has one, both are past:
+// a program that ends with it would leave the others without.
+func (p *Process) Ages(now time.Time) (fresh, stale time.Time) {
 	v := &p.view
+	if v.unpublished() && !v.copy.usable(now) {
+		return time.Time{}, time.Time{}
+	}
 	if c := v.claim; c != nil && c.lease == v.lease && c.Outcome == Pending && !p.Repeatable {
 		return c.ends, c.ends // nobody else can fetch
 	}
