@@ -46,14 +46,13 @@
 //     whatever the number of processes.
 //  2. A caller waits for the platform only while there is no usable token, never
 //     beyond its ctx, and never fails because of another caller's ctx.
-//  3. While the store answers within a second, no process hands out a copy that it
-//     last compared with the shared record more than 45 s ago.
-//  4. No single process, store or clock takes a usable token from the others, or
-//     makes all of them fetch more than 320 times a day.
+//  3. While the store answers within a second, no copy is used that was last
+//     compared with the record over 45 s ago.
+//  4. No process, store or clock takes a usable token from the others, or makes all
+//     of them fetch over 320 times a day.
 //  5. No error, log line, event or key contains the secret or part of a token. The
 //     secret is in no record either.
-//  6. Not promised: that no call is ever rejected. [docs/design.md] says when, and
-//     how to recover.
+//  6. Not promised: that no call is ever rejected. [docs/design.md] says when.
 //
 // # Other packages
 //
