@@ -11,7 +11,7 @@ import (
 	"github.com/wxtoken/wxtoken/internal/store"
 )
 
-// A RedisClient is the part of go-redis that RedisCache uses. A *redis.Client (for
+// A RedisClient is the part of go-redis that [RedisCache] uses. A *redis.Client (for
 // Sentinel, one from NewFailoverClient) and a *redis.ClusterClient implement it.
 type RedisClient interface {
 	redis.Scripter
@@ -24,10 +24,10 @@ type RedisClient interface {
 //
 // go-redis resends a command whose reply was lost. A swap that has stored then finds
 // its own bytes and reports false. So, unless the client's retries are off, read the
-// key again after false, as Source does.
+// key again after false, as [Source] does.
 type RedisCache struct{ client RedisClient }
 
-// NewRedisCache returns a Cache that uses client. The caller keeps ownership of
+// NewRedisCache returns a [Cache] that uses client. The caller keeps ownership of
 // client and closes it. It panics if client is nil, or is a *redis.Ring, a
 // redis.Pipeliner or a *redis.Tx, which cannot coordinate processes.
 func NewRedisCache(client RedisClient) *RedisCache {
@@ -45,7 +45,7 @@ func NewRedisCache(client RedisClient) *RedisCache {
 	return &RedisCache{client}
 }
 
-// Get implements Cache. A key that holds another type, such as a list, is an
+// Get implements [Cache]. A key that holds another type, such as a list, is an
 // error.
 func (r *RedisCache) Get(ctx context.Context, key string) ([]byte, error) {
 	value, err := r.client.Get(ctx, key).Bytes()
@@ -55,7 +55,7 @@ func (r *RedisCache) Get(ctx context.Context, key string) ([]byte, error) {
 	return value, store.Error("redis", key, err)
 }
 
-// CompareAndSwap implements Cache. Redis counts ttl in milliseconds, rounded up.
+// CompareAndSwap implements [Cache]. Redis counts ttl in milliseconds, rounded up.
 func (r *RedisCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
 	args := []any{new, store.RoundUp(ttl, time.Millisecond)}
 	if old != nil {

@@ -38,7 +38,7 @@
 //
 // [WithLogger] and [WithObserver] report each [Event], [Source.Peek] is for readiness
 // handlers, and [Source.Wait] is for programs that are about to exit. Errors begin
-// with "wxtoken:" and say what to do; use errors.As to find an *[APIError] in them.
+// with "wxtoken:" and say what to do; use errors.As to find an [*APIError] in them.
 //
 // # What is promised
 //

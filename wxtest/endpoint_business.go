@@ -16,7 +16,7 @@ import (
 // Built in are /cgi-bin/get_api_domain_ip, /cgi-bin/message/custom/send (a JSON POST,
 // returned as "echo"), /cgi-bin/media/upload (multipart, field "media"),
 // /cgi-bin/media/get (binary, by media_id), /cgi-bin/ticket/getticket and WeCom's
-// /cgi-bin/get_jsapi_ticket and /cgi-bin/ticket/get. WithAnyPath adds all others.
+// /cgi-bin/get_jsapi_ticket and /cgi-bin/ticket/get. [WithAnyPath] adds all others.
 func (p *Platform) Handle(path string, h http.Handler) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Sets of requests for Fault.On.
+// Sets of requests for [Fault.On].
 const (
 	TokenCalls    = "token calls"
 	BusinessCalls = "business calls"
@@ -78,7 +78,7 @@ func Refusal(code int) Fault {
 	return Fault{name: fmt.Sprint("errcode ", code), do: refusal, code: code, rate: 1}
 }
 
-// Busy is Refusal(-1), "system error": try again.
+// Busy is [Refusal](-1), "system error": try again.
 func Busy() Fault { return Refusal(-1) }
 
 // Truncated lets the request take effect and cuts its answer in half.
@@ -107,10 +107,10 @@ func EmptyBody() Fault { return Answer(http.StatusOK, "text/html", "").named("em
 
 func (f Fault) named(name string) Fault { f.name = name; return f }
 
-// String is the name under which Stats counts the fault, such as "lost reply".
+// String is the name under which [Stats] counts the fault, such as "lost reply".
 func (f Fault) String() string { return f.name }
 
-// On narrows the fault to TokenCalls, to BusinessCalls or to one path.
+// On narrows the fault to [TokenCalls], to [BusinessCalls] or to one path.
 func (f Fault) On(where string) Fault { f.on = where; return f }
 
 // Times ends the fault after it has hit n requests; 0 means no limit.
