@@ -94,7 +94,7 @@ type authorization struct {
 
 // AddComponent adds a third-party platform, with the message token and the
 // EncodingAESKey of 43 characters that its pushes are signed and encrypted with. It
-// has no ticket yet. SetWhitelist and Refuse treat it as an app. AddComponent panics
+// has no ticket yet. SetWhitelist and Deny treat it as an app. AddComponent panics
 // if the appID already exists or the key is invalid.
 func (p *Platform) AddComponent(appID, secret, token, encodingAESKey string) {
 	box, err := msgcrypt.New(token, encodingAESKey)

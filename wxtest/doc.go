@@ -7,7 +7,7 @@
 //	client := srv.Client() // every host, api.weixin.qq.com as well, is srv
 //
 // The test can then break things (Inject, Revoke, Expire, Issue, SetSecret,
-// SetWhitelist, Refuse) and look at the platform's state (Latest, Honoured, Stats).
+// SetWhitelist, Deny) and look at the platform's state (Latest, Honoured, Stats).
 //
 // It follows the platform's documentation and logged answers. Where these are
 // ambiguous, the comments say what was chosen, and [WithStrictGrace] selects the

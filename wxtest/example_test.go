@@ -95,9 +95,9 @@ func ExamplePlatform_Inject() {
 	// map[lost reply:1]
 }
 
-func ExampleRefusal() {
+func ExampleDenial() {
 	p := wxtest.NewPlatform(wxtest.WithApp("wx1", "s3cret"))
-	defer p.Inject(wxtest.Refusal(45009))()
+	defer p.Inject(wxtest.Denial(45009))()
 
 	a, _ := get(p.Client(), fetchWx1)
 	text, _, _ := strings.Cut(a.Errmsg, ",")

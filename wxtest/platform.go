@@ -62,7 +62,7 @@ type app struct {
 	id        string
 	secret    string
 	whitelist []string       // empty: every IP may ask
-	refusals  map[string]int // errcode by IP; "" is every IP
+	denials   map[string]int // errcode by IP; "" is every IP
 	plain     ledger         // cgi-bin/token
 	stable    ledger         // cgi-bin/stable_token
 	forced    quota          // force_refresh
@@ -167,7 +167,7 @@ func (p *Platform) AddApp(appID, secret string) {
 	if p.apps[appID] != nil {
 		panic("wxtest: AddApp: app " + appID + " already exists; SetSecret changes its secret")
 	}
-	a := &app{id: appID, secret: secret, refusals: map[string]int{}}
+	a := &app{id: appID, secret: secret, denials: map[string]int{}}
 	a.plain = ledger{app: a}
 	a.stable = ledger{app: a, strict: true}
 	p.apps[appID] = a
@@ -202,12 +202,12 @@ func (p *Platform) SetWhitelist(appID string, ips ...string) {
 	p.app(appID).whitelist = slices.Clone(ips)
 }
 
-// Refuse makes the token endpoints answer code to otherwise valid requests for the
+// Deny makes the token endpoints answer code to otherwise valid requests for the
 // app, from the given IPs or, without ips, from everywhere: 40243 for a frozen
 // secret, 50004 or 50007 for an account, 89501, 89503, 89506 or 89507 for an IP that
 // an administrator has yet to confirm or has denied. It is checked after the
 // whitelist and before the secret. Code 0 lifts it.
-func (p *Platform) Refuse(appID string, code int, ips ...string) {
+func (p *Platform) Deny(appID string, code int, ips ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := p.app(appID)
@@ -215,7 +215,7 @@ func (p *Platform) Refuse(appID string, code int, ips ...string) {
 		ips = []string{""}
 	}
 	for _, ip := range ips {
-		a.refusals[ip] = code
+		a.denials[ip] = code
 	}
 }
 
