@@ -24,8 +24,7 @@ const (
 		github.com/redis/go-redis/v9 github.com/bradfitz/gomemcache/memcache`
 	variables = `
 		ctx              context.Context
-		appID, appSecret, corpID, agentSecret, authorizerAppID string
-		msgToken, encodingAESKey, pageURL string
+		appID, appSecret, corpID, agentSecret, authorizerAppID, msgToken, encodingAESKey, pageURL string
 		oldKey, newKey   [32]byte
 		rdb              *redis.Client
 		mc               *memcache.Client
@@ -86,7 +85,7 @@ func TestGoCode(t *testing.T) {
 		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
 		require.NoError(t, os.WriteFile(file, text, 0o644))
 	}
-	programs, tests := 0, 0
+	tests := 0
 	for path, p := range pages(t) {
 		for _, b := range p.blocks {
 			if b.lang != "go" || nested(path) {
@@ -97,15 +96,14 @@ func TestGoCode(t *testing.T) {
 				continue
 			}
 			name := "code.go"
-			if programs++; strings.Contains(b.text, "func Test") {
+			if strings.Contains(b.text, "func Test") {
 				name = "code_test.go"
 				tests++
 			}
 			write(text, fmt.Sprintf("%s_%d", strings.NewReplacer("/", "_", ".", "_").Replace(path), b.line), name)
 		}
 	}
-	require.Greater(t, programs, tests, "where is all the code?")
-	require.NotZero(t, tests)
+	require.NotZero(t, tests, "where is all the code?")
 	abs, err := filepath.Abs(root)
 	require.NoError(t, err)
 	mod := strings.Replace(read(t, "go.mod"), "module github.com/wxtoken/wxtoken\n", "module snippets\n", 1)

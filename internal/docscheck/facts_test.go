@@ -31,10 +31,8 @@ func codes(t *testing.T, page, heading string) (rows []string) {
 func TestErrcodes(t *testing.T) {
 	rows := codes(t, "docs/troubleshooting.md", "## By errcode")
 	assert.Equal(t, rows, codes(t, "docs/zh-CN/troubleshooting.md", "## 按 errcode"), "English and Chinese")
-	listed, known := map[string]bool{}, map[string]bool{}
-	for _, code := range strings.Split(strings.Join(rows, ", "), ", ") {
-		listed[code] = true
-	}
+	listed := slices.Sorted(slices.Values(strings.Split(strings.Join(rows, ", "), ", ")))
+	known := map[string]bool{}
 	for code := -2000; code < 100_000; code++ {
 		for _, p := range []errcode.Platform{errcode.WeChat, errcode.Stable, errcode.WeCom, errcode.QQ, errcode.ThirdParty} {
 			if p.Advice(code) != "" {
@@ -42,7 +40,7 @@ func TestErrcodes(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, slices.Sorted(maps.Keys(known)), slices.Sorted(maps.Keys(listed)))
+	assert.Equal(t, slices.Sorted(maps.Keys(known)), slices.Compact(listed))
 }
 
 // docs/design.md has the cooldowns of internal/protocol, code by code.
@@ -59,6 +57,16 @@ func TestPromises(t *testing.T) {
 	markup := regexp.MustCompile("//|[`*[]|](\\(.*?\\))?")
 	words := func(text string) []string { return strings.Fields(markup.ReplaceAllString(text, "")) }
 	assert.Equal(t, words(section(t, "README.md", "## What is promised")), words(section(t, "doc.go", "// # What is promised")))
+}
+
+// The tests that token_test.go names for each promise exist.
+func TestTestsOfPromises(t *testing.T) {
+	tests := ""
+	files(t, "_test.go", func(_, text string) { tests += text })
+	contents, _, _ := strings.Cut(read(t, "token_test.go"), "\npackage ")
+	for _, name := range regexp.MustCompile(`\b(Test|Example)[A-Z]\w+`).FindAllString(contents, -1) {
+		assert.True(t, strings.Contains(tests, "\nfunc "+name+"("), name)
+	}
 }
 
 var update = flag.Bool("update", false, "write docs/api.txt")

@@ -80,7 +80,6 @@ func section(t *testing.T, path, heading string) string {
 func pages(t *testing.T) map[string]page {
 	all := map[string]page{}
 	files(t, ".md", func(path, text string) { all[path] = parse(t, path, text) })
-	require.Contains(t, all, "README.md")
 	return all
 }
 
@@ -144,13 +143,6 @@ func (p page) target(to string) (file, anchor string) {
 	return path.Join(path.Dir(p.path), file), anchor
 }
 
-func (p page) linksTo(other page) bool {
-	return slices.ContainsFunc(p.links, func(link string) bool {
-		file, _ := p.target(link)
-		return file == other.path
-	})
-}
-
 func exists(path string) bool {
 	_, err := os.Stat(filepath.Join(root, path))
 	return err == nil
@@ -176,8 +168,11 @@ func TestLinks(t *testing.T) {
 // A Chinese page has the headings, tables, numbered lists and code of the English
 // one, in the same order, and both link to each other.
 func TestBothLanguages(t *testing.T) {
-	all := pages(t)
-	pairs := 0
+	link := func(from, to page) {
+		rel, _ := filepath.Rel(path.Dir(from.path), to.path)
+		assert.Contains(t, from.links, filepath.ToSlash(rel), from.path)
+	}
+	all, pairs := pages(t), 0
 	for _, en := range all {
 		at := strings.TrimSuffix(en.path, ".md") + ".zh-CN.md"
 		if rest, ok := strings.CutPrefix(en.path, "docs/"); ok {
@@ -186,7 +181,8 @@ func TestBothLanguages(t *testing.T) {
 		if zh, ok := all[at]; ok {
 			pairs++
 			assert.Equal(t, en.outline, zh.outline, "%s and %s", en.path, zh.path)
-			assert.True(t, en.linksTo(zh) && zh.linksTo(en), "%s and %s link to each other", en.path, zh.path)
+			link(en, zh)
+			link(zh, en)
 		}
 	}
 	require.Greater(t, pairs, 1)
