@@ -11,7 +11,8 @@ import (
 
 // A FileCache keeps each record as a file in a directory, for several processes
 // on one machine that have no server to share: a web process and a cron job, or
-// the workers of one host. It works on Linux, macOS and Windows.
+// the workers of one host. It works on Linux, macOS and Windows. Make one with
+// [NewFileCache]; the zero FileCache is not usable.
 //
 // All processes must run under one user, because files are created with mode 0600.
 // The directory must be local: network file systems (NFS, SMB) are an error on Linux

@@ -15,8 +15,9 @@ import (
 	"github.com/wxtoken/wxtoken/internal/store"
 )
 
-// A MemcachedCache keeps each record as an item with flags 0 in Memcached. Give
-// every process the same servers in the same order: the key picks the server.
+// A MemcachedCache keeps each record as an item with flags 0 in Memcached. Make one
+// with [NewMemcachedCache]; the zero MemcachedCache is not usable. Give every process
+// the same servers in the same order: the key picks the server.
 //
 // gomemcache takes no ctx. A call returns when ctx ends, but the command that it sent
 // runs on until the client's Timeout (default 500 ms) and may still take effect.

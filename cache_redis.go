@@ -18,9 +18,11 @@ type RedisClient interface {
 	Get(ctx context.Context, key string) *redis.StringCmd
 }
 
-// A RedisCache keeps each record as a plain string in Redis. Set
-// ContextTimeoutEnabled on the client: without it, go-redis waits for a slow server
-// until ReadTimeout, whatever ctx says. The client must not read from replicas.
+// A RedisCache keeps each record as a plain string in Redis. Make one with
+// [NewRedisCache]; the zero RedisCache is not usable.
+//
+// Set ContextTimeoutEnabled on the client: without it, go-redis waits for a slow
+// server until ReadTimeout, whatever ctx says. The client must not read from replicas.
 //
 // go-redis resends a command whose reply was lost. A swap that has stored then finds
 // its own bytes and reports false. So, unless the client's retries are off, read the

@@ -15,9 +15,9 @@ import (
 
 // A Source hands out the one valid token of a credential, and ensures that
 // all Sources with the same [Fetcher] key and cache, in any number of processes,
-// fetch it only once. Make one with New, keep it for the lifetime of the
+// fetch it only once. Make one with [New], keep it for the lifetime of the
 // process, and share it: it is safe for concurrent use, has no goroutine while idle,
-// and need not be closed.
+// and need not be closed. The zero Source is not usable.
 type Source struct {
 	fetcher Fetcher
 	cache   Cache
