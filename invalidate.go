@@ -15,13 +15,13 @@ import (
 // one cause one fetch.
 //
 // A nil error means that rejected is no longer handed out. Otherwise the error says
-// why it may still be: the cache did not answer (ErrCacheUnavailable) or holds
-// something that this process cannot read; the last flight failed (a *CooldownError,
+// why it may still be: the cache did not answer ([ErrCacheUnavailable]) or holds
+// something that this process cannot read; the last flight failed (a [*CooldownError],
 // for example); ctx ended; the platform denies a new token, and the rejected one is
 // the last resort; or the rejection is not believed, because the token is younger
-// than a tenth of WithFetchTimeout, or because tokens are rejected again and again,
+// than a tenth of [WithFetchTimeout], or because tokens are rejected again and again,
 // most likely because another system fetches for the same app. While the cache does
-// not answer, a rejected token is withheld for a 22nd of WithLocalAge (2 s) from its
+// not answer, a rejected token is withheld for a 22nd of [WithLocalAge] (2 s) from its
 // first report, and Token returns an error instead.
 func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 	started := time.Now()
