@@ -50,7 +50,7 @@ func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 			continue // the flight ended before it handled this rejection
 		}
 		s.mu.Lock()
-		wait := time.Until(s.retryAt)
+		wait := time.Until(s.failure.retryAt())
 		s.mu.Unlock()
 		if time.Since(started)+wait > s.process.Patience() || !sleep(ctx, wait) {
 			return err
@@ -69,8 +69,8 @@ func (s *Source) reject(ctx context.Context, token string) (verdict protocol.Ver
 	s.refresh(now) // it may be withheld
 	switch {
 	case decided, s.flight != nil:
-	case now.Before(s.retryAt):
-		return verdict, false, nil, s.failure
+	case now.Before(s.failure.retryAt()):
+		return verdict, false, nil, s.failure.err
 	default:
 		s.start(ctx, true)
 	}

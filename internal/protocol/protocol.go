@@ -156,7 +156,7 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 		r.Noted = true
 		return Step{Do: Swap, Next: r, after: *v}
 	case taken:
-		return Step{Do: Read, Pause: min(pace(p.run.spent), left)}
+		return Step{Do: Read, Pause: min(pace(watched), left)}
 	}
 	if st, cools := p.cooling(r, v, now); cools {
 		return p.cool(r, st, usable, now)
@@ -167,13 +167,13 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	return p.take(r, nonce, now)
 }
 
-// pace is the pause between two reads of a flight that waits for another
-// process's fetch. No fetch is over sooner than in the time that it takes to
-// connect to the platform; after that the pause is in proportion to how long the
-// flight has taken, so that the end of a short fetch is seen soon, and a long one
-// costs few reads.
-func pace(waited time.Duration) time.Duration {
-	return max(30*time.Millisecond-waited, min(waited/14, 20*time.Millisecond))
+// pace is the pause between two reads of a process that has watched another's
+// lease for so long. Most fetches take 40 ms, as they have to connect first: until
+// then the pause is half of what is left of that. Later it is an eighth of the time
+// that the platform has had since some 30 ms: the end of a short fetch is seen
+// soon, and a long one costs few reads.
+func pace(watched time.Duration) time.Duration {
+	return max((40*time.Millisecond-watched)/2, min((watched-30*time.Millisecond)/8, 20*time.Millisecond))
 }
 
 // cool is what to do while the platform must not be asked. A rejected token is

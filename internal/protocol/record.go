@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -139,8 +139,10 @@ func Decode(raw []byte, seal Sealer) (Record, error) {
 // than those of this one, else ErrCorrupt. Every version writes its number first, so
 // that a value of any size need not be parsed.
 func oversized(raw []byte) error {
-	var version int
-	if _, err := fmt.Sscanf(string(raw[:min(len(raw), 32)]), `{"v":%d`, &version); err == nil && version > recordVersion {
+	rest, ours := strings.CutPrefix(string(raw[:32]), `{"v":`)
+	rest = strings.TrimLeft(rest, " ")
+	digits := rest[:len(rest)-len(strings.TrimLeft(rest, "0123456789"))]
+	if version, err := strconv.Atoi(digits); ours && err == nil && version > recordVersion {
 		return ErrNewer
 	}
 	return ErrCorrupt
