@@ -19,7 +19,7 @@ const recordVersion = 1
 type Record struct {
 	Version   int       `json:"v"`
 	Epoch     string    `json:"epoch"`                // random, made with the record; tells it from one that was lost
-	Seq       int64     `json:"seq"`                  // one more with each token, doubt or rejection
+	Seq       int64     `json:"seq"`                  // one more with each token and doubt
 	Token     string    `json:"token,omitempty"`      // empty before the first fetch
 	IssuedAt  int64     `json:"issued_at,omitempty"`  // unix ms, from before the request was sent
 	ExpiresAt int64     `json:"expires_at,omitempty"` // unix ms

@@ -145,8 +145,7 @@ func (p *Process) decideRejections(r Record, now time.Time) (Step, bool) {
 			p.conclude(verdict)
 			continue
 		}
-		r.Rejected = true
-		r.Seq++
+		r.Rejected = true // not in Seq: no request is in doubt, and what is owed need not be watched anew
 		r.Early++
 		return Step{Do: Swap, Next: r, after: p.view, Event: Reject, Age: verdict.Age}, true
 	}

@@ -303,3 +303,61 @@ func TestReportsThatAFlightDidNotComeTo(t *testing.T) {
 		assert.NotContains(t, verdicts, "other")
 	}
 }
+
+// A rejection is no doubt: a fetch that comes after all that is owed settles it,
+// whenever the token before is rejected.
+func TestARejectionLeavesNothingMoreOwed(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		owed     int
+		watched  time.Duration // until the rejection
+		during   bool          // it comes during the fetch
+		doubt    bool          // so does a doubt
+		leftOver int
+	}{
+		{"just before the fetch", 2, usual.verify() - time.Second, false, false, 0},
+		{"long before the fetch", 1, time.Second, false, false, 0},
+		{"during the fetch", 2, usual.verify(), true, false, 0},
+		{"during the fetch, three owed", 3, usual.verify(), true, false, 0},
+		{"too soon", 2, usual.verify() - 2*time.Second, true, false, 1},
+		{"with a doubt", 2, usual.verify(), true, true, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := change(aged("old", time.Hour), func(r *Record) { r.Owed = c.owed })
+			fetching, rejecting := holding(t, usual, r), holding(t, usual, r)
+			reject := func() {
+				rejecting.store, rejecting.now = fetching.store, fetching.now
+				rejecting.Reject("old", rejecting.now)
+				rejecting.Begin(true, rejecting.now)
+				rejecting.read()
+				require.Equal(t, Reject, rejecting.swap())
+				rejecting.End()
+				fetching.store = rejecting.store
+			}
+			fetching.after(c.watched)
+			if !c.during {
+				reject()
+				fetching.after(max(usual.verify()-c.watched, 0))
+			} else if c.watched < usual.verify() { // it does not wait for that
+				fetching.store = change(fetching.store, func(r *Record) { r.ExpiresAt = fetching.now.Add(time.Minute).UnixMilli() })
+			}
+			fetching.Begin(false, fetching.now)
+			fetching.read()
+			fetching.swap()
+			fetching.expect(Fetch)
+			if c.during {
+				reject()
+			}
+			if c.doubt {
+				fetching.store.Seq++
+			}
+			fetching.issue("new")
+			fetching.expect(Swap)
+			fetching.DidSwap(false, fetching.now, fetching.now)
+			fetching.read()
+			fetching.swap()
+			assert.Equal(t, "new", fetching.store.Token)
+			assert.Equal(t, c.leftOver, fetching.store.Owed)
+		})
+	}
+}
