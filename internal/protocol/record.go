@@ -69,6 +69,12 @@ func (r Record) pastAfter() string {
 	return past[:min(len(past), pastTokens*(idLength+1)-1)]
 }
 
+// fetchesAfter is how many fetches r's token came after token at least, if r is not
+// older: as many as Past tells, or one.
+func (r Record) fetchesAfter(token string) int {
+	return max(strings.Index(r.Past, tokenID(token)), 0)/(idLength+1) + 1
+}
+
 // pastCount is the number of tokens in Past.
 func (r Record) pastCount() int64 { return int64((len(r.Past) + 1) / (idLength + 1)) }
 
