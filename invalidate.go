@@ -11,8 +11,8 @@ import (
 
 // Invalidate reports that an API rejected a token, by errcode 40001, 40014 or 42001.
 // It does not fetch; the next call of Token does, if rejected is still the shared
-// token. Reporting an old token has no effect, and any number of reports of the same
-// one cause one fetch.
+// token, whether or not this Source has handed it out. Reporting an old token has no
+// effect, and any number of reports of the same one cause one fetch.
 //
 // A nil error means that rejected is no longer handed out. Otherwise the error says
 // why it may still be: the cache did not answer ([ErrCacheUnavailable]) or holds
@@ -53,6 +53,9 @@ func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 		wait := time.Until(s.failure.retryAt())
 		s.mu.Unlock()
 		if time.Since(started)+wait > s.process.Patience() || !sleep(ctx, wait) {
+			if verdict.Believed {
+				return nil // the Source hands out another token, and cannot see now whether rejected is newer
+			}
 			return err
 		}
 	}
