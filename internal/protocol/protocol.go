@@ -143,12 +143,12 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	if !p.due(r, v, now) {
 		return Step{Do: Return}
 	}
-	_, usable := p.Held(now)
+	held, usable := p.Held(now)
 	watched := now.Sub(v.leaseSeen)
 	left := p.abandoned(r, now) - watched
 	taken := r.Lease != "" && left > 0
 	switch {
-	case taken && usable:
+	case taken && usable && !held.Rejected: // else the fetch may soon bring a better one
 		return Step{Do: Return}
 	case taken && !r.Noted && watched >= p.Patience():
 		// Its store may keep the record for long, and this process may not live
@@ -177,15 +177,17 @@ func pace(waited time.Duration) time.Duration {
 }
 
 // cool is what to do while the platform must not be asked. A rejected token is
-// the last resort where that takes long: the rejection may have been a mistake.
+// the last resort where that takes long: the rejection may have been a mistake. It
+// stays that until another comes: the next fetch may fail, too, and take long.
 func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
 	if st.secret && p.Changeable && !p.run.asked && now.Sub(p.secretAsked) >= p.Watch() {
 		p.secretAsked, p.run.asked = now, true
 		return Step{Do: Secret}
 	}
-	c := p.view.copy
-	if !usable && c.Token == r.Token && r.Rejected && r.Owed == 0 && !r.expired(now) && st.Until.Sub(now) > p.Watch() {
-		p.view.resort = memo{c.Token, st.Until}
+	v := &p.view
+	long := st.Until.Sub(now) > p.Watch() || v.resort.token == r.Token
+	if long && v.copy.Token == r.Token && r.Rejected && !r.expired(now) {
+		v.resort = memo{r.Token, st.Until}
 		_, usable = p.Held(now)
 	}
 	if usable {
