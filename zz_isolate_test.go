@@ -89,3 +89,44 @@ func TestAFalseReportWhileTheEndpointHangs(t *testing.T) {
 		})
 	}
 }
+
+// A member that waits for minutes, behind a black hole, holds the others up for one
+// lease of 45 s when nobody has a token, and not at all when there is one.
+func TestAMemberWithATimeoutOfMinutes(t *testing.T) {
+	for timeout, repeatable := range map[time.Duration]bool{50 * time.Second: false, 4 * time.Minute: false, 15 * time.Minute: true, 30 * time.Hour: false, 90 * time.Minute: true} {
+		bubble(t, fmt.Sprintf("%s, repeatable=%v", timeout, repeatable), func(t *testing.T) {
+			sick, good := &hanging{countingFetcher: countingFetcher{repeatable: repeatable}}, &countingFetcher{latency: 150 * time.Millisecond, repeatable: repeatable}
+			sick.hangs.Store(true)
+			cache := wxtoken.NewMemoryCache()
+			patient := wxtoken.New(sick, cache, wxtoken.WithFetchTimeout(timeout), wxtoken.WithRefreshAhead(7*time.Minute))
+			srcs := []*wxtoken.Source{wxtoken.New(good, cache), wxtoken.New(good, cache), wxtoken.New(good, cache)}
+			go patient.Token(t.Context()) // it is the first of all
+			time.Sleep(time.Second)
+			start := time.Now()
+			for {
+				if _, err := srcs[0].Token(t.Context()); err == nil {
+					break
+				}
+				time.Sleep(time.Second)
+			}
+			assert.LessOrEqual(t, time.Since(start), 50*time.Second)
+
+			fails := make([]int, len(srcs))
+			ctx, cancel := context.WithTimeout(t.Context(), 14*time.Hour)
+			defer cancel()
+			go func() {
+				for ; ctx.Err() == nil; time.Sleep(700 * time.Millisecond) {
+					short, cancel := context.WithTimeout(ctx, time.Second)
+					_, _ = patient.Token(short)
+					cancel()
+				}
+			}()
+			together(len(srcs), func(i int) {
+				fails[i] = failing(t, srcs[i], 500*time.Millisecond, time.Duration(i+3)*time.Second, 14*time.Hour)
+			})
+			assert.Equal(t, []int{0, 0, 0}, fails)
+			assert.LessOrEqual(t, sick.fetches.Load(), int64(3), "it leaves the refresh to the others")
+			t.Logf("%s without a token at first, %d fetches, %d of the sick one", time.Since(start)-14*time.Hour, good.fetches.Load(), sick.fetches.Load())
+		})
+	}
+}
