@@ -7,10 +7,10 @@ import (
 
 // A Verdict is what came of a reported rejection.
 type Verdict struct {
-	Believed bool          // the token is out of use; else, if Young is 0, it is handed out as a last resort until Until
+	Believed bool          // the token is out of use; else, if Young is 0, it is handed out as a last resort, and the platform is asked again after Until
 	Age      time.Duration // of the token when it was reported
 	Young    time.Duration // if not Believed: the age from which a rejection is believed
-	Until    time.Time     // if not Believed: when it is worth reporting again
+	Until    time.Time     // if not Believed and Young is over 0: when it is worth reporting again
 	Early    int           // tokens in a row that were rejected before their time
 }
 
