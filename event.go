@@ -39,7 +39,7 @@ const (
 	EventCacheError EventKind = "cache_error"
 )
 
-// An Event tells an observer what a Source did. It never contains the secret or a
+// An Event says what a [Source] did. It never contains the secret or a
 // token.
 type Event struct {
 	Kind EventKind
@@ -64,7 +64,7 @@ type Event struct {
 	Err error
 }
 
-// Level returns the level at which WithLogger logs e: Debug for an adopted token,
+// Level returns the level at which [WithLogger] logs e: Debug for an adopted token,
 // Info for a fetched one, Error for a failed fetch, a conflict or a cache error, and
 // Warn for the rest. Observers that log by other means can use it too.
 func (e Event) Level() slog.Level {

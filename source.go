@@ -14,10 +14,10 @@ import (
 )
 
 // A Source hands out the one valid token of a credential, and ensures that
-// all Sources with the same Fetcher key and cache, in any number of processes,
-// fetch it only once. Make one with New, keep it for the lifetime of the
+// all Sources with the same [Fetcher] key and cache, in any number of processes,
+// fetch it only once. Make one with [New], keep it for the lifetime of the
 // process, and share it: it is safe for concurrent use, has no goroutine while idle,
-// and need not be closed.
+// and need not be closed. The zero Source is not usable.
 type Source struct {
 	fetcher Fetcher
 	cache   Cache
@@ -60,8 +60,8 @@ func (f *failure) retryAt() time.Time {
 	return f.until
 }
 
-// New returns a Source of tokens that f fetches and that c shares between
-// processes. A nil c means a new MemoryCache, for a single process. New starts
+// New returns a [Source] of tokens that f fetches and that c shares between
+// processes. A nil c means a new [MemoryCache], for a single process. New starts
 // nothing and sends nothing. It panics if f is nil.
 func New(f Fetcher, c Cache, opts ...Option) *Source {
 	if f == nil {
@@ -104,18 +104,20 @@ func (s *Source) seal() protocol.Sealer {
 }
 
 // Format prints the key of the record, for every verb of package fmt, and neither
-// the token nor the keys of WithEncryption.
+// the token nor the keys of [WithEncryption].
 func (s *Source) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "wxtoken.Source(%s)", s.key) }
 
 // Token returns a token that can be used now. Usually that is a copy in memory;
 // when the copy is about to expire, one caller in one process makes the platform
-// replace it, in the background. A caller blocks while there is no usable token,
-// and for a look at the cache, but mostly no longer than a second (a tenth of
-// WithFetchTimeout), when the copy is older than WithLocalAge; never beyond its
-// ctx. Work that it started continues for other callers.
+// replace it, in the background.
 //
-// Errors wrap what happened: an *APIError if the platform denied the request,
-// inside a *CooldownError that says when it is asked again; ErrCacheUnavailable
+// A caller blocks while there is no usable token. If the copy is older than
+// [WithLocalAge], it also blocks while the cache is read, but rarely for more than a
+// second (a tenth of [WithFetchTimeout]). It never blocks beyond its ctx. Work that it
+// started continues for other callers.
+//
+// Errors wrap what happened: an [*APIError] if the platform denied the request,
+// inside a [*CooldownError] that says when it is asked again; [ErrCacheUnavailable]
 // if the cache does not answer and there is no usable copy; ctx's error if it
 // ended before anything else was known.
 func (s *Source) Token(ctx context.Context) (Token, error) {
@@ -197,8 +199,8 @@ func (s *Source) failing(then time.Time) bool {
 // Peek returns the token that Token would return at once, without blocking and
 // without I/O, and false if there is none. It starts nothing, so a readiness
 // handler can call it at any rate. It does not keep the token fresh either: a copy
-// counts for WithLocalAge only, so a program that calls Peek also calls Token, or
-// runs Source.Run.
+// counts for [WithLocalAge] only, so a program that calls Peek also calls Token, or
+// runs [Source.Run].
 func (s *Source) Peek() (Token, bool) {
 	if t := s.fresh.Load(); t != nil {
 		return *t, true
@@ -347,9 +349,9 @@ func (s *Source) Run(ctx context.Context) error {
 // Events included, or until ctx ends, and then returns ctx's error, wrapped. It
 // starts nothing, and returns nil at once when the Source is idle.
 //
-// It is for programs that are about to exit: one that returns from main in the
-// middle of a fetch leaves the others to find out what came of it. An observer
-// must not call it.
+// It is for programs that are about to exit: if one exits in the middle of a fetch,
+// other processes must find out whether a token was issued. An observer must not
+// call it.
 func (s *Source) Wait(ctx context.Context) error {
 	s.mu.Lock()
 	idle := s.idle
