@@ -42,7 +42,6 @@ type Source struct {
 	failure *failure      // of the last flight; nil after one that succeeded
 	mutes   mutes
 	seen    bridge.Revision // of the Fetcher's Gate, when a failure was last forgiven for it
-	outage  bool            // of the cache, which is logged once
 }
 
 // A failure of a flight is remembered for a moment.
