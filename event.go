@@ -84,8 +84,9 @@ func (e Event) Level() slog.Level {
 
 var errRecordLost = errors.New("wxtoken: the cache lost the record; this process wrote its copy back, and a new token is fetched in a few minutes: check the cache's memory, eviction policy and restarts")
 
-// mutes limits the kinds of Event that are sent at most once a minute. Most Sources
-// never send one: nil until the first.
+// mutes limits the kinds of Event that are sent at most once a minute, and has
+// EventCacheError during an outage, which is logged once. Most Sources never send
+// one of them: nil until the first.
 type mutes map[EventKind]mute
 
 type mute struct {
@@ -117,7 +118,8 @@ func (s *Source) emit(e Event) {
 	case EventIgnored, EventConflict:
 		e.Count, deliver = s.mutes.pass(e.Kind, time.Now())
 	case EventCacheError:
-		repeats, s.outage = s.outage, true
+		_, repeats = s.mutes[e.Kind]
+		s.mutes.pass(e.Kind, time.Now())
 	}
 	s.mu.Unlock()
 	if deliver && s.observer != nil {

@@ -139,7 +139,7 @@ func (f *flight) end(st protocol.Step) {
 	s.remember(f.err)
 	s.refresh(now)
 	if !slices.ContainsFunc(f.events, func(e Event) bool { return e.Kind == EventCacheError }) {
-		s.outage = false
+		delete(s.mutes, EventCacheError)
 	}
 }
 

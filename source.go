@@ -22,7 +22,7 @@ type Source struct {
 	fetcher Fetcher
 	cache   Cache
 	key     string
-	keys    [][32]byte // of WithEncryption
+	sealer  *protocol.Sealer // nil: no WithEncryption
 
 	observer func(Event) // nil: none
 	log      func(Event) // nil: none
@@ -42,9 +42,6 @@ type Source struct {
 	failure *failure      // of the last flight; nil after one that succeeded
 	mutes   mutes
 	seen    bridge.Revision // of the Fetcher's Gate, when a failure was last forgiven for it
-
-	plainRecords bool // of WithPlainRecords
-	outage       bool // of the cache, which is logged once
 }
 
 // A failure of a flight is remembered for a moment.
@@ -73,7 +70,10 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 		c = NewMemoryCache()
 	}
 	o := newOptions(opts)
-	s := &Source{fetcher: f, cache: c, key: o.prefix + f.Key(), keys: o.keys, plainRecords: o.plainRecords, observer: o.observer, log: o.log}
+	s := &Source{fetcher: f, cache: c, key: o.prefix + f.Key(), observer: o.observer, log: o.log}
+	if len(o.keys) > 0 {
+		s.sealer = &protocol.Sealer{Keys: o.keys, CacheKey: s.key, Plain: o.plainRecords}
+	}
 	s.process.Rules = protocol.Rules{
 		Fetch: o.fetchTimeout, Local: o.localAge, Ahead: jitter(o.refreshAhead),
 		Repeatable: isRepeatable(f),
@@ -94,9 +94,12 @@ func isRepeatable(f Fetcher) bool {
 	return ok && r.Repeatable()
 }
 
-// seal seals and opens the record.
+// seal seals and opens the record, if there are keys.
 func (s *Source) seal() protocol.Sealer {
-	return protocol.Sealer{Keys: s.keys, CacheKey: s.key, Plain: s.plainRecords}
+	if s.sealer == nil {
+		return protocol.Sealer{}
+	}
+	return *s.sealer
 }
 
 // Format prints the key of the record, for every verb of package fmt, and neither

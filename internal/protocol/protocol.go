@@ -17,8 +17,8 @@ type Rules struct {
 	Repeatable  bool          // a fetch does not supersede the token before
 	AtExpiry    bool          // the platform repeats the token until it expires
 	FullLife    bool          // it repeats it with its full life each time
-	Fingerprint string        // of this process's secret, for the scope of cooldowns
 	Changeable  bool          // Fingerprint may have changed: see Secret
+	Fingerprint string        // of this process's secret, for the scope of cooldowns
 }
 
 // The exported ones are called without a lock, and must not read Fingerprint: so
