@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -93,6 +94,21 @@ func (c *faultyCache) CompareAndSwap(ctx context.Context, key string, old, new [
 
 var errDown = errors.New("connection refused")
 
+const ever = math.MaxInt64
+
+// failing is an answer of a countingFetcher: err to the fetches from first to last.
+func failing(first, last int64, err error) func(n int64) error {
+	return func(n int64) error {
+		if first <= n && n <= last {
+			return err
+		}
+		return nil
+	}
+}
+
+// hang is a call of a cache that ends with its ctx.
+func hang(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+
 // breakable makes a cache fail while down is true.
 func breakable(c wxtoken.Cache) (cache *faultyCache, down *atomic.Bool) {
 	down = new(atomic.Bool)
@@ -116,6 +132,19 @@ func broken(c wxtoken.Cache) (cache *faultyCache, repair func()) {
 func slow(c wxtoken.Cache, d time.Duration) *faultyCache {
 	wait := func(context.Context) error { time.Sleep(d); return nil }
 	return &faultyCache{Cache: c, get: wait, swap: wait}
+}
+
+// A swapsBy cache has another CompareAndSwap if swap is not nil.
+type swapsBy struct {
+	wxtoken.Cache
+	swap func(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error)
+}
+
+func (s *swapsBy) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+	if s.swap != nil {
+		return s.swap(ctx, key, old, new, ttl)
+	}
+	return s.Cache.CompareAndSwap(ctx, key, old, new, ttl)
 }
 
 // A log keeps the Events of a Source.
@@ -159,6 +188,31 @@ func token(t *testing.T, src wxtoken.TokenSource) string {
 	return tok.Value
 }
 
+// processes makes n Sources on one cache, as n processes have.
+func processes(n int, f wxtoken.Fetcher, c wxtoken.Cache, opts ...wxtoken.Option) []*wxtoken.Source {
+	srcs := make([]*wxtoken.Source, n)
+	for i := range srcs {
+		srcs[i] = wxtoken.New(f, c, opts...)
+	}
+	return srcs
+}
+
+// use asks each of srcs for the token every so often, for d, and returns how many of
+// the calls blocked. All must succeed.
+func use(t *testing.T, d, every time.Duration, srcs ...*wxtoken.Source) (blocked int) {
+	t.Helper()
+	for start := time.Now(); time.Since(start) < d; time.Sleep(every) {
+		for _, src := range srcs {
+			before := time.Now()
+			token(t, src)
+			if time.Since(before) > 0 {
+				blocked++
+			}
+		}
+	}
+	return blocked
+}
+
 // together runs fn n times at once and waits for all.
 func together(n int, fn func(i int)) {
 	var wg sync.WaitGroup
@@ -186,26 +240,54 @@ func bubble(t *testing.T, name string, test func(t *testing.T)) {
 	})
 }
 
-// recordOf reads the record of countingFetchers as a reader in another language would.
-func recordOf(t *testing.T, c wxtoken.Cache) map[string]any {
+// bubbles runs a test in virtual time, beside the others of its kind.
+func bubbles(t *testing.T, name string, test func(t *testing.T)) {
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		bubble(t, "", test)
+	})
+}
+
+// stored returns what is stored under the key of countingFetchers.
+func stored(t *testing.T, c wxtoken.Cache) string {
 	t.Helper()
 	raw, err := c.Get(t.Context(), "wxtoken:stub")
 	require.NoError(t, err)
+	return string(raw)
+}
+
+// recordOf reads that as a reader in another language would.
+func recordOf(t *testing.T, c wxtoken.Cache) map[string]any {
+	t.Helper()
 	var r map[string]any
-	require.NoError(t, json.Unmarshal(raw, &r))
+	require.NoError(t, json.Unmarshal([]byte(stored(t, c)), &r))
 	return r
 }
 
-// put stores a value under the key of countingFetchers, whatever was there.
-func put(t *testing.T, c wxtoken.Cache, value []byte) {
+// put stores a value there, whatever there was.
+func put(t *testing.T, c wxtoken.Cache, value string) {
 	t.Helper()
 	old, err := c.Get(t.Context(), "wxtoken:stub")
 	if errors.Is(err, wxtoken.ErrCacheMiss) {
 		old = nil
 	}
-	ok, err := c.CompareAndSwap(t.Context(), "wxtoken:stub", old, value, time.Hour)
+	mustSwap(t, c, "wxtoken:stub", old, []byte(value), time.Hour)
+}
+
+// change edits the record that is there, as another process would.
+func change(t *testing.T, c wxtoken.Cache, edit func(r map[string]any)) {
+	t.Helper()
+	r := recordOf(t, c)
+	edit(r)
+	raw, err := json.Marshal(r)
 	require.NoError(t, err)
-	require.True(t, ok)
+	put(t, c, string(raw))
+}
+
+// recordWith is a record with a token, and with more fields, such as `"early":5,`.
+func recordWith(value string, issued, expires time.Time, more string) string {
+	return fmt.Sprintf(`{"v":1,"epoch":"e","seq":4,%s"token":%q,"issued_at":%d,"expires_at":%d}`,
+		more, value, issued.UnixMilli(), expires.UnixMilli())
 }
 
 // swappable is a store that can be lost.
