@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
 // A countingFetcher is a Fetcher that counts and can be told what to answer.
@@ -343,6 +344,14 @@ func (c *constant) Fetch(context.Context) (wxtoken.Token, error) {
 	c.fetches.Add(1)
 	return wxtoken.Token{Value: c.value, ExpiresAt: c.expires}, nil
 }
+
+// An onPlatform fetcher is one of another package of the module.
+type onPlatform struct {
+	wxtoken.Fetcher
+	platform errcode.Platform
+}
+
+func (f onPlatform) Platform() errcode.Platform { return f.platform }
 
 // A repeater returns one token until it expires, as stable_token does.
 type repeater struct {

@@ -3,6 +3,7 @@ package wxtoken_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -12,6 +13,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -326,3 +329,241 @@ func TestErrorsOfAStoreShowNoRecord(t *testing.T) {
 		})
 	}
 }
+
+func TestTransportRedirects(t *testing.T) {
+	var other, own []*http.Request
+	foreign := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { other = append(other, r) }))
+	defer foreign.Close()
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		own = append(own, r)
+		echo := r.URL.Query()
+		switch r.URL.Path {
+		case "/out": // as a web server does that redirects with the whole request URI
+			http.Redirect(w, r, foreign.URL+"/in?"+echo.Encode()+"&next="+url.QueryEscape(r.RequestURI), http.StatusFound)
+		case "/within":
+			http.Redirect(w, r, "/end?keep=1", http.StatusFound)
+		case "/echo":
+			http.Redirect(w, r, "/end?"+echo.Encode(), http.StatusFound)
+		case "/broken":
+			w.Header().Set("Location", "http://%zz/?"+echo.Encode())
+			w.WriteHeader(http.StatusFound)
+		case "/loop":
+			http.Redirect(w, r, r.RequestURI, http.StatusFound)
+		}
+	}))
+	defer api.Close()
+	host := strings.TrimPrefix(api.URL, "http://")
+	src := &rotatingSource{}
+	client := &http.Client{Transport: &wxtoken.Transport{Source: src, Hosts: []string{host}}}
+	run := func(pathAndQuery string) error {
+		other, own = nil, nil
+		resp, err := client.Get(api.URL + pathAndQuery)
+		if err == nil {
+			_ = resp.Body.Close()
+			assert.NotContains(t, resp.Request.URL.String(), "token-1")
+		}
+		return err
+	}
+
+	for _, query := range []string{"", "?access_token=token-mine"} {
+		require.NoError(t, run("/out"+query))
+		assert.Contains(t, own[0].URL.RawQuery, "token-")
+		require.Len(t, other, 1)
+		assert.NotContains(t, other[0].RequestURI, "token-")
+		assert.NotContains(t, other[0].Header.Get("Referer"), "token-")
+	}
+
+	require.NoError(t, run("/within"))
+	assert.Equal(t, "keep=1&access_token=token-1", own[1].URL.RawQuery)
+	assert.NotContains(t, own[1].Header.Get("Referer"), "token-")
+	require.NoError(t, run("/echo"))
+	assert.Equal(t, "access_token=token-1", own[1].URL.RawQuery)
+	assert.NotContains(t, own[1].Header.Get("Referer"), "token-")
+	require.NoError(t, run("/echo?access_token=token-mine"))
+	assert.Equal(t, "access_token=token-mine", own[1].URL.RawQuery)
+
+	for _, path := range []string{"/broken", "/loop"} {
+		err := run(path)
+		require.Error(t, err)
+		assert.NotContains(t, err.Error(), "token-")
+	}
+}
+
+// No spelling of a token that a server may put into a Location leaves Hosts, nor
+// does another credential of the request; the rest of the Location does.
+func TestTransportLocations(t *testing.T) {
+	const value = "MARKED-tok/en+Value_0123456789"
+	percent := func(s string) string { // every byte
+		var b strings.Builder
+		for _, c := range []byte(s) {
+			fmt.Fprintf(&b, "%%%02x", c)
+		}
+		return b.String()
+	}
+	first := "%4D" + value[1:]
+	base64 := func(s string) string { return url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(s))) }
+	for _, tc := range []struct{ location, want string }{ // want: where http.Client is sent to
+		{"https://other.example/?a=1&access_token=" + url.QueryEscape(value) + "&b=2", "https://other.example/?a=1&access_token=&b=2"},
+		{"https://other.example/?a=1&access_token=" + percent(value) + "&b=2", "https://other.example/?a=1&access_token=&b=2"},
+		{"https://other.example/?a=1&t=" + value, "https://other.example/?a=1&t="},
+		{"https://other.example/?a=1&t=" + url.PathEscape(value), "https://other.example/?a=1&t="},
+		{"https://other.example/?a=1&t=" + percent(value), "https://other.example/"},
+		{"https://other.example/?a=1&t=" + first, "https://other.example/"},
+		{"https://other.example/?a=1&t=" + strings.ReplaceAll(value, "+", "%20"), "https://other.example/"},
+		{"https://other.example/?next=" + url.QueryEscape("/x?access_token="+first), "https://other.example/"},
+		{"https://other.example/?next=" + url.QueryEscape(url.QueryEscape(url.QueryEscape(first))), "https://other.example/"},
+		{"https://other.example/?next=" + base64("/x?access_token="+value), "https://other.example/"},
+		{"https://other.example/?next=" + base64("1/x?access_token="+value+"&a=1"), "https://other.example/"},
+		{"https://other.example/?next=" + base64("12/x?access_token="+value), "https://other.example/"},
+		{"https://other.example/x#" + first, "https://other.example/x"},
+		{"https://other.example/x#a?b=" + first, "https://other.example/x"},
+		{"https://other.example/" + first + "?a=1", ""},
+		{"https://other.example/x/" + value + "/y?a=1", "https://other.example/x//y?a=1"},
+		{"https://" + first + "@other.example/", ""},
+		{"https://marked-tok%2Fen+value_0123456789.other.example/", ""},
+		{"//other.example/?t=" + first, "//other.example/"},
+		{"http://api.weixin.qq.com/?t=" + first, "http://api.weixin.qq.com/"},
+		{"https://api.weixin.qq.com:8443/?t=" + first, "https://api.weixin.qq.com:8443/"},
+		{"https://%zz/?t=" + first, "https://%zz/"},
+		{"https://other.example/?t=" + strings.Repeat("%25", 50) + "41", "https://other.example/?t=" + strings.Repeat("%25", 50) + "41"},
+		{"https://other.example/?t=%" + strings.Repeat("25", 50) + "4D" + value[1:], "https://other.example/"},
+		{"https://other.example/?a=%zz+%4D&b=1#c", "https://other.example/?a=%zz+%4D&b=1#c"},
+		{"https://other.example/?secret=" + percent("MarkedSecret"), "https://other.example/"},
+		{"https://other.example/x#%4" + value, "https://other.example/x"}, // cut out plainly, it would be no URL
+		// within Hosts it is taken out as far as needed for the next request to get it again
+		{"/end?a=1&access_token=" + percent(value), "/end?a=1&access_token="},
+		{"/end?a=1&next=" + value, "/end?a=1&next="},
+		{"/end?a=1&next=" + first, "/end"},
+		{"https://api2.weixin.qq.com/?secret=MarkedSecret&a=1", "https://api2.weixin.qq.com/?secret=MarkedSecret&a=1"},
+	} {
+		for _, query := range []string{"?secret=MarkedSecret", "?secret=MarkedSecret&access_token=%4D" + url.QueryEscape(value[1:])} {
+			base := &platform{answers: []string{"{}"}, status: http.StatusFound, header: http.Header{"Location": {tc.location}}}
+			tr := &wxtoken.Transport{Source: &rotatingSource{first: value}, Base: base}
+			resp, err := tr.RoundTrip(get(t, apiURL+query))
+			require.NoError(t, err)
+			want := tc.want
+			if strings.HasPrefix(tc.location, "/end") && strings.Contains(query, "access_token") {
+				want = tc.location // the caller's own token, in Hosts
+			}
+			assert.Equal(t, want, resp.Header.Get("Location"), tc.location)
+			assert.Equal(t, want != "", resp.Header["Location"] != nil)
+		}
+	}
+}
+
+// Where net/http would repeat the request's body out of Hosts, the redirect is
+// not followed.
+func TestTransportRedirectsWithBody(t *testing.T) {
+	for status, followed := range map[int]bool{302: true, 303: true, 307: false, 308: false} {
+		for _, to := range []string{"https://other.example/", "https://api2.weixin.qq.com/"} {
+			for _, path := range []string{"/cgi-bin/x", "/cgi-bin/component/x"} {
+				base := baseFunc(func(req *http.Request) (*http.Response, error) {
+					if req.URL.Path != path {
+						return &http.Response{StatusCode: 200, Request: req, Body: http.NoBody}, nil
+					}
+					return &http.Response{StatusCode: status, Request: req, Body: http.NoBody, Header: http.Header{"Location": {to}}}, nil
+				})
+				client := &http.Client{Transport: &wxtoken.Transport{Source: &rotatingSource{}, Base: base}}
+				resp, err := client.Post("https://api.weixin.qq.com"+path, "application/json", strings.NewReader(`{"component_appsecret":"s"}`))
+				require.NoError(t, err)
+				want := status
+				if followed || strings.Contains(to, "weixin") {
+					want = 200
+				}
+				assert.Equal(t, want, resp.StatusCode, "%d to %s", status, to)
+			}
+		}
+	}
+}
+
+// A Referer that the caller chose, or that names another host, is left alone.
+func TestTransportKeepsOtherReferers(t *testing.T) {
+	base := &platform{answers: []string{""}}
+	tr := &wxtoken.Transport{Source: &rotatingSource{}, Base: base}
+	redirected := get(t, "https://other.example/")
+	redirected.Response = &http.Response{}
+	redirected.Header.Set("Referer", "https://servicewechat.com/wx1/1/page.html")
+	direct := get(t, "https://other.example/")
+	direct.Header.Set("Referer", apiURL)
+	for _, req := range []*http.Request{redirected, direct} {
+		_, err := tr.RoundTrip(req)
+		require.NoError(t, err)
+	}
+	assert.Same(t, redirected, base.sent[0])
+	assert.Same(t, direct, base.sent[1])
+}
+
+// A Base may repeat the request's URL in its errors, in any spelling.
+func TestErrorsOfABaseShowNoToken(t *testing.T) {
+	const value = "MARKED/tok+en"
+	for _, query := range []string{"", "?access_token=%4DARKED%2Ftok%2Ben"} {
+		for _, spelled := range []string{value, url.QueryEscape(value), url.PathEscape(value), "%4DARKED%2Ftok%2Ben"} {
+			if query == "" && spelled[0] == '%' {
+				continue // not as it was sent
+			}
+			for i, err := range []error{
+				&url.Error{Op: "Get", URL: apiURL, Err: fmt.Errorf("GET %q: %w", spelled, errDown)},
+				&url.Error{Op: "Get", URL: apiURL + "?access_token=" + spelled, Err: errDown},
+			} {
+				tr := &wxtoken.Transport{Source: &rotatingSource{first: value}, Base: &platform{err: err}}
+				_, err = tr.RoundTrip(get(t, apiURL+query))
+				assert.Equal(t, i == 1, errors.Is(err, errDown), "an error is kept if it does not show the token itself")
+				for _, verb := range []string{"%v", "%+v", "%#v", "%q"} {
+					assert.NotContains(t, fmt.Sprintf(verb, err), spelled)
+				}
+			}
+		}
+	}
+}
+
+// However a server spells a token in a Location, and wherever it puts it: what
+// leaves Hosts, decoded as often as anyone may decode it, has no token in it. A
+// Location without one stays as it is.
+func FuzzTransportLocation(f *testing.F) {
+	const token = "Marked-Token_0123456789"
+	for where := range uint8(6) {
+		f.Add("", "", []byte{0}, where)
+		f.Add("a=1&b=", "&c=%zz#", []byte{1, 0, 0, 2, 3, 1}, where)
+		f.Add("%", "%41", []byte{2, 3, 2, 3}, where)
+	}
+	f.Fuzz(func(t *testing.T, before, after string, spelling []byte, where uint8) {
+		if strings.ContainsAny(before+after, "\r\n\x00") || len(before+after) > 1000 {
+			return
+		}
+		var spelled strings.Builder
+		for i := range len(token) {
+			how := byte(0)
+			if len(spelling) > 0 {
+				how = spelling[i%len(spelling)] % 4
+			}
+			switch how {
+			case 0:
+				spelled.WriteByte(token[i])
+			case 1:
+				fmt.Fprintf(&spelled, "%%%02X", token[i])
+			case 2:
+				fmt.Fprintf(&spelled, "%%%02x", token[i])
+			case 3:
+				fmt.Fprintf(&spelled, "%%25%02x", token[i])
+			}
+		}
+		text := before + spelled.String() + after
+		location := "https://other.example/" + []string{"?" + text, text, "#" + text, "?u=" + url.QueryEscape(text), "x/" + url.PathEscape(text) + "?y", "?" + before + after}[where%6]
+		base := &platform{answers: []string{"{}"}, status: http.StatusFound, header: http.Header{"Location": {location}}}
+		resp, err := (&wxtoken.Transport{Source: &rotatingSource{first: token}, Base: base}).RoundTrip(get(t, apiURL))
+		require.NoError(t, err)
+		got := resp.Header.Get("Location")
+		for range 5 {
+			require.NotContains(t, got, token)
+			got = percent.ReplaceAllStringFunc(got, func(s string) string {
+				plain, _ := url.PathUnescape(s)
+				return plain
+			})
+		}
+		if where%6 == 5 && !strings.ContainsAny(before+after, "%-_") {
+			require.Equal(t, location, resp.Header.Get("Location"))
+		}
+	})
+}
+
+var percent = regexp.MustCompile("%[0-9a-fA-F]{2}")
