@@ -90,43 +90,27 @@ type witness struct {
 	tokens []string
 }
 
-// fetcherKinds makes each kind of Fetcher that there is.
-var fetcherKinds = map[string]func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher{
-	"token": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
-		return wxtoken.NewFetcher("wx1", markedSecret, opt)
-	},
-	"stable": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
-		return wxtoken.NewStableFetcher("wx1", markedSecret, opt)
-	},
-	"QQ": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
-		return wxtoken.NewQQFetcher("wx1", markedSecret, opt)
-	},
-	"WeCom": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
-		return wxtoken.NewWeComFetcher("ww1", markedSecret, opt)
-	},
-	"ticket": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
-		return wxtoken.NewTicketFetcher(wxtoken.New(wxtoken.NewFetcher("wx1", markedSecret, opt), nil), "jsapi", opt)
-	},
-	"WeCom's ticket": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
-		return wxtoken.NewTicketFetcher(wxtoken.New(wxtoken.NewWeComFetcher("ww1", markedSecret, opt), nil), "agent_config", opt)
-	},
-	"endpoint, GET": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
-		return wxtoken.NewEndpointFetcher("mine", wxtoken.Endpoint{
-			URL:   "https://api.weixin.qq.com/cgi-bin/token?secret=" + markedSecret,
-			Token: "access_token", ExpiresIn: "expires_in", Code: "errcode", Message: "errmsg",
-			Params: map[string]string{"grant_type": "client_credential", "appid": "wx1"},
-		}, opt)
-	},
-	"endpoint, POST": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
-		return wxtoken.NewEndpointFetcher("mine", wxtoken.Endpoint{
-			URL: "https://api.weixin.qq.com/cgi-bin/stable_token", Method: "POST", Repeatable: true,
-			Token: "access_token", ExpiresIn: "expires_in", Code: "errcode", Message: "errmsg",
-			Params: map[string]string{"grant_type": "client_credential", "appid": "wx1", "secret": markedSecret},
-		}, opt)
-	},
-	"function": func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetcher {
-		asked := 0
-		return wxtoken.NewFetcher("wx1", "", opt, wxtoken.WithSecretFunc(func(context.Context) (string, error) {
+// fetcherKinds makes one Fetcher of each kind that there is.
+func fetcherKinds(opt wxtoken.FetcherOption) map[string]*wxtoken.HTTPFetcher {
+	plain, weCom := wxtoken.NewFetcher("wx1", markedSecret, opt), wxtoken.NewWeComFetcher("ww1", markedSecret, opt)
+	get := wxtoken.Endpoint{
+		URL:   "https://api.weixin.qq.com/cgi-bin/token?secret=" + markedSecret,
+		Token: "access_token", ExpiresIn: "expires_in", Code: "errcode", Message: "errmsg",
+		Params: map[string]string{"grant_type": "client_credential", "appid": "wx1"},
+	}
+	post := get
+	post.URL, post.Method, post.Repeatable = "https://api.weixin.qq.com/cgi-bin/stable_token", "POST", true
+	post.Params = map[string]string{"grant_type": "client_credential", "appid": "wx1", "secret": markedSecret}
+	asked := 0
+	return map[string]*wxtoken.HTTPFetcher{
+		"token": plain, "WeCom": weCom,
+		"stable":         wxtoken.NewStableFetcher("wx1", markedSecret, opt),
+		"QQ":             wxtoken.NewQQFetcher("wx1", markedSecret, opt),
+		"ticket":         wxtoken.NewTicketFetcher(wxtoken.New(plain, nil), "jsapi", opt),
+		"WeCom's ticket": wxtoken.NewTicketFetcher(wxtoken.New(weCom, nil), "agent_config", opt),
+		"endpoint, GET":  wxtoken.NewEndpointFetcher("mine", get, opt),
+		"endpoint, POST": wxtoken.NewEndpointFetcher("mine", post, opt),
+		"function": wxtoken.NewFetcher("wx1", "", opt, wxtoken.WithSecretFunc(func(context.Context) (string, error) {
 			switch asked++; asked {
 			case 1, 5:
 				return markedSecret, fmt.Errorf("no lease for %q", markedSecret)
@@ -136,8 +120,8 @@ var fetcherKinds = map[string]func(opt wxtoken.FetcherOption) *wxtoken.HTTPFetch
 				return markedSecret + "\n", nil
 			}
 			return markedSecret, nil
-		}))
-	},
+		})),
+	}
 }
 
 func (w *witness) look(what string, values ...any) {
@@ -190,8 +174,8 @@ func TestNothingShowsTheSecretOrAToken(t *testing.T) {
 		"status":         wxtest.Answer(302, "", markedSecret),
 	}
 	for name, fault := range faults {
-		for kind, newFetcher := range fetcherKinds {
-			bubble(t, name+", "+kind, func(t *testing.T) {
+		for kind := range fetcherKinds(wxtoken.WithHTTPClient(nil)) {
+			bubbles(t, name+", "+kind, func(t *testing.T) {
 				p := wxtest.NewPlatform(wxtest.WithApp("wx1", markedSecret))
 				p.AddCorp("ww1", markedSecret)
 				w := &witness{t: t, latest: []func() string{
@@ -201,7 +185,7 @@ func TestNothingShowsTheSecretOrAToken(t *testing.T) {
 					func() string { return p.LatestCorpTicket("ww1", markedSecret, "agent_config") },
 				}}
 				var logs bytes.Buffer
-				f := newFetcher(wxtoken.WithHTTPClient(p.Client()))
+				f := fetcherKinds(wxtoken.WithHTTPClient(p.Client()))[kind]
 				cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
 				src := wxtoken.New(f, cache,
 					wxtoken.WithObserver(func(e wxtoken.Event) { w.look("event", e, e.Err) }),

@@ -95,13 +95,15 @@ func TestEndedContextStillGetsTheCopy(t *testing.T) {
 }
 
 func TestRefreshIsSeamless(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
-		f := &countingFetcher{latency: 300 * time.Millisecond}
-		src := wxtoken.New(f, nil)
-		token(t, src)
-		assert.Zero(t, use(t, 20*time.Hour, time.Second, src), "callers who waited")
-		assert.InDelta(t, 10.4, f.fetches.Load()-1, 0.5, "12.5 fetches a day")
-	})
+	for latency, every := range map[time.Duration]time.Duration{300 * time.Millisecond: time.Second, 3 * time.Second: time.Minute} {
+		bubble(t, fmt.Sprintf("fetches take %s, a call every %s", latency, every), func(t *testing.T) {
+			f := &countingFetcher{latency: latency}
+			src := wxtoken.New(f, nil)
+			token(t, src)
+			assert.Zero(t, use(t, 20*time.Hour, every, src), "callers who waited")
+			assert.InDelta(t, 10.4, f.fetches.Load()-1, 0.5, "12.5 fetches a day")
+		})
+	}
 }
 
 func TestSteadyStateReadsTheCacheTwiceAMinute(t *testing.T) {
@@ -467,18 +469,13 @@ func TestOldCopyAndASlowCache(t *testing.T) {
 	})
 }
 
-func TestNobodyWaitsWhileATokenIsAtHand(t *testing.T) {
-	bubble(t, "for a cache that hangs after the fetch", func(t *testing.T) {
+func TestNobodyWaitsForACacheThatHangsAfterTheFetch(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
 		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
 		src := wxtoken.New(&countingFetcher{answer: func(int64) error { cache.get, cache.swap = hang, hang; return nil }}, cache)
 		start := time.Now()
 		token(t, src)
 		assert.LessOrEqual(t, time.Since(start), time.Second)
-	})
-	bubble(t, "for the platform, though they call but once a minute", func(t *testing.T) {
-		src := wxtoken.New(&countingFetcher{latency: 3 * time.Second}, nil)
-		token(t, src)
-		assert.Zero(t, use(t, 24*time.Hour, time.Minute, src))
 	})
 }
 

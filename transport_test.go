@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -35,139 +33,6 @@ const (
 	rejection = `{"errcode":40001,"errmsg":"invalid credential, access_token is invalid or not latest rid: 1-2-3"}`
 	apiURL    = "https://api.weixin.qq.com/cgi-bin/get_api_domain_ip"
 )
-
-// rotatingSource hands out first or else token-1, and token-2 and so on after
-// each Invalidate of the current one.
-type rotatingSource struct {
-	first string
-
-	mu            sync.Mutex
-	rotations     int
-	asked         int
-	rejected      []string
-	failFrom      int // the call of Token from which on it fails; 0: none
-	invalidateErr error
-}
-
-func (s *rotatingSource) current() string {
-	if s.first != "" && s.rotations == 0 {
-		return s.first
-	}
-	return "token-" + strconv.Itoa(s.rotations+1)
-}
-
-func (s *rotatingSource) Token(context.Context) (wxtoken.Token, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.asked++; s.failFrom > 0 && s.asked >= s.failFrom {
-		return wxtoken.Token{}, errors.New("the platform is away")
-	}
-	return wxtoken.Token{Value: s.current()}, nil
-}
-
-func (s *rotatingSource) Invalidate(_ context.Context, rejected string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.rejected = append(s.rejected, rejected)
-	if s.invalidateErr != nil {
-		return s.invalidateErr
-	}
-	if rejected == s.current() {
-		s.rotations++
-	}
-	return nil
-}
-
-// tokenFunc is a TokenSource without Invalidate.
-type tokenFunc func(context.Context) (wxtoken.Token, error)
-
-func (f tokenFunc) Token(ctx context.Context) (wxtoken.Token, error) { return f(ctx) }
-
-// A platform is a Base that records what it was sent, closes request bodies, and
-// returns its answers in turn, the last one again and again. It has no connections.
-type platform struct {
-	answers []string
-	header  http.Header
-	status  int
-	err     error
-
-	mu     sync.Mutex
-	sent   []*http.Request
-	bodies []string
-	closed []bool // the answers' bodies
-}
-
-func (p *platform) RoundTrip(req *http.Request) (*http.Response, error) {
-	var body []byte
-	if req.Body != nil {
-		body, _ = io.ReadAll(req.Body)
-		_ = req.Body.Close()
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := len(p.sent)
-	p.sent, p.bodies, p.closed = append(p.sent, req), append(p.bodies, string(body)), append(p.closed, false)
-	if p.err != nil {
-		return nil, p.err
-	}
-	text := p.answers[min(n, len(p.answers)-1)]
-	return &http.Response{
-		StatusCode:    max(p.status, http.StatusOK),
-		Header:        p.header.Clone(),
-		ContentLength: int64(len(text)),
-		Request:       req,
-		Body: &closeSpy{strings.NewReader(text), func() {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.closed[n] = true
-		}},
-	}, nil
-}
-
-func (p *platform) queries() []string {
-	var qs []string
-	for _, r := range p.sent {
-		qs = append(qs, r.URL.RawQuery)
-	}
-	return qs
-}
-
-type closeSpy struct {
-	io.Reader
-	close func()
-}
-
-func (c *closeSpy) Close() error { c.close(); return nil }
-
-func get(t *testing.T, url string) *http.Request {
-	t.Helper()
-	req, err := http.NewRequest(http.MethodGet, url, nil)
-	require.NoError(t, err)
-	return req
-}
-
-func readAll(t *testing.T, resp *http.Response) string {
-	t.Helper()
-	text, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	return string(text)
-}
-
-// send has a Transport send req, which must succeed, and returns the answer's body.
-func send(t *testing.T, tr http.RoundTripper, req *http.Request) string {
-	t.Helper()
-	resp, err := tr.RoundTrip(req)
-	require.NoError(t, err)
-	if resp.Body == nil {
-		return ""
-	}
-	return readAll(t, resp)
-}
-
-type baseFunc func(*http.Request) (*http.Response, error)
-
-func (f baseFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 func TestTransportQuery(t *testing.T) {
 	for _, tc := range []struct{ query, sent, replayed, rejected string }{ // rejected is what the Source handed out first
@@ -699,46 +564,6 @@ func TestTransportLookAlikes(t *testing.T) {
 	}
 }
 
-// The server sends each byte only when the client has read the one before it.
-func TestTransportStreamsDownloads(t *testing.T) {
-	for name, text := range map[string]string{
-		"binary":                    "\x89PNG slowly",
-		"looks like a BOM at first": "\xef\xbb\xbc....",
-		"JSON after its errcode":    `{"errcode":0,"list":[1,2,3]}`,
-		"JSON after its end":        `{"a":{"b":0}}` + "  \n",
-	} {
-		t.Run(name, func(t *testing.T) {
-			got := make(chan struct{}, len(text))
-			ahead := 1
-			switch text[0] {
-			case '{':
-				ahead = 13 // up to the byte that ends the errcode, or to the last brace
-			case '\xef':
-				ahead = 3
-			}
-			client, url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
-				for i := range len(text) {
-					if i >= ahead {
-						<-got
-					}
-					_, _ = w.Write([]byte{text[i]})
-					w.(http.Flusher).Flush()
-				}
-			})
-			resp, err := client.Get(url)
-			require.NoError(t, err)
-			defer resp.Body.Close()
-			one := make([]byte, 1)
-			for i := range len(text) {
-				_, err := io.ReadFull(resp.Body, one)
-				require.NoError(t, err)
-				require.Equal(t, text[i], one[0])
-				got <- struct{}{}
-			}
-		})
-	}
-}
-
 // The second half of the upload is written only when the server has the first.
 func TestTransportStreamsUploads(t *testing.T) {
 	halfway := make(chan struct{})
@@ -880,42 +705,6 @@ func TestTransportParallel(t *testing.T) {
 		})
 	}
 	assert.Equal(t, 4, src.rotations, "one per change of the token")
-}
-
-// The endpoints that applications call, before and after a token is revoked.
-func TestTransportOnThePlatform(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
-		p := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
-		src := wxtoken.New(wxtoken.NewFetcher("wx1", "secret", wxtoken.WithHTTPClient(p.Client())), nil)
-		tr := &wxtoken.Transport{Source: src, Base: p.Transport()}
-		upload := func() (answer struct {
-			ID string `json:"media_id"`
-		}) {
-			var form bytes.Buffer
-			w := multipart.NewWriter(&form)
-			part, err := w.CreateFormFile("media", "a.jpg")
-			require.NoError(t, err)
-			_, _ = io.WriteString(part, "\xff\xd8 a picture")
-			require.NoError(t, w.Close())
-			req, err := http.NewRequest(http.MethodPost, "https://api.weixin.qq.com/cgi-bin/media/upload?type=image", &form)
-			require.NoError(t, err)
-			req.Header.Set("Content-Type", w.FormDataContentType())
-			require.NoError(t, json.Unmarshal([]byte(send(t, tr, req)), &answer))
-			return answer
-		}
-		for range 2 {
-			media := upload().ID
-			require.NotEmpty(t, media)
-			assert.Equal(t, "\xff\xd8 a picture", send(t, tr, get(t, "https://api2.weixin.qq.com/cgi-bin/media/get?media_id="+url.QueryEscape(media))))
-			assert.Contains(t, send(t, tr, get(t, apiURL)), "ip_list")
-			time.Sleep(time.Minute)
-			p.Revoke(p.Latest("wx1"))
-		}
-		before := token(t, src)
-		p.Inject(wxtest.Refusal(42007).On(wxtest.BusinessCalls))
-		assert.Contains(t, send(t, tr, get(t, apiURL)), "42007")
-		assert.Equal(t, before, token(t, src))
-	})
 }
 
 // serve runs handler on loopback and returns a client that holds token-1 for it.

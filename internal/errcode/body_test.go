@@ -84,6 +84,30 @@ func TestOf(t *testing.T) {
 	}
 }
 
+// No more of a body is waited for than is needed: the rest streams to the caller.
+func TestOfReadsNoFurtherThanNeeded(t *testing.T) {
+	for text, ahead := range map[string]int{
+		"\x89PNG slowly":                   1,
+		"\xef\xbb\xbc....":                 3, // looks like a BOM at first
+		`{"errcode":0,"list":[1,2,3]}`:     13,
+		`{"a":{"b":0}}` + "  \n":           13,
+		`{"errcode":40001,"errmsg":"inv"}`: 17,
+	} {
+		read := 0
+		slowly := iotest.OneByteReader(strings.NewReader(text))
+		resp := respond(readerFunc(func(p []byte) (int, error) { n, err := slowly.Read(p); read += n; return n, err }))
+		Of(resp)
+		assert.Equal(t, ahead, read, text)
+		got := make([]byte, len(text))
+		for i := range got {
+			_, err := io.ReadFull(resp.Body, got[i:i+1])
+			require.NoError(t, err)
+			assert.LessOrEqual(t, read, max(ahead, i+1), text)
+		}
+		assert.Equal(t, text, string(got))
+	}
+}
+
 func TestTheBodysErrorIsKept(t *testing.T) {
 	cut := errors.New("connection reset")
 	for text, complete := range map[string]bool{`{"a":1,`: false, `{"errcode":40001,`: true} {
