@@ -326,6 +326,11 @@ func TestRepeatable(t *testing.T) {
 			assert.Equal(t, name != "ticket", p.Honoured(value))
 		})
 	}
+	bubble(t, "one that does not tell its secret", func(t *testing.T) {
+		f := &countingFetcher{answer: failing(1, ever, &wxtoken.APIError{Code: 40125})}
+		fetchesIn(t, wxtoken.New(wxtoken.Repeatable(f), nil), f, time.Minute)
+		assert.EqualValues(t, 1, f.fetches.Load(), "in the minute of the cooldown")
+	})
 	assert.False(t, plain.Repeatable(), "the argument was changed")
 	for times, want := range map[int]string{1: "unknown", 2: "issued"} { // its requests may then be sent again
 		p.Inject(wxtest.LostReply().Times(times))

@@ -53,22 +53,12 @@ func TestTraceOfACallerSeesNothingOfTheFetch(t *testing.T) {
 func TestEndpointShowsNoSecret(t *testing.T) {
 	e := described()
 	e.URL = "https://me:MarkedSecret@platform.example/t?key=MarkedSecret"
-	var text bytes.Buffer
-	for _, v := range []any{e, &e, []wxtoken.Endpoint{e}, map[string]any{"e": e}, struct{ E wxtoken.Endpoint }{e}} {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-			fmt.Fprintf(&text, verb+"\n", v)
-		}
-		b, err := json.Marshal(v)
-		require.NoError(t, err)
-		text.Write(b)
-		slog.New(slog.NewTextHandler(&text, nil)).Info("m", "v", v)
-		slog.New(slog.NewJSONHandler(&text, nil)).Info("m", "v", v)
-	}
+	text := printed(t, e, &e, []wxtoken.Endpoint{e}, map[string]any{"e": e}, struct{ E wxtoken.Endpoint }{e})
 	b, err := xml.Marshal(e)
 	require.NoError(t, err)
-	text.Write(b)
-	assert.NotContains(t, text.String(), "Marked")
-	assert.NotContains(t, text.String(), fmt.Sprintf("%x", "Marked"))
+	text += string(b)
+	assert.NotContains(t, text, "Marked")
+	assert.NotContains(t, text, fmt.Sprintf("%x", "Marked"))
 	assert.Equal(t, "Endpoint(https://platform.example/t, 2 params)", e.String())
 	assert.Equal(t, "Endpoint(URL unreadable)", wxtoken.Endpoint{URL: "https://MarkedSecret%zz"}.String())
 	assert.Equal(t, "Endpoint(, 0 params)", wxtoken.Endpoint{}.String())
@@ -77,6 +67,28 @@ func TestEndpointShowsNoSecret(t *testing.T) {
 	var read wxtoken.Endpoint
 	require.NoError(t, json.Unmarshal([]byte(`{"url":"https://h/t","method":"POST","params":{"a":"b"},"token":"t"}`), &read))
 	assert.Equal(t, wxtoken.Endpoint{URL: "https://h/t", Method: "POST", Params: map[string]string{"a": "b"}, Token: "t"}, read)
+}
+
+// printed returns every printed form of values, and of the errors that they wrap.
+func printed(t *testing.T, values ...any) string {
+	t.Helper()
+	var text bytes.Buffer
+	for _, v := range values {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+			fmt.Fprintf(&text, verb+"\n", v)
+		}
+		if b, err := json.Marshal(v); err == nil {
+			text.Write(b)
+		}
+		slog.New(slog.NewTextHandler(&text, nil)).Info("m", "v", v)
+		slog.New(slog.NewJSONHandler(&text, nil)).Info("m", "v", v)
+		if err, ok := v.(error); ok {
+			for err = errors.Unwrap(err); err != nil; err = errors.Unwrap(err) {
+				fmt.Fprintf(&text, "%+v %#v\n", err, err)
+			}
+		}
+	}
+	return text.String()
 }
 
 const markedSecret = "markedsecret0123456789markedsecr"
@@ -131,23 +143,7 @@ func (w *witness) look(what string, values ...any) {
 	for _, latest := range w.latest {
 		w.tokens = append(w.tokens, latest())
 	}
-	for _, v := range values {
-		var text bytes.Buffer
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-			fmt.Fprintf(&text, verb+"\n", v)
-		}
-		if b, err := json.Marshal(v); err == nil {
-			text.Write(b)
-		}
-		slog.New(slog.NewTextHandler(&text, nil)).Info("m", "v", v)
-		slog.New(slog.NewJSONHandler(&text, nil)).Info("m", "v", v)
-		if err, ok := v.(error); ok {
-			for err = errors.Unwrap(err); err != nil; err = errors.Unwrap(err) {
-				fmt.Fprintf(&text, "%+v %#v\n", err, err)
-			}
-		}
-		w.search(what, text.String())
-	}
+	w.search(what, printed(w.t, values...))
 }
 
 func (w *witness) search(what, text string) {
