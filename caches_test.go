@@ -130,11 +130,14 @@ func TestFileCacheErrors(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	cache := wxtoken.NewFileCache(filepath.Join(file, "dir"))
-	_, err := cache.CompareAndSwap(t.Context(), "key", nil, []byte("72_q3Nf"), time.Minute)
-	assert.ErrorContains(t, err, `wxtoken: file, key "key": `)
-	assert.ErrorContains(t, err, file)
-	assert.NotErrorIs(t, err, wxtoken.ErrCacheMiss)
-	assert.NotContains(t, err.Error(), "72_")
+	_, get := cache.Get(t.Context(), "key")
+	_, swap := cache.CompareAndSwap(t.Context(), "key", nil, []byte("72_q3Nf"), time.Minute)
+	for _, err := range []error{get, swap} {
+		assert.ErrorContains(t, err, `wxtoken: file, key "key": `)
+		assert.ErrorContains(t, err, file)
+		assert.NotErrorIs(t, err, wxtoken.ErrCacheMiss)
+		assert.NotContains(t, err.Error(), "72_")
+	}
 }
 
 func TestNewRedisCachePanicsOnWhatCannotWork(t *testing.T) {
@@ -247,6 +250,7 @@ func TestRedisCacheErrorsShowNoRecord(t *testing.T) {
 
 // What a client says by itself when it is set up wrongly is told with the remedy.
 func TestRedisCacheSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	plain := servers.Redis(t)
 	password := servers.Redis(t, "--requirepass", "hunter2")
 	full := servers.Redis(t, "--maxmemory", "1mb", "--maxmemory-policy", "noeviction")
@@ -313,6 +317,7 @@ func TestRedisCacheLeavesAForeignTypeAlone(t *testing.T) {
 }
 
 func TestRedisCacheAfterARestart(t *testing.T) {
+	t.Parallel()
 	server := servers.Redis(t)
 	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	defer client.Close()
@@ -348,6 +353,7 @@ func TestRedisCacheWhenTheReplyIsLost(t *testing.T) {
 // A store that cannot answer is an error, at the end of ctx at the latest, and never
 // a miss. gomemcache waits as long as its Timeout says, the cache no longer than ctx.
 func TestCachesWithoutAServer(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		start func(tb servers.TB, args ...string) *servers.Server
 		open  func(t *testing.T, addr string) wxtoken.Cache
@@ -418,6 +424,7 @@ func TestMemcachedCacheStoresAPlainItem(t *testing.T) {
 }
 
 func TestMemcachedCacheExpiration(t *testing.T) {
+	t.Parallel()
 	const day = 24 * time.Hour
 	addr := servers.Memcached(t).Addr()
 	cache := wxtoken.NewMemcachedCache(memcachedClient(t, addr))
@@ -457,6 +464,7 @@ func memcachedTTL(t *testing.T, addr, key string) (seconds float64) {
 // A restart leaves the client with dead connections, however many are idle: no
 // call may fail for it.
 func TestMemcachedCacheAfterARestart(t *testing.T) {
+	t.Parallel()
 	server := servers.Memcached(t)
 	client := memcachedClient(t, server.Addr())
 	client.MaxIdleConns = 20
@@ -651,9 +659,10 @@ func (c *tappedConn) Read(b []byte) (int, error) {
 // Where the client shows why a call came late, its error says so, whether the
 // client heeds ctx or not.
 func TestLateCallsSayWhy(t *testing.T) {
+	t.Parallel()
 	hung, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never answers
 	require.NoError(t, err)
-	defer hung.Close()
+	t.Cleanup(func() { _ = hung.Close() })
 	server := servers.Redis(t)
 	const brief = 300 * time.Millisecond // else the end of the test waits for the clients
 	for name, test := range map[string]struct {
@@ -672,6 +681,7 @@ func TestLateCallsSayWhy(t *testing.T) {
 		"hung cluster": {redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{hung.Addr().String()}, DialTimeout: brief, ReadTimeout: brief, MaxRedirects: -1}), false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			defer test.client.Close()
 			if test.busy {
 				conn := test.client.(*redis.Client).Conn()

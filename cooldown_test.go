@@ -388,7 +388,9 @@ func TestAClosedGateStopsTheToken(t *testing.T) {
 		time.Sleep(45 * time.Second)
 		_, err := src.Token(t.Context())
 		assert.ErrorIs(t, err, why)
-		time.Sleep(3 * time.Hour)
+		_, ok := src.Peek()
+		assert.False(t, ok)
+		time.Sleep(time.Hour)
 		assert.EqualValues(t, 1, f.fetches.Load(), "Run fetches nothing either")
 
 		f.closed.Store(nil)

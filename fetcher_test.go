@@ -802,6 +802,7 @@ func TestEndpointAnswers(t *testing.T) {
 
 // A request that may be answered is not repeated unless e is Repeatable.
 func TestEndpointRepeats(t *testing.T) {
+	t.Parallel()
 	for repeatable, want := range map[bool]int32{false: 1, true: 3} {
 		base, requests := fetchtest.Serve(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 		e := described()

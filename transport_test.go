@@ -753,6 +753,7 @@ func TestTransportStalledRejection(t *testing.T) {
 
 // The same with sockets, where Close must end a Read that is under way.
 func TestTransportStalledConnection(t *testing.T) {
+	t.Parallel()
 	client, url, src := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, `{"errcode":40001,"errmsg":"`)
 		w.(http.Flusher).Flush()
