@@ -390,7 +390,7 @@ func TestAClosedGateStopsTheToken(t *testing.T) {
 		assert.ErrorIs(t, err, why)
 		_, ok := src.Peek()
 		assert.False(t, ok)
-		time.Sleep(time.Hour)
+		time.Sleep(3 * time.Hour)
 		assert.EqualValues(t, 1, f.fetches.Load(), "Run fetches nothing either")
 
 		f.closed.Store(nil)
