@@ -116,6 +116,9 @@ func TestDaysOfWeCom(t *testing.T) {
 // No mix of rejections spends the daily quota.
 func TestDaysOfRejections(t *testing.T) {
 	down, _ := broken(wxtoken.NewMemoryCache())
+	constant := wxtoken.Repeatable(wxtoken.FetcherFunc("stub", func(context.Context) (wxtoken.Token, error) {
+		return wxtoken.Token{Value: "same", ExpiresAt: time.Date(2000, 1, 4, 0, 0, 0, 0, time.UTC)}, nil
+	}))
 	for name, test := range map[string]struct {
 		fetcher wxtoken.Fetcher
 		cache   wxtoken.Cache
@@ -124,7 +127,7 @@ func TestDaysOfRejections(t *testing.T) {
 		says    string
 	}{
 		"of new tokens":                              {&countingFetcher{latency: 50 * time.Millisecond}, wxtoken.NewMemoryCache(), time.Second, 400, "another system probably fetches"},
-		"of one that is issued again":                {&constant{value: "same", expires: time.Date(2000, 1, 4, 0, 0, 0, 0, time.UTC)}, wxtoken.NewMemoryCache(), 5 * time.Second, 400, "tokens are rejected again and again"},
+		"of one that is issued again":                {constant, wxtoken.NewMemoryCache(), 5 * time.Second, 400, "tokens are rejected again and again"},
 		"while a repeatable fetcher's cache is down": {&countingFetcher{repeatable: true}, down, 3 * time.Second, 320, "tokens are rejected again and again"},
 	} {
 		bubble(t, name, func(t *testing.T) {
@@ -489,4 +492,18 @@ func timePerCall(goroutines int, fn func()) float64 {
 	}
 	all.Wait()
 	return float64(time.Since(start)) / float64(calls*goroutines)
+}
+
+// A repeater returns one token until it expires, as stable_token does.
+type repeater struct {
+	countingFetcher
+	end time.Time
+}
+
+func (r *repeater) Fetch(ctx context.Context) (wxtoken.Token, error) {
+	tok, err := r.countingFetcher.Fetch(ctx)
+	if time.Now().Before(r.end) {
+		tok = wxtoken.Token{Value: "same", ExpiresAt: r.end}
+	}
+	return tok, err
 }

@@ -671,59 +671,55 @@ func TestStoreThatNeverSwaps(t *testing.T) {
 	})
 }
 
-func TestTokenWithoutEnd(t *testing.T) {
-	for _, end := range []time.Time{time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), time.UnixMilli(math.MaxInt64)} {
-		bubble(t, end.UTC().Format("year 2006"), func(t *testing.T) {
-			f, cache := &constant{value: "endless", expires: end}, wxtoken.NewMemoryCache()
-			for range 3 {
-				assert.Equal(t, "endless", token(t, wxtoken.New(f, cache)))
+// What a Fetcher returns is a token that a record can hold, or a failure like any
+// other. Lifetimes are capped at 30 days.
+func TestTokensThatAFetcherReturns(t *testing.T) {
+	const bad, cap = 0, 30 * 24 * time.Hour
+	soon := time.Unix(946688400, 0) // an hour from the beginning of a bubble
+	for name, test := range map[string]struct {
+		value   string
+		expires time.Time
+		err     error
+		want    time.Duration // until the expiry
+	}{
+		"good":             {"t", soon, nil, time.Hour},
+		"of the year 9999": {"t", time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), nil, cap},
+		"endless":          {"t", time.UnixMilli(math.MaxInt64), nil, cap},
+		"beyond that":      {"t", time.Unix(1<<60, 0), nil, bad}, // in more than 2^63 ms
+		"expired":          {"t", time.Unix(946684800, 0), nil, bad},
+		"with a space":     {"a b", soon, nil, bad},
+		"from a file":      {"t\n", soon, nil, bad},
+		"not UTF-8":        {"t\xff", soon, nil, bad},
+		"not ASCII":        {"密", soon, nil, bad},
+		"beside an error":  {"t", soon, errDown, bad},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			l, cache, fetches := &log{}, wxtoken.NewMemoryCache(), 0
+			srcs := processes(3, wxtoken.FetcherFunc("stub", func(context.Context) (wxtoken.Token, error) {
+				fetches++
+				return wxtoken.Token{Value: test.value, ExpiresAt: test.expires}, test.err
+			}), cache, l.option())
+			_, err := srcs[0].Token(t.Context())
+			e := l.all()[0]
+			if test.want != bad {
+				require.NoError(t, err)
+				assert.Equal(t, test.want, time.Until(e.ExpiresAt))
+				use(t, time.Minute, time.Minute, srcs...)
+				assert.Equal(t, test.value, recordOf(t, cache)["token"])
+				assert.Equal(t, 1, fetches)
+				return
 			}
-			assert.Equal(t, "endless", recordOf(t, cache)["token"])
-			assert.EqualValues(t, 1, f.fetches.Load())
-		})
-	}
-}
-
-func TestTokenThatNoRecordCanHold(t *testing.T) {
-	soon, never := time.Date(2000, 1, 2, 0, 0, 0, 0, time.UTC), time.Unix(1<<60, 0) // the latter in more than 2^63 ms
-	for value, expires := range map[string]time.Time{"from-a-file\n": soon, "a b": soon, "t\xff": soon, "密": soon, "endless": never} {
-		bubble(t, value, func(t *testing.T) {
-			f, cache := &constant{value: value, expires: expires}, wxtoken.NewMemoryCache()
-			src := wxtoken.New(f, cache)
-			for start := time.Now(); time.Since(start) < time.Hour; time.Sleep(10 * time.Second) {
-				_, err := src.Token(t.Context())
-				require.ErrorContains(t, err, "check its Value")
+			assert.True(t, errors.Is(err, errDown) || strings.Contains(err.Error(), "check its Value"), err)
+			assert.Error(t, e.Err)
+			assert.Zero(t, e.ExpiresAt)
+			for start := time.Now(); time.Since(start) < time.Hour; time.Sleep(20 * time.Second) {
+				_, err := srcs[0].Token(t.Context())
+				require.Error(t, err)
 				require.NotContains(t, recordOf(t, cache), "token")
 			}
-			assert.Less(t, f.fetches.Load(), int64(150), "as many as without an answer")
+			assert.Less(t, fetches, 150, "as many as without an answer")
 		})
 	}
-}
-
-func TestTokenThatIsRepeatedAfterItExpired(t *testing.T) {
-	bubble(t, "by the clock of another process, is not fetched in a tight loop", func(t *testing.T) {
-		now, cache := time.Now(), wxtoken.NewMemoryCache()
-		put(t, cache, recordWith("same", now.Add(-2*time.Hour), now, ""))
-		f := &repeater{countingFetcher{latency: 50 * time.Millisecond, repeatable: true}, now.Add(59 * time.Second)}
-		src := wxtoken.New(f, cache)
-		token(t, src)
-		time.Sleep(time.Minute) // the platform issues another one then
-		token(t, src)
-		assert.Equal(t, "token-"+fmt.Sprint(f.fetches.Load()), recordOf(t, cache)["token"])
-		assert.Less(t, f.fetches.Load(), int64(100), "in a minute")
-	})
-}
-
-func TestTokenThatComesWithAnError(t *testing.T) {
-	bubble(t, "is none", func(t *testing.T) {
-		l, fails := &log{}, func(context.Context) (wxtoken.Token, error) {
-			return wxtoken.Token{Value: "x", ExpiresAt: time.Now().Add(time.Hour)}, errDown
-		}
-		_, err := wxtoken.New(wxtoken.FetcherFunc("stub", fails), nil, l.option()).Token(t.Context())
-		assert.ErrorIs(t, err, errDown)
-		require.Equal(t, 1, l.count(wxtoken.EventFetch))
-		assert.Zero(t, l.all()[0].ExpiresAt)
-	})
 }
 
 func TestLeaseThatTheCacheDidNotConfirm(t *testing.T) {

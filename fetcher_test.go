@@ -262,10 +262,13 @@ func TestFetchThroughFaults(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret), wxtest.WithApp("1105", fetchtest.Secret))
 				client := wxtoken.WithHTTPClient(p.Client())
+				get, post := endpoints(fetchtest.Secret)
 				for f, want := range map[wxtoken.Fetcher]string{
 					wxtoken.NewFetcher("wx1", fetchtest.Secret, client):       test.plain,
 					wxtoken.NewQQFetcher("1105", fetchtest.Secret, client):    test.plain,
+					wxtoken.NewEndpointFetcher("get", get, client):            test.plain,
 					wxtoken.NewStableFetcher("wx1", fetchtest.Secret, client): test.stable,
+					wxtoken.NewEndpointFetcher("post", post, client):          test.stable,
 				} {
 					lift := p.Inject(test.fault)
 					start := time.Now()
@@ -634,27 +637,6 @@ func TestTicketsOnSources(t *testing.T) {
 	})
 }
 
-// The platform repeats a ticket with its whole life before it, each time it is
-// asked. None may be held past the end that was told first.
-func TestTicketIsNotHeldTooLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
-		client := wxtoken.WithHTTPClient(p.Client())
-		src := wxtoken.New(wxtoken.NewTicketFetcher(wxtoken.New(wxtoken.NewFetcher("wx1", fetchtest.Secret, client), nil), "jsapi", client), nil)
-		born := map[string]time.Time{}
-		for range 24 * 60 {
-			ticket, err := src.Token(t.Context())
-			require.NoError(t, err)
-			if _, known := born[ticket.Value]; !known {
-				born[ticket.Value] = time.Now()
-			}
-			require.LessOrEqual(t, time.Since(born[ticket.Value]), 2*time.Hour)
-			time.Sleep(time.Minute)
-		}
-		assert.Len(t, born, 12)
-	})
-}
-
 // described is an Endpoint that works, once WithBaseURL says where.
 func described() wxtoken.Endpoint {
 	return wxtoken.Endpoint{
@@ -797,20 +779,6 @@ func TestEndpointAnswers(t *testing.T) {
 				assert.NoError(t, err)
 			}
 		})
-	}
-}
-
-// A request that may be answered is not repeated unless e is Repeatable.
-func TestEndpointRepeats(t *testing.T) {
-	t.Parallel()
-	for repeatable, want := range map[bool]int32{false: 1, true: 3} {
-		base, requests := fetchtest.Serve(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-		e := described()
-		e.Method, e.Repeatable = "POST", repeatable
-		_, err := wxtoken.NewEndpointFetcher("mine", e, wxtoken.WithBaseURL(base)).Fetch(t.Context())
-		assert.Equal(t, "unknown", outcome(err))
-		assert.Equal(t, want, requests.Load())
-		assert.True(t, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF), err)
 	}
 }
 

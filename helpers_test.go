@@ -333,22 +333,6 @@ func mortal(f wxtoken.Fetcher, cache wxtoken.Cache, opts ...wxtoken.Option) (src
 	return wxtoken.New(f, c, opts...), func() { dead.Store(true) }
 }
 
-// A constant has one token, as a platform that repeats it until it expires.
-type constant struct {
-	value   string
-	expires time.Time
-	fetches atomic.Int64
-}
-
-func (c *constant) Key() string { return "stub" }
-
-func (c *constant) Repeatable() bool { return true }
-
-func (c *constant) Fetch(context.Context) (wxtoken.Token, error) {
-	c.fetches.Add(1)
-	return wxtoken.Token{Value: c.value, ExpiresAt: c.expires}, nil
-}
-
 // An onPlatform fetcher is one of another package of the module.
 type onPlatform struct {
 	wxtoken.Fetcher
@@ -356,20 +340,6 @@ type onPlatform struct {
 }
 
 func (f onPlatform) Platform() errcode.Platform { return f.platform }
-
-// A repeater returns one token until it expires, as stable_token does.
-type repeater struct {
-	countingFetcher
-	end time.Time
-}
-
-func (r *repeater) Fetch(ctx context.Context) (wxtoken.Token, error) {
-	tok, err := r.countingFetcher.Fetch(ctx)
-	if time.Now().Before(r.end) {
-		tok = wxtoken.Token{Value: "same", ExpiresAt: r.end}
-	}
-	return tok, err
-}
 
 // rotatingSource hands out first or else token-1, and token-2 and so on after
 // each Invalidate of the current one.

@@ -275,32 +275,6 @@ func TestAnOutageIsLoggedOnce(t *testing.T) {
 	})
 }
 
-// A fetch that failed has no expiry, whatever the Fetcher returned with it.
-func TestFetchEvents(t *testing.T) {
-	for name, test := range map[string]struct {
-		tok  wxtoken.Token
-		want time.Duration // until its expiry; 0: none
-	}{
-		"a good token":          {wxtoken.Token{Value: "t", ExpiresAt: time.Unix(946688400, 0)}, time.Hour},
-		"one that cannot be":    {wxtoken.Token{Value: "a b", ExpiresAt: time.Unix(946688400, 0)}, 0},
-		"one that has expired":  {wxtoken.Token{Value: "t", ExpiresAt: time.Unix(946684800, 0)}, 0},
-		"one of the year 36000": {wxtoken.Token{Value: "t", ExpiresAt: time.Unix(1<<40, 0)}, 30 * 24 * time.Hour},
-	} {
-		bubble(t, name, func(t *testing.T) {
-			l := &log{}
-			_, _ = wxtoken.New(&constant{value: test.tok.Value, expires: test.tok.ExpiresAt}, nil, l.option()).Token(t.Context())
-			require.Len(t, l.all(), 1)
-			e := l.all()[0]
-			assert.Equal(t, test.want == 0, e.Err != nil)
-			if test.want == 0 {
-				assert.Zero(t, e.ExpiresAt)
-				return
-			}
-			assert.Equal(t, test.want, time.Until(e.ExpiresAt))
-		})
-	}
-}
-
 func TestObserverMayAskForTheToken(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		var src *wxtoken.Source

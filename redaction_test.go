@@ -102,17 +102,23 @@ type witness struct {
 	tokens []string
 }
 
-// fetcherKinds makes one Fetcher of each kind that there is.
-func fetcherKinds(opt wxtoken.FetcherOption) map[string]*wxtoken.HTTPFetcher {
-	plain, weCom := wxtoken.NewFetcher("wx1", markedSecret, opt), wxtoken.NewWeComFetcher("ww1", markedSecret, opt)
-	get := wxtoken.Endpoint{
-		URL:   "https://api.weixin.qq.com/cgi-bin/token?secret=" + markedSecret,
+// endpoints describes cgi-bin/token and cgi-bin/stable_token.
+func endpoints(secret string) (get, post wxtoken.Endpoint) {
+	get = wxtoken.Endpoint{
+		URL:   "https://api.weixin.qq.com/cgi-bin/token?secret=" + url.QueryEscape(secret),
 		Token: "access_token", ExpiresIn: "expires_in", Code: "errcode", Message: "errmsg",
 		Params: map[string]string{"grant_type": "client_credential", "appid": "wx1"},
 	}
-	post := get
+	post = get
 	post.URL, post.Method, post.Repeatable = "https://api.weixin.qq.com/cgi-bin/stable_token", "POST", true
-	post.Params = map[string]string{"grant_type": "client_credential", "appid": "wx1", "secret": markedSecret}
+	post.Params = map[string]string{"grant_type": "client_credential", "appid": "wx1", "secret": secret}
+	return get, post
+}
+
+// fetcherKinds makes one Fetcher of each kind that there is.
+func fetcherKinds(opt wxtoken.FetcherOption) map[string]*wxtoken.HTTPFetcher {
+	plain, weCom := wxtoken.NewFetcher("wx1", markedSecret, opt), wxtoken.NewWeComFetcher("ww1", markedSecret, opt)
+	get, post := endpoints(markedSecret)
 	asked := 0
 	return map[string]*wxtoken.HTTPFetcher{
 		"token": plain, "WeCom": weCom,
