@@ -798,11 +798,8 @@ func (p printer) print(level, msg string, kv []any) {
 }
 
 func (p printer) Debugw(msg string, kv ...any) { p.print("DEBUG", msg, kv) }
-
-func (p printer) Infow(msg string, kv ...any) { p.print("INFO", msg, kv) }
-
-func (p printer) Warnw(msg string, kv ...any) { p.print("WARN", msg, kv) }
-
+func (p printer) Infow(msg string, kv ...any)  { p.print("INFO", msg, kv) }
+func (p printer) Warnw(msg string, kv ...any)  { p.print("WARN", msg, kv) }
 func (p printer) Errorw(msg string, kv ...any) { p.print("ERROR", msg, kv) }
 
 // An application that logs by zap, zerolog, logrus or the like hands Events on,

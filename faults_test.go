@@ -95,6 +95,13 @@ func TestCacheDown(t *testing.T) {
 		assert.LessOrEqual(t, use(t, 10*time.Minute, time.Second, src), 1)
 		assert.LessOrEqual(t, time.Since(start), 10*time.Minute+2*time.Second, "and that one for a second")
 	})
+	bubble(t, "a cache that hangs after the fetch holds up nobody either", func(t *testing.T) {
+		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+		src := wxtoken.New(&countingFetcher{answer: func(int64) error { cache.get, cache.swap = hang, hang; return nil }}, cache)
+		start := time.Now()
+		token(t, src)
+		assert.LessOrEqual(t, time.Since(start), time.Second)
+	})
 	bubble(t, "a token in hand is used, and published when the cache is back", func(t *testing.T) {
 		f, l := &countingFetcher{}, &log{}
 		cache, down := breakable(wxtoken.NewMemoryCache())

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -231,6 +232,14 @@ func together(n int, fn func(i int)) {
 func age(t *testing.T) {
 	t.Helper()
 	time.Sleep(11 * time.Second)
+}
+
+// heap returns how many bytes are in use.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -274,18 +274,3 @@ func TestAnOutageIsLoggedOnce(t *testing.T) {
 		assert.Equal(t, 2, outages(2*time.Hour), "the token expires in it")
 	})
 }
-
-func TestObserverMayAskForTheToken(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
-		var src *wxtoken.Source
-		var seen []string
-		src = wxtoken.New(&countingFetcher{}, nil, wxtoken.WithObserver(func(e wxtoken.Event) {
-			tok, err := src.Token(t.Context())
-			assert.NoError(t, err)
-			seen = append(seen, tok.Value)
-		}))
-		token(t, src)
-		synctest.Wait()
-		assert.Equal(t, []string{"token-1"}, seen)
-	})
-}

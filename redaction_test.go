@@ -116,14 +116,14 @@ func endpoints(secret string) (get, post wxtoken.Endpoint) {
 }
 
 // fetcherKinds makes one Fetcher of each kind that there is.
-func fetcherKinds(opt wxtoken.FetcherOption) map[string]*wxtoken.HTTPFetcher {
-	plain, weCom := wxtoken.NewFetcher("wx1", markedSecret, opt), wxtoken.NewWeComFetcher("ww1", markedSecret, opt)
-	get, post := endpoints(markedSecret)
+func fetcherKinds(secret string, opt wxtoken.FetcherOption) map[string]*wxtoken.HTTPFetcher {
+	plain, weCom := wxtoken.NewFetcher("wx1", secret, opt), wxtoken.NewWeComFetcher("ww1", secret, opt)
+	get, post := endpoints(secret)
 	asked := 0
 	return map[string]*wxtoken.HTTPFetcher{
 		"token": plain, "WeCom": weCom,
-		"stable":         wxtoken.NewStableFetcher("wx1", markedSecret, opt),
-		"QQ":             wxtoken.NewQQFetcher("wx1", markedSecret, opt),
+		"stable":         wxtoken.NewStableFetcher("wx1", secret, opt),
+		"QQ":             wxtoken.NewQQFetcher("wx1", secret, opt),
 		"ticket":         wxtoken.NewTicketFetcher(wxtoken.New(plain, nil), "jsapi", opt),
 		"WeCom's ticket": wxtoken.NewTicketFetcher(wxtoken.New(weCom, nil), "agent_config", opt),
 		"endpoint, GET":  wxtoken.NewEndpointFetcher("mine", get, opt),
@@ -131,13 +131,13 @@ func fetcherKinds(opt wxtoken.FetcherOption) map[string]*wxtoken.HTTPFetcher {
 		"function": wxtoken.NewFetcher("wx1", "", opt, wxtoken.WithSecretFunc(func(context.Context) (string, error) {
 			switch asked++; asked {
 			case 1, 5:
-				return markedSecret, fmt.Errorf("no lease for %q", markedSecret)
+				return secret, fmt.Errorf("no lease for %q", secret)
 			case 2, 6:
-				panic(markedSecret)
+				panic(secret)
 			case 3, 7:
-				return markedSecret + "\n", nil
+				return secret + "\n", nil
 			}
-			return markedSecret, nil
+			return secret, nil
 		})),
 	}
 }
@@ -176,7 +176,7 @@ func TestNothingShowsTheSecretOrAToken(t *testing.T) {
 		"status":         wxtest.Answer(302, "", markedSecret),
 	}
 	for name, fault := range faults {
-		for kind := range fetcherKinds(wxtoken.WithHTTPClient(nil)) {
+		for kind := range fetcherKinds("", wxtoken.WithHTTPClient(nil)) {
 			bubbles(t, name+", "+kind, func(t *testing.T) {
 				p := wxtest.NewPlatform(wxtest.WithApp("wx1", markedSecret))
 				p.AddCorp("ww1", markedSecret)
@@ -187,7 +187,7 @@ func TestNothingShowsTheSecretOrAToken(t *testing.T) {
 					func() string { return p.LatestCorpTicket("ww1", markedSecret, "agent_config") },
 				}}
 				var logs bytes.Buffer
-				f := fetcherKinds(wxtoken.WithHTTPClient(p.Client()))[kind]
+				f := fetcherKinds(markedSecret, wxtoken.WithHTTPClient(p.Client()))[kind]
 				cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
 				src := wxtoken.New(f, cache,
 					wxtoken.WithObserver(func(e wxtoken.Event) { w.look("event", e, e.Err) }),

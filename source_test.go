@@ -35,9 +35,7 @@ func TestThousandColdCallersMakeOneFetch(t *testing.T) {
 				worst.Store(max(worst.Load(), int64(time.Since(start))))
 			})
 			assert.EqualValues(t, 1, f.fetches.Load())
-			took := time.Duration(worst.Load())
-			assert.LessOrEqual(t, took, f.latency+20*time.Millisecond, "the other processes look that often")
-			t.Logf("last caller served %s after the platform's answer", took-f.latency)
+			assert.LessOrEqual(t, time.Duration(worst.Load()), f.latency+20*time.Millisecond, "the other processes look that often")
 		})
 	}
 }
@@ -271,6 +269,17 @@ func TestWait(t *testing.T) {
 		assert.EqualValues(t, 3, delivered.Load(), "of the rejection and of the fetch")
 		assert.Less(t, time.Since(start), 6*time.Second)
 	})
+	bubble(t, "an observer may ask for the token, and may end its goroutine, as a test's FailNow does", func(t *testing.T) {
+		var src *wxtoken.Source
+		var seen string
+		src = wxtoken.New(&countingFetcher{}, nil, wxtoken.WithObserver(func(wxtoken.Event) {
+			seen = token(t, src)
+			runtime.Goexit()
+		}))
+		token(t, src)
+		require.NoError(t, src.Wait(t.Context()))
+		assert.Equal(t, "token-1", seen)
+	})
 	bubble(t, "a rejection whose caller has left reaches the record", func(t *testing.T) {
 		cache := wxtoken.NewMemoryCache()
 		src := wxtoken.New(&countingFetcher{}, slow(cache, 70*time.Millisecond))
@@ -411,12 +420,6 @@ func TestEverythingAtOnce(t *testing.T) {
 // has to do: an application may make one for each of very many apps.
 func TestDroppedSourcesAreCollected(t *testing.T) {
 	var sources [1000]weak.Pointer[wxtoken.Source]
-	heap := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
 	before := heap()
 	for i := range sources {
 		s := wxtoken.New(wxtoken.FetcherFunc(fmt.Sprint("app", i), func(context.Context) (wxtoken.Token, error) {
@@ -475,16 +478,6 @@ func TestOldCopyAndASlowCache(t *testing.T) {
 	})
 }
 
-func TestNobodyWaitsForACacheThatHangsAfterTheFetch(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
-		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
-		src := wxtoken.New(&countingFetcher{answer: func(int64) error { cache.get, cache.swap = hang, hang; return nil }}, cache)
-		start := time.Now()
-		token(t, src)
-		assert.LessOrEqual(t, time.Since(start), time.Second)
-	})
-}
-
 // A countsWaits context counts how often somebody waits for its end.
 type countsWaits struct {
 	context.Context
@@ -533,17 +526,6 @@ func TestCallersDuringThePublication(t *testing.T) {
 			})
 		}
 	}
-}
-
-// An observer that ends its goroutine, as a test's FailNow does, ends no work.
-func TestWaitAfterAnObserverEndedItsGoroutine(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
-		src := wxtoken.New(&countingFetcher{}, nil, wxtoken.WithObserver(func(wxtoken.Event) { runtime.Goexit() }))
-		token(t, src)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		assert.NoError(t, src.Wait(ctx))
-	})
 }
 
 // A server that starts shortly before the token expires takes no lease yet, and

@@ -21,7 +21,7 @@
 //     TestDaysOfWeCom; internal/sim for fleets.
 //  2. A caller waits only while there is no usable token, never beyond its ctx,
 //     and fails for no other's: TestRefreshIsSeamless,
-//     TestNobodyWaitsForACacheThatHangsAfterTheFetch, TestWaiterLeavesAtItsDeadline,
+//     TestCacheDown, TestWaiterLeavesAtItsDeadline,
 //     TestOthersGoOnWhenTheFirstCallerIsCancelled,
 //     TestAFetcherOrCacheThatMisbehavesBlocksNobody.
 //  3. No copy is handed out that was not compared with the record for 45 s:
