@@ -242,7 +242,7 @@ func TestRedisCacheErrorsShowNoRecord(t *testing.T) {
 	assert.EqualError(t, err, `wxtoken: redis, key "key": redis: can't parse …`)
 }
 
-// What a client says by itself when it is set up wrongly is told with the remedy.
+// The errors of a client that is set up wrongly come with the remedy.
 func TestRedisCacheSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	plain := servers.Redis(t)
@@ -646,7 +646,7 @@ func (c *tappedConn) Read(b []byte) (int, error) {
 }
 
 // Where the client shows why a call came late, its error says so, whether the
-// client heeds ctx or not.
+// client respects ctx or not.
 func TestLateCallsSayWhy(t *testing.T) {
 	t.Parallel()
 	hung, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never answers

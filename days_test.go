@@ -16,7 +16,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -365,41 +364,39 @@ func TestDaysOfTickets(t *testing.T) {
 			p.Inject(wxtest.Latency(2 * time.Second).On(wxtest.TicketPath).Times(1))
 		}, step: time.Second, stale: 2 * time.Minute},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := wxtest.NewPlatform(append(test.opts, wxtest.WithApp("wx1", fetchtest.Secret))...)
-				client, cache := wxtoken.WithHTTPClient(p.Client()), wxtoken.NewMemoryCache()
-				access := wxtoken.New(wxtoken.NewStableFetcher("wx1", fetchtest.Secret, client), cache)
-				other := wxtoken.NewTicketFetcher(access, "jsapi", client)
-				fetch := func() { _, _ = other.Fetch(t.Context()) }
-				if test.setup != nil {
-					test.setup(p, fetch)
+		bubble(t, name, func(t *testing.T) {
+			p := wxtest.NewPlatform(append(test.opts, wxtest.WithApp("wx1", fetchtest.Secret))...)
+			client, cache := wxtoken.WithHTTPClient(p.Client()), wxtoken.NewMemoryCache()
+			access := wxtoken.New(wxtoken.NewStableFetcher("wx1", fetchtest.Secret, client), cache)
+			other := wxtoken.NewTicketFetcher(access, "jsapi", client)
+			fetch := func() { _, _ = other.Fetch(t.Context()) }
+			if test.setup != nil {
+				test.setup(p, fetch)
+			}
+			sources := [3]*wxtoken.Source{}
+			for i := range sources {
+				sources[i] = wxtoken.New(wxtoken.NewTicketFetcher(access, "jsapi", client), cache)
+			}
+			before, start, asked := p.Stats().Results[wxtest.TicketPath].Total(), time.Now(), time.Now()
+			stale, others := time.Duration(0), 0
+			for i := 0; time.Since(start) < 48*time.Hour; i++ {
+				if test.others > 0 && time.Since(asked) >= 7*time.Minute {
+					fetch()
+					asked, others = time.Now(), others+1
 				}
-				sources := [3]*wxtoken.Source{}
-				for i := range sources {
-					sources[i] = wxtoken.New(wxtoken.NewTicketFetcher(access, "jsapi", client), cache)
+				ticket, err := sources[i%3].Token(t.Context())
+				require.NoError(t, err)
+				if !p.TicketHonoured(ticket.Value) {
+					stale += test.step
 				}
-				before, start, asked := p.Stats().Results[wxtest.TicketPath].Total(), time.Now(), time.Now()
-				stale, others := time.Duration(0), 0
-				for i := 0; time.Since(start) < 48*time.Hour; i++ {
-					if test.others > 0 && time.Since(asked) >= 7*time.Minute {
-						fetch()
-						asked, others = time.Now(), others+1
-					}
-					ticket, err := sources[i%3].Token(t.Context())
-					require.NoError(t, err)
-					if !p.TicketHonoured(ticket.Value) {
-						stale += test.step
-					}
-					time.Sleep(test.step)
-				}
-				assert.LessOrEqual(t, stale, test.stale, "signed with an expired ticket")
-				fetches := p.Stats().Results[wxtest.TicketPath].Total() - before - others
-				assert.LessOrEqual(t, fetches, 48*60, "more than 60 an hour, of WeCom's 100")
-				if name != "lives longer" {
-					assert.LessOrEqual(t, fetches, 48*12+24)
-				}
-			})
+				time.Sleep(test.step)
+			}
+			assert.LessOrEqual(t, stale, test.stale, "signed with an expired ticket")
+			fetches := p.Stats().Results[wxtest.TicketPath].Total() - before - others
+			assert.LessOrEqual(t, fetches, 48*60, "more than 60 an hour, of WeCom's 100")
+			if name != "lives longer" {
+				assert.LessOrEqual(t, fetches, 48*12+24)
+			}
 		})
 	}
 }
@@ -416,26 +413,24 @@ func TestDaysOfAMemoryEach(t *testing.T) {
 		"stable": {wxtoken.NewStableFetcher, true},
 		"plain":  {wxtoken.NewFetcher, false},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				const hours = 48
-				platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"), wxtest.WithStrictGrace())
-				var rejected atomic.Int64
-				for process := range 2 {
-					src := wxtoken.New(test.fetcher("wx1", "secret", wxtoken.WithHTTPClient(platform.Client())), wxtoken.NewMemoryCache())
-					go func() {
-						time.Sleep(time.Duration(process) * 7 * time.Minute)
-						for range hours * 60 * 2 {
-							if !platform.Honoured(token(t, src)) {
-								rejected.Add(1)
-							}
-							time.Sleep(30 * time.Second)
+		bubble(t, name, func(t *testing.T) {
+			const hours = 48
+			platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"), wxtest.WithStrictGrace())
+			var rejected atomic.Int64
+			for process := range 2 {
+				src := wxtoken.New(test.fetcher("wx1", "secret", wxtoken.WithHTTPClient(platform.Client())), wxtoken.NewMemoryCache())
+				go func() {
+					time.Sleep(time.Duration(process) * 7 * time.Minute)
+					for range hours * 60 * 2 {
+						if !platform.Honoured(token(t, src)) {
+							rejected.Add(1)
 						}
-					}()
-				}
-				time.Sleep((hours + 1) * time.Hour)
-				assert.Equal(t, test.shared, rejected.Load() == 0)
-			})
+						time.Sleep(30 * time.Second)
+					}
+				}()
+			}
+			time.Sleep((hours + 1) * time.Hour)
+			assert.Equal(t, test.shared, rejected.Load() == 0)
 		})
 	}
 }
@@ -478,7 +473,7 @@ func TestGuardHotPath(t *testing.T) {
 	}
 }
 
-// timePerCall has each goroutine call fn 5,000 times, and gives ns per call.
+// timePerCall has each goroutine call fn 5,000 times, and returns ns per call.
 func timePerCall(goroutines int, fn func()) float64 {
 	const calls = 5000
 	var all sync.WaitGroup

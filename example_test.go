@@ -261,7 +261,7 @@ func ExampleWithKeyPrefix() {
 }
 
 // The Events are what metrics are made of: see examples/metrics. Here they go into
-// log/slog with attributes of one's own. WithLogger does the same without them, and
+// log/slog with attributes of your own. WithLogger does the same without them, and
 // logs an outage of the cache once.
 func ExampleWithObserver() {
 	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
@@ -359,7 +359,7 @@ func ExampleWithBaseURL() {
 	// Output: true <nil>
 }
 
-// mapCache is a Cache of one's own, over any store that can compare and set. This
+// mapCache is a Cache of your own, over any store that can compare and set. This
 // one is a map. Package cachetest tests that such a Cache keeps the contract.
 type mapCache struct {
 	mu    sync.Mutex

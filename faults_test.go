@@ -162,7 +162,7 @@ func TestDeadProcess(t *testing.T) {
 		synctest.Wait()
 		kill()
 	}
-	bubble(t, "its lease is taken over, and the doubt is resolved", func(t *testing.T) {
+	bubble(t, "its lease is taken over, and one fetch settles which token is newest", func(t *testing.T) {
 		f, l, cache := &countingFetcher{}, &log{}, wxtoken.NewMemoryCache()
 		dies(cache)
 		src := wxtoken.New(f, cache, l.option())
@@ -665,7 +665,7 @@ func TestStoreThatNeverSwaps(t *testing.T) {
 		f, cache, l := &countingFetcher{}, &faultyCache{Cache: neverSwaps{wxtoken.NewMemoryCache()}}, &log{}
 		_, err := wxtoken.New(f, cache, l.option()).Token(t.Context())
 		assert.Error(t, err)
-		assert.Equal(t, 1, l.count(wxtoken.EventCacheError), "the operator is told")
+		assert.Equal(t, 1, l.count(wxtoken.EventCacheError), "the operator learns of it")
 		assert.Less(t, cache.gets.Load(), int64(200), "reads in a minute")
 		assert.Zero(t, f.fetches.Load())
 	})

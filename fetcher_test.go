@@ -15,7 +15,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 	"unsafe"
 
@@ -250,32 +249,30 @@ func TestFetchThroughFaults(t *testing.T) {
 		"late":           {wxtest.LateRequest(time.Minute), "unknown", "unknown", true},
 		"hangs":          {wxtest.Latency(time.Minute), "unknown", "unknown", true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret), wxtest.WithApp("1105", fetchtest.Secret))
-				client := wxtoken.WithHTTPClient(p.Client())
-				get, post := endpoints(fetchtest.Secret)
-				for f, want := range map[wxtoken.Fetcher]string{
-					wxtoken.NewFetcher("wx1", fetchtest.Secret, client):       test.plain,
-					wxtoken.NewQQFetcher("1105", fetchtest.Secret, client):    test.plain,
-					wxtoken.NewEndpointFetcher("get", get, client):            test.plain,
-					wxtoken.NewStableFetcher("wx1", fetchtest.Secret, client): test.stable,
-					wxtoken.NewEndpointFetcher("post", post, client):          test.stable,
-				} {
-					lift := p.Inject(test.fault)
-					start := time.Now()
-					tok, err := f.Fetch(t.Context())
-					assert.Equal(t, want, outcome(err), "%s: %v", f.Key(), err)
-					assert.LessOrEqual(t, time.Since(start), 10*time.Second, "by default")
-					assert.Equal(t, name == "hangs", errors.Is(err, context.DeadlineExceeded))
-					assert.Equal(t, err == nil, p.Honoured(tok.Value))
-					fetchtest.NoLeak(t, err)
-					lift()
-				}
-				time.Sleep(5 * time.Minute) // late requests land
-				assert.Equal(t, test.issued, p.Latest("wx1") != "")
-				assert.Equal(t, test.issued, p.Latest("1105") != "")
-			})
+		bubble(t, name, func(t *testing.T) {
+			p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret), wxtest.WithApp("1105", fetchtest.Secret))
+			client := wxtoken.WithHTTPClient(p.Client())
+			get, post := endpoints(fetchtest.Secret)
+			for f, want := range map[wxtoken.Fetcher]string{
+				wxtoken.NewFetcher("wx1", fetchtest.Secret, client):       test.plain,
+				wxtoken.NewQQFetcher("1105", fetchtest.Secret, client):    test.plain,
+				wxtoken.NewEndpointFetcher("get", get, client):            test.plain,
+				wxtoken.NewStableFetcher("wx1", fetchtest.Secret, client): test.stable,
+				wxtoken.NewEndpointFetcher("post", post, client):          test.stable,
+			} {
+				lift := p.Inject(test.fault)
+				start := time.Now()
+				tok, err := f.Fetch(t.Context())
+				assert.Equal(t, want, outcome(err), "%s: %v", f.Key(), err)
+				assert.LessOrEqual(t, time.Since(start), 10*time.Second, "by default")
+				assert.Equal(t, name == "hangs", errors.Is(err, context.DeadlineExceeded))
+				assert.Equal(t, err == nil, p.Honoured(tok.Value))
+				fetchtest.NoLeak(t, err)
+				lift()
+			}
+			time.Sleep(5 * time.Minute) // late requests land
+			assert.Equal(t, test.issued, p.Latest("wx1") != "")
+			assert.Equal(t, test.issued, p.Latest("1105") != "")
 		})
 	}
 }
@@ -401,7 +398,7 @@ func TestBadSecretFunc(t *testing.T) {
 	const long = "0123456789abcdef0123456789abcdef" // as WeChat's secrets are
 	sealed := errors.New("vault is sealed")
 	type fn = func(context.Context) (string, error)
-	gives := func(secret string, err error) fn {
+	returns := func(secret string, err error) fn {
 		return func(context.Context) (string, error) { return secret, err }
 	}
 	for name, test := range map[string]struct {
@@ -410,47 +407,45 @@ func TestBadSecretFunc(t *testing.T) {
 		is   error
 		took time.Duration
 	}{
-		"error":             {gives("", fmt.Errorf("read: %w", sealed)), "no secret from the function of WithSecretFunc; nothing was sent: read: vault is sealed", sealed, 0},
-		"error with secret": {gives(fetchtest.Secret, errors.New("lease of "+fetchtest.Secret+" is over")), "lease of *** is over", nil, 0},
-		"error in other forms": {gives(fetchtest.Secret, fmt.Errorf("%q %s", fetchtest.Secret, url.QueryEscape(fetchtest.Secret))),
+		"error":             {returns("", fmt.Errorf("read: %w", sealed)), "no secret from the function of WithSecretFunc; nothing was sent: read: vault is sealed", sealed, 0},
+		"error with secret": {returns(fetchtest.Secret, errors.New("lease of "+fetchtest.Secret+" is over")), "lease of *** is over", nil, 0},
+		"error in other forms": {returns(fetchtest.Secret, fmt.Errorf("%q %s", fetchtest.Secret, url.QueryEscape(fetchtest.Secret))),
 			`"***" ***`, nil, 0},
-		"error with URL":     {gives("", &url.Error{Op: "Get", URL: "http://vault/?x=" + fetchtest.Secret, Err: sealed}), "vault is sealed", sealed, 0},
-		"error with unknown": {gives("", errors.New("cannot decode "+long)), "cannot decode ***", nil, 0},
+		"error with URL":     {returns("", &url.Error{Op: "Get", URL: "http://vault/?x=" + fetchtest.Secret, Err: sealed}), "vault is sealed", sealed, 0},
+		"error with unknown": {returns("", errors.New("cannot decode "+long)), "cannot decode ***", nil, 0},
 		"panic":              {func(context.Context) (string, error) { panic(fetchtest.Secret) }, "panicked with a string", nil, 0},
 		"panic with error":   {func(context.Context) (string, error) { panic(errors.New(fetchtest.Secret)) }, "panicked with a *errors.errorString", nil, 0},
 		"runtime error":      {func(context.Context) (string, error) { return strings.Fields("")[0], nil }, "index out of range", nil, 0},
 		"Goexit":             {func(context.Context) (string, error) { runtime.Goexit(); return "", nil }, "ended its goroutine", nil, 0},
-		"empty":              {gives("", nil), "what the function of WithSecretFunc returned is empty", nil, 0},
-		"blank":              {gives("  ", nil), "returned holds a space", nil, 0},
-		"newline":            {gives(fetchtest.Secret+"\n", nil), "returned holds a space, a control byte", nil, 0},
-		"control byte":       {gives("a\x00b", nil), "holds a space, a control byte", nil, 0},
-		"not ASCII":          {gives("sécret", nil), "not ASCII", nil, 0},
+		"empty":              {returns("", nil), "what the function of WithSecretFunc returned is empty", nil, 0},
+		"blank":              {returns("  ", nil), "returned holds a space", nil, 0},
+		"newline":            {returns(fetchtest.Secret+"\n", nil), "returned holds a space, a control byte", nil, 0},
+		"control byte":       {returns("a\x00b", nil), "holds a space, a control byte", nil, 0},
+		"not ASCII":          {returns("sécret", nil), "not ASCII", nil, 0},
 		"hangs": {func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() },
 			"context deadline exceeded", context.DeadlineExceeded, 5 * time.Second},
 		"hangs, whatever ctx does": {func(context.Context) (string, error) { time.Sleep(time.Minute); return fetchtest.Secret, nil },
 			"did not return in time", context.DeadlineExceeded, 5 * time.Second},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
-				for kind, f := range withSecretFunc("argument", wxtoken.WithHTTPClient(p.Client()), wxtoken.WithSecretFunc(test.fn)) {
-					start := time.Now()
-					tok, err := f.Fetch(t.Context())
-					require.ErrorContains(t, err, test.want, kind)
-					assert.Equal(t, test.took, time.Since(start), "half of the ten seconds of a fetch")
-					assert.ErrorContains(t, err, "nothing was sent")
-					assert.True(t, strings.HasPrefix(err.Error(), "wxtoken: "), err)
-					assert.Equal(t, "not sent", outcome(err))
-					assert.Zero(t, tok)
-					if test.is != nil {
-						assert.ErrorIs(t, err, test.is)
-					}
-					fetchtest.NoLeak(t, err)
-					assert.NotContains(t, err.Error(), long)
+		bubble(t, name, func(t *testing.T) {
+			p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
+			for kind, f := range withSecretFunc("argument", wxtoken.WithHTTPClient(p.Client()), wxtoken.WithSecretFunc(test.fn)) {
+				start := time.Now()
+				tok, err := f.Fetch(t.Context())
+				require.ErrorContains(t, err, test.want, kind)
+				assert.Equal(t, test.took, time.Since(start), "half of the ten seconds of a fetch")
+				assert.ErrorContains(t, err, "nothing was sent")
+				assert.True(t, strings.HasPrefix(err.Error(), "wxtoken: "), err)
+				assert.Equal(t, "not sent", outcome(err))
+				assert.Zero(t, tok)
+				if test.is != nil {
+					assert.ErrorIs(t, err, test.is)
 				}
-				assert.Zero(t, p.Stats().Fetches().Total())
-				time.Sleep(time.Minute) // until what hangs is over
-			})
+				fetchtest.NoLeak(t, err)
+				assert.NotContains(t, err.Error(), long)
+			}
+			assert.Zero(t, p.Stats().Fetches().Total())
+			time.Sleep(time.Minute) // until what hangs is over
 		})
 	}
 }

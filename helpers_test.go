@@ -25,7 +25,7 @@ import (
 	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
-// A countingFetcher is a Fetcher that counts and can be told what to answer.
+// A countingFetcher is a Fetcher that counts its fetches and answers as a test says.
 type countingFetcher struct {
 	latency    time.Duration
 	lifetime   time.Duration // 0: two hours

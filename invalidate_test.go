@@ -259,7 +259,7 @@ func TestInvalidateWhileTheCacheIsDown(t *testing.T) {
 	})
 }
 
-// While the cache was down, this process fetched token-2 and told a caller that
+// While the cache was down, this process fetched token-2 and reported to a caller that
 // token-1 is out of use. Another process then takes its lease over, and token-2
 // is dropped.
 func TestRejectedTokenDoesNotComeBackWhenItsSuccessorIsDropped(t *testing.T) {

@@ -169,7 +169,7 @@ func TestNothingShowsTheSecretOrAToken(t *testing.T) {
 	faults := map[string]wxtest.Fault{
 		"none": wxtest.Latency(0), "busy": wxtest.Busy(), "portal": wxtest.CaptivePortal(), "empty": wxtest.EmptyBody(),
 		"lost reply": wxtest.LostReply(), "5xx": wxtest.ServerError(502), "truncated": wxtest.Truncated(),
-		"refused": wxtest.Refusal(40125), "whitelist": wxtest.Refusal(40164), "slow": wxtest.Latency(time.Minute),
+		"denied": wxtest.Refusal(40125), "whitelist": wxtest.Refusal(40164), "slow": wxtest.Latency(time.Minute),
 		"echo":           wxtest.Answer(200, "text/html", "<p>no such page: /cgi-bin/token?secret="+markedSecret+"</p>"),
 		"echo in errmsg": wxtest.Answer(200, "application/json", `{"errcode":40013,"errmsg":"bad secret `+markedSecret+`"}`),
 		"bad lifetime":   wxtest.Answer(200, "", `{"access_token":"`+strings.Repeat("m", 136)+`","expires_in":-1}`),
@@ -240,7 +240,7 @@ func TestNothingShowsTheSecretOrAToken(t *testing.T) {
 	}
 }
 
-// A gossipingCache has the record in every error, once it is told to.
+// A gossipingCache has the record in every error, once say is set.
 type gossipingCache struct {
 	wxtoken.Cache
 	say func(record string) error // nil: nothing

@@ -178,23 +178,21 @@ func TestTransportErrors(t *testing.T) {
 // Client.Timeout and the request's ctx end a wait for the Source.
 func TestTransportContext(t *testing.T) {
 	for _, blockAt := range []int{1, 2} {
-		t.Run(fmt.Sprintf("call %d of Token blocks", blockAt), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				base := &platform{answers: []string{rejection}}
-				src := &blockingSource{at: blockAt}
-				client := &http.Client{Transport: &wxtoken.Transport{Source: src, Base: base}, Timeout: 3 * time.Second}
-				start := time.Now()
-				resp, err := client.Get(apiURL)
-				assert.Equal(t, 3*time.Second, time.Since(start))
-				if blockAt == 1 {
-					assert.ErrorIs(t, err, context.DeadlineExceeded)
-					var timeout interface{ Timeout() bool }
-					assert.True(t, errors.As(err, &timeout) && timeout.Timeout())
-					return
-				}
-				require.NoError(t, err)
-				assert.Equal(t, rejection, readAll(t, resp))
-			})
+		bubble(t, fmt.Sprintf("call %d of Token blocks", blockAt), func(t *testing.T) {
+			base := &platform{answers: []string{rejection}}
+			src := &blockingSource{at: blockAt}
+			client := &http.Client{Transport: &wxtoken.Transport{Source: src, Base: base}, Timeout: 3 * time.Second}
+			start := time.Now()
+			resp, err := client.Get(apiURL)
+			assert.Equal(t, 3*time.Second, time.Since(start))
+			if blockAt == 1 {
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
+				var timeout interface{ Timeout() bool }
+				assert.True(t, errors.As(err, &timeout) && timeout.Timeout())
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, rejection, readAll(t, resp))
 		})
 	}
 }
@@ -423,7 +421,7 @@ func TestTransportReplacesWhatWasHandedOut(t *testing.T) {
 }
 
 // Other TokenSources cannot say what they handed out: the Transport remembers
-// what it got, and asks those that can be told of a rejection what they have.
+// what it got, and asks those that take a report of a rejection what they have.
 func TestTransportOtherTokenSources(t *testing.T) {
 	plain := tokenFunc(func(context.Context) (wxtoken.Token, error) { return wxtoken.Token{Value: "plain-1"}, nil })
 	away := &rotatingSource{first: "away-1", failFrom: 1}
@@ -434,22 +432,20 @@ func TestTransportOtherTokenSources(t *testing.T) {
 	}{
 		{"added before", "token-1", "token-1 token-2", nil},
 		{"never asked for", "other-1", "other-1 token-2", []wxtoken.TokenSource{plain, &rotatingSource{first: "other-1"}}},
-		{"not to be told", "plain-1", "plain-1", []wxtoken.TokenSource{plain}},
+		{"takes no report", "plain-1", "plain-1", []wxtoken.TokenSource{plain}},
 		{"not its token", "stranger", "stranger", []wxtoken.TokenSource{away, plain}},
 		{"one has no token", "other-1", "other-1 token-2", []wxtoken.TokenSource{away, &rotatingSource{first: "other-1"}}},
 		{"one does not answer", "stranger", "stranger", []wxtoken.TokenSource{stuck}},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				base := &platform{answers: []string{"{}", rejection, rejection}}
-				tr := &wxtoken.Transport{Source: &rotatingSource{}, Others: tc.others, Base: base}
-				send(t, tr, get(t, apiURL))
-				start := time.Now()
-				assert.Equal(t, rejection, send(t, tr, get(t, apiURL+"?access_token="+tc.value)))
-				assert.LessOrEqual(t, time.Since(start), time.Second)
-				want := "access_token=" + strings.ReplaceAll(tc.sent, " ", " access_token=")
-				assert.Equal(t, strings.Fields(want), base.queries()[1:])
-			})
+		bubble(t, tc.name, func(t *testing.T) {
+			base := &platform{answers: []string{"{}", rejection, rejection}}
+			tr := &wxtoken.Transport{Source: &rotatingSource{}, Others: tc.others, Base: base}
+			send(t, tr, get(t, apiURL))
+			start := time.Now()
+			assert.Equal(t, rejection, send(t, tr, get(t, apiURL+"?access_token="+tc.value)))
+			assert.LessOrEqual(t, time.Since(start), time.Second)
+			want := "access_token=" + strings.ReplaceAll(tc.sent, " ", " access_token=")
+			assert.Equal(t, strings.Fields(want), base.queries()[1:])
 		})
 	}
 }
@@ -758,7 +754,7 @@ func TestTransportStalledConnection(t *testing.T) {
 	assert.Equal(t, []string{"token-1"}, src.rejected)
 }
 
-// Whatever the query: the server reads the token that Invalidate is told of,
+// Whatever the query: the server reads the token that Invalidate is called with,
 // and every parameter that is no access_token stays as it is, in its place.
 func FuzzTransportQuery(f *testing.F) {
 	for _, seed := range []string{
