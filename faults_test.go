@@ -537,7 +537,7 @@ func TestLeasesGrow(t *testing.T) {
 		cache, want := wxtoken.NewMemoryCache(), 15_000.0
 		for range 10 {
 			f := &countingFetcher{latency: time.Hour} // its process dies before
-			src, kill := mortal(f, slow(cache, 100*time.Millisecond))
+			src, kill := mortal(f, slow(cache, 400*time.Millisecond))
 			for f.fetches.Load() == 0 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				_, _ = src.Token(ctx)

@@ -289,14 +289,6 @@ func TestWeComKeys(t *testing.T) {
 	}
 }
 
-func TestFetcherFunc(t *testing.T) {
-	f := wxtoken.FetcherFunc("mine", func(context.Context) (wxtoken.Token, error) { return wxtoken.Token{Value: "v"}, errDown })
-	tok, err := f.Fetch(t.Context())
-	assert.Equal(t, "v", tok.Value)
-	assert.Equal(t, errDown, err)
-	assert.Equal(t, "mine", f.Key())
-}
-
 // Whatever a Fetcher is made of, Repeatable leaves its key, lets a Source fetch while
 // the cache is down, and changes nothing else: see also TestWrongSecret,
 // TestANewSecretEndsTheCooldown and TestTransportHostsOfThePlatform.
@@ -447,20 +439,6 @@ func TestBadSecretFunc(t *testing.T) {
 			assert.Zero(t, p.Stats().Fetches().Total())
 			time.Sleep(time.Minute) // until what hangs is over
 		})
-	}
-}
-
-func TestSecretFuncEndsWithContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	f := wxtoken.NewFetcher("wx1", "", wxtoken.WithSecretFunc(func(ctx context.Context) (string, error) {
-		cancel()
-		<-ctx.Done()
-		return "", ctx.Err()
-	}))
-	for range 2 { // the second time, ctx has ended before
-		_, err := f.Fetch(ctx)
-		assert.ErrorIs(t, err, context.Canceled)
-		assert.Equal(t, "not sent", outcome(err))
 	}
 }
 

@@ -246,11 +246,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // bubble runs a test in virtual time.
 func bubble(t *testing.T, name string, test func(t *testing.T)) {
-	t.Run(name, func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			defer time.Sleep(2 * time.Hour) // all that is under way ends by itself
-			test(t)
-		})
+	t.Run(name, func(t *testing.T) { inBubble(t, test) })
+}
+
+func inBubble(t *testing.T, test func(t *testing.T)) {
+	synctest.Test(t, func(t *testing.T) {
+		defer time.Sleep(2 * time.Hour) // all that is under way ends by itself
+		test(t)
 	})
 }
 
@@ -258,7 +260,7 @@ func bubble(t *testing.T, name string, test func(t *testing.T)) {
 func bubbles(t *testing.T, name string, test func(t *testing.T)) {
 	t.Run(name, func(t *testing.T) {
 		t.Parallel()
-		bubble(t, "", test)
+		inBubble(t, test)
 	})
 }
 

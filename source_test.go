@@ -280,14 +280,16 @@ func TestWait(t *testing.T) {
 		require.NoError(t, src.Wait(t.Context()))
 		assert.Equal(t, "token-1", seen)
 	})
-	bubble(t, "a rejection whose caller has left reaches the record", func(t *testing.T) {
+	bubble(t, "a caller of Invalidate leaves with its ctx, and the rejection reaches the record", func(t *testing.T) {
 		cache := wxtoken.NewMemoryCache()
 		src := wxtoken.New(&countingFetcher{}, slow(cache, 70*time.Millisecond))
 		token(t, src)
 		age(t)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
+		start := time.Now()
 		require.ErrorIs(t, src.Invalidate(ctx, "token-1"), context.DeadlineExceeded)
+		require.Equal(t, time.Millisecond, time.Since(start))
 		require.NoError(t, src.Wait(t.Context()))
 		assert.Equal(t, true, recordOf(t, cache)["rejected"])
 	})
