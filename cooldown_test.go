@@ -80,7 +80,7 @@ func TestCooldowns(t *testing.T) {
 	}
 	for _, test := range tests {
 		bubbles(t, test.name, func(t *testing.T) {
-			f := &countingFetcher{answer: failing(1, ever, test.err)}
+			f := &countingFetcher{answer: failBetween(1, ever, test.err)}
 			cache := wxtoken.NewMemoryCache()
 			src, other := wxtoken.New(f, cache), wxtoken.New(f, cache)
 
@@ -111,9 +111,9 @@ func TestBusyPlatformIsWaitedOut(t *testing.T) {
 		least, most time.Duration // that Token takes
 		want        string
 	}{
-		"by a caller with time":       {failing(1, 2, busy), time.Hour, 2900 * time.Millisecond, 3100 * time.Millisecond, "token-3"},
-		"not by a caller without":     {failing(1, ever, busy), 500 * time.Millisecond, 0, 0, ""},
-		"not for long":                {failing(1, ever, busy), time.Hour, 0, 5 * time.Second, ""},
+		"by a caller with time":       {failBetween(1, 2, busy), time.Hour, 2900 * time.Millisecond, 3100 * time.Millisecond, "token-3"},
+		"not by a caller without":     {failBetween(1, ever, busy), 500 * time.Millisecond, 0, 0, ""},
+		"not for long":                {failBetween(1, ever, busy), time.Hour, 0, 5 * time.Second, ""},
 		"not for long, in either way": {func(n int64) error { return &wxtoken.APIError{Code: []int{-1, -1000}[n%2]} }, time.Hour, 0, 5 * time.Second, ""},
 	} {
 		bubble(t, name, func(t *testing.T) {
@@ -142,7 +142,7 @@ func TestBusyPlatformIsWaitedOut(t *testing.T) {
 		assert.Less(t, time.Since(start), 9*time.Second)
 	})
 	bubble(t, "and is no error while there is a token", func(t *testing.T) {
-		f := &countingFetcher{answer: failing(2, ever, busy)}
+		f := &countingFetcher{answer: failBetween(2, ever, busy)}
 		src := wxtoken.New(f, nil)
 		use(t, 2*time.Hour-time.Second, time.Second, src)
 		assert.Greater(t, f.fetches.Load(), int64(5))
@@ -233,7 +233,7 @@ func TestDenialsOfAnyShape(t *testing.T) {
 	bubble(t, "a message of 3 MB with control characters", func(t *testing.T) {
 		cache, l := wxtoken.NewMemoryCache(), &log{}
 		long := "\x1b[31mquota\n\u202e" + strings.Repeat("密", 1<<20)
-		f := &countingFetcher{answer: failing(1, ever, &wxtoken.APIError{Code: 45009, Message: long})}
+		f := &countingFetcher{answer: failBetween(1, ever, &wxtoken.APIError{Code: 45009, Message: long})}
 		src, other := wxtoken.New(f, cache, l.option()), wxtoken.New(f, cache)
 		for _, s := range []*wxtoken.Source{src, other} {
 			_, err := s.Token(t.Context())
@@ -255,7 +255,7 @@ func TestDenialsOfAnyShape(t *testing.T) {
 	} {
 		bubble(t, name, func(t *testing.T) {
 			cache := wxtoken.NewMemoryCache()
-			_, got := wxtoken.New(&countingFetcher{answer: failing(1, ever, err)}, cache).Token(t.Context())
+			_, got := wxtoken.New(&countingFetcher{answer: failBetween(1, ever, err)}, cache).Token(t.Context())
 			require.Error(t, got)
 			assert.Less(t, len(got.Error()), 1000)
 			if name == "errcode 0" { // is no denial: a token may have been issued
@@ -272,7 +272,7 @@ func TestDenialsOfAnyShape(t *testing.T) {
 func TestCooldownWaitsForAnothersFetch(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		cache := wxtoken.NewMemoryCache()
-		f := &countingFetcher{answer: failing(1, ever, &wxtoken.APIError{Code: 89507})}
+		f := &countingFetcher{answer: failBetween(1, ever, &wxtoken.APIError{Code: 89507})}
 		denied := wxtoken.New(f, cache)
 		_, err := denied.Token(t.Context())
 		require.Error(t, err)
@@ -292,7 +292,7 @@ func TestCooldownNearExpiry(t *testing.T) {
 		bubble(t, err.Error(), func(t *testing.T) {
 			f := &countingFetcher{lifetime: time.Hour}
 			src := wxtoken.New(f, nil, wxtoken.WithRefreshAhead(8*time.Minute))
-			f.answer = failing(2, 3, err)
+			f.answer = failBetween(2, 3, err)
 			use(t, time.Hour, time.Second, src) // the failures are over before it expires
 			most := int64(4)
 			if err.Error() == "EOF" {
@@ -323,7 +323,7 @@ func (g *gated) Gate() (bridge.Revision, error) {
 func TestANewRevisionEndsThisProcessesCooldown(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		lacking := &endpoint.Unsent{Err: errors.New("wxtoken: something is missing")}
-		f := &gated{countingFetcher: countingFetcher{answer: failing(1, ever, lacking)}}
+		f := &gated{countingFetcher: countingFetcher{answer: failBetween(1, ever, lacking)}}
 		src := wxtoken.New(f, nil)
 		for range 10 { // the wait grows
 			_, err := src.Token(t.Context())

@@ -298,7 +298,7 @@ func TestDaysWithASickMember(t *testing.T) {
 		"its answers are truncated":            {errors.New("unexpected EOF"), 11 * time.Second, time.Minute},
 	} {
 		bubble(t, name, func(t *testing.T) {
-			good, sick := &countingFetcher{latency: 200 * time.Millisecond}, &countingFetcher{latency: 30 * time.Millisecond, answer: failing(1, ever, test.sick)}
+			good, sick := &countingFetcher{latency: 200 * time.Millisecond}, &countingFetcher{latency: 30 * time.Millisecond, answer: failBetween(1, ever, test.sick)}
 			var members []member
 			for _, every := range []time.Duration{40 * time.Second, 41 * time.Second, 55 * time.Second, 3 * time.Second} {
 				members = append(members, member{good, every, 0})

@@ -62,7 +62,7 @@ func TestCacheDown(t *testing.T) {
 		})
 	}
 	bubble(t, "a repeatable fetcher's failures are a trickle as well", func(t *testing.T) {
-		f := &countingFetcher{repeatable: true, answer: failing(1, ever, &wxtoken.APIError{Code: 40125})}
+		f := &countingFetcher{repeatable: true, answer: failBetween(1, ever, &wxtoken.APIError{Code: 40125})}
 		cache, _ := broken(wxtoken.NewMemoryCache())
 		src := wxtoken.New(f, cache)
 		for range 600 {
@@ -274,7 +274,7 @@ func TestStoreLosesTheRecord(t *testing.T) {
 		}
 	})
 	bubble(t, "while the platform denies: the copy serves, and the cache sees a trickle", func(t *testing.T) {
-		f := &countingFetcher{answer: failing(2, ever, &wxtoken.APIError{Code: 45009})}
+		f := &countingFetcher{answer: failBetween(2, ever, &wxtoken.APIError{Code: 45009})}
 		store := newSwappable()
 		cache := slow(store, time.Millisecond)
 		src := wxtoken.New(f, cache)
@@ -801,7 +801,7 @@ func TestCountsAtTheirLimit(t *testing.T) {
 	} {
 		bubble(t, count, func(t *testing.T) {
 			cache, l, now := wxtoken.NewMemoryCache(), &log{}, time.Now()
-			f := &countingFetcher{answer: failing(1, 2, &wxtoken.APIError{Code: -1})}
+			f := &countingFetcher{answer: failBetween(1, 2, &wxtoken.APIError{Code: -1})}
 			put(t, cache, fmt.Sprintf(`{"v":1,"epoch":"e",%s,"token":"x","issued_at":%d,"expires_at":%d}`,
 				count, now.UnixMilli(), now.Add(20*time.Minute).UnixMilli()))
 			srcs := processes(2, f, cache, l.option())

@@ -312,7 +312,7 @@ func TestRepeatable(t *testing.T) {
 		})
 	}
 	bubble(t, "one that does not tell its secret", func(t *testing.T) {
-		f := &countingFetcher{answer: failing(1, ever, &wxtoken.APIError{Code: 40125})}
+		f := &countingFetcher{answer: failBetween(1, ever, &wxtoken.APIError{Code: 40125})}
 		fetchesIn(t, wxtoken.New(wxtoken.Repeatable(f), nil), f, time.Minute)
 		assert.EqualValues(t, 1, f.fetches.Load(), "in the minute of the cooldown")
 	})

@@ -102,8 +102,8 @@ var errDown = errors.New("connection refused")
 
 const ever = math.MaxInt64
 
-// failing is an answer of a countingFetcher: err to the fetches from first to last.
-func failing(first, last int64, err error) func(n int64) error {
+// failBetween is an answer of a countingFetcher: err to the fetches from first to last.
+func failBetween(first, last int64, err error) func(n int64) error {
 	return func(n int64) error {
 		if first <= n && n <= last {
 			return err

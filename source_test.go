@@ -135,7 +135,7 @@ func TestOtherProcessesAdoptARefreshWithinTheLocalAge(t *testing.T) {
 
 func TestRunKeepsTheTokenFresh(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
-		f := &countingFetcher{latency: 50 * time.Millisecond, answer: failing(3, 3, &wxtoken.APIError{Code: -1})}
+		f := &countingFetcher{latency: 50 * time.Millisecond, answer: failBetween(3, 3, &wxtoken.APIError{Code: -1})}
 		src := wxtoken.New(f, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
