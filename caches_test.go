@@ -244,7 +244,6 @@ func TestRedisCacheErrorsShowNoRecord(t *testing.T) {
 
 // The errors of a client that is set up wrongly come with the remedy.
 func TestRedisCacheSaysWhatIsWrong(t *testing.T) {
-	t.Parallel()
 	plain := servers.Redis(t)
 	password := servers.Redis(t, "--requirepass", "hunter2")
 	full := servers.Redis(t, "--maxmemory", "1mb", "--maxmemory-policy", "noeviction")
@@ -306,7 +305,6 @@ func TestRedisCacheStoresAPlainString(t *testing.T) {
 }
 
 func TestRedisCacheAfterARestart(t *testing.T) {
-	t.Parallel()
 	server := servers.Redis(t)
 	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	defer client.Close()
@@ -342,7 +340,6 @@ func TestRedisCacheWhenTheReplyIsLost(t *testing.T) {
 // A store that cannot answer is an error, at the end of ctx at the latest, and never
 // a miss. gomemcache waits as long as its Timeout says, the cache no longer than ctx.
 func TestCachesWithoutAServer(t *testing.T) {
-	t.Parallel()
 	for name, test := range map[string]struct {
 		start func(tb servers.TB, args ...string) *servers.Server
 		open  func(t *testing.T, addr string) wxtoken.Cache
@@ -643,12 +640,11 @@ func (c *tappedConn) Read(b []byte) (int, error) {
 // Where the client shows why a call came late, its error says so, whether the
 // client respects ctx or not.
 func TestLateCallsSayWhy(t *testing.T) {
-	t.Parallel()
 	hung, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never answers
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = hung.Close() })
 	server := servers.Redis(t)
-	const brief = time.Second // for longer than a call has; the end of the test waits for it
+	const brief = 300 * time.Millisecond // else the end of the test waits for the clients
 	for name, test := range map[string]struct {
 		client redis.UniversalClient
 		busy   bool // its one connection is in use
@@ -665,7 +661,6 @@ func TestLateCallsSayWhy(t *testing.T) {
 		"hung cluster": {redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{hung.Addr().String()}, DialTimeout: brief, ReadTimeout: brief, MaxRedirects: -1}), false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			defer test.client.Close()
 			if test.busy {
 				conn := test.client.(*redis.Client).Conn()

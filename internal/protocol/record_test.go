@@ -77,7 +77,9 @@ func TestSizeOfARecord(t *testing.T) {
 	assert.Equal(t, ErrCorrupt, err)
 	_, err = Decode([]byte(`{"v":2,"x":"`+strings.Repeat("x", 30<<20)+`"}`), Sealer{})
 	assert.Equal(t, ErrNewer, err, "a newer version may write more")
-	for _, foreign := range []string{`{"v":1,"x":"`, `{"x":"`, `{"v":"2","x":"`, `["v":2,"`, `{"v":-2,"x":"`, `{"v":99999999999999999999,"x":"`, ``,
+	_, err = Decode([]byte(`{"v": 12}`+strings.Repeat(" ", 30<<10)), Sealer{})
+	assert.Equal(t, ErrNewer, err)
+	for _, foreign := range []string{`{"v":1,"x":"`, `{"x":"`, `{"v":"2","x":"`, `["v":2,"`, `{"v":-2,"x":"`, `{"v":99999999999999999999,"x":"`, `2,"`, ` {"v":2,"`, ``,
 		`{"v":1,` + strings.Repeat(`"x":0,`, 1<<20), strings.Repeat("[", 5<<20), `{"v":1,"epoch":"e","seq":1,"cooldown":{"until":1,"code":45009,"message":"`} {
 		raw := []byte(foreign + strings.Repeat("x", 30<<20) + `"}`)
 		var before, after runtime.MemStats
