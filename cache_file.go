@@ -32,7 +32,7 @@ type FileCache struct{ dir filestore.Dir }
 // A relative dir is resolved when NewFileCache is called. It panics if dir is empty.
 func NewFileCache(dir string) *FileCache {
 	if dir == "" {
-		panic("wxtoken: NewFileCache: the directory has no name; on Linux /var/lib/NAME or os.UserCacheDir's are good places")
+		panic("wxtoken: NewFileCache: dir is empty; pass a directory that stays, such as /var/lib/myapp/wxtoken")
 	}
 	if abs, err := filepath.Abs(dir); err == nil { // fails only if there is no working directory
 		dir = abs

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,20 +20,6 @@ import (
 	"github.com/wxtoken/wxtoken/internal/endpoint"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
-
-func TestPlatformBusyInTwoWays(t *testing.T) {
-	bubble(t, "keeps nobody waiting for long", func(t *testing.T) {
-		src := wxtoken.New(&countingFetcher{answer: func(n int64) error {
-			return &wxtoken.APIError{Code: []int{-1, -1000}[n%2]}
-		}}, nil)
-		start := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-		defer cancel()
-		_, err := src.Token(ctx)
-		assert.Error(t, err)
-		assert.Less(t, time.Since(start), 5*time.Second)
-	})
-}
 
 // A panicsIfNil error panics when it is looked at and is nil.
 type panicsIfNil struct{ text string }
@@ -61,11 +48,11 @@ func TestErrorsThatPanic(t *testing.T) {
 	}
 }
 
-// calls has src asked every second for d, and counts the fetches of f.
-func calls(t *testing.T, src *wxtoken.Source, f *countingFetcher, d time.Duration) int64 {
+// fetchesIn has src asked every two seconds for d, and counts the fetches of f.
+func fetchesIn(t *testing.T, src *wxtoken.Source, f *countingFetcher, d time.Duration) int64 {
 	t.Helper()
 	before := f.fetches.Load()
-	for start := time.Now(); time.Since(start) < d; time.Sleep(time.Second) {
+	for start := time.Now(); time.Since(start) < d; time.Sleep(2 * time.Second) {
 		_, _ = src.Token(t.Context())
 	}
 	return f.fetches.Load() - before
@@ -87,13 +74,13 @@ func TestCooldowns(t *testing.T) {
 		{"not whitelisted", &wxtoken.APIError{Code: 40164}, oneself, time.Minute, [2]int64{13, 15}},
 		{"denied for an hour", &wxtoken.APIError{Code: 89507}, oneself, 10 * time.Minute, [2]int64{6, 6}},
 		{"daily quota", &wxtoken.APIError{Code: 45009}, everyone, 15 * time.Minute, [2]int64{3, 3}},
-		{"minute quota", &wxtoken.APIError{Code: 45011}, everyone, time.Minute, [2]int64{59, 61}},
+		{"minute quota", &wxtoken.APIError{Code: 45011}, everyone, time.Minute, [2]int64{58, 61}},
 		{"an errcode nobody knows", &wxtoken.APIError{Code: 99999}, everyone, 5 * time.Second, [2]int64{10, 14}},
 		{"no answer", errors.New("EOF"), everyone, 1250 * time.Millisecond, [2]int64{12, 16}},
 	}
 	for _, test := range tests {
-		bubble(t, test.name, func(t *testing.T) {
-			f := &countingFetcher{answer: func(int64) error { return test.err }}
+		bubbles(t, test.name, func(t *testing.T) {
+			f := &countingFetcher{answer: failBetween(1, ever, test.err)}
 			cache := wxtoken.NewMemoryCache()
 			src, other := wxtoken.New(f, cache), wxtoken.New(f, cache)
 
@@ -109,9 +96,7 @@ func TestCooldowns(t *testing.T) {
 			assert.Error(t, err)
 			assert.Equal(t, test.shared, f.fetches.Load() == before, "does another process wait as well?")
 
-			start := f.fetches.Load()
-			calls(t, src, f, time.Hour)
-			n := f.fetches.Load() - start + 1
+			n := fetchesIn(t, src, f, time.Hour) + 1
 			assert.GreaterOrEqual(t, n, test.hour[0])
 			assert.LessOrEqual(t, n, test.hour[1])
 		})
@@ -120,31 +105,29 @@ func TestCooldowns(t *testing.T) {
 
 func TestBusyPlatformIsWaitedOut(t *testing.T) {
 	busy := &wxtoken.APIError{Code: -1, Message: "system error"}
-	bubble(t, "by a caller with time", func(t *testing.T) {
-		f := &countingFetcher{answer: func(n int64) error {
-			if n <= 2 {
-				return busy
-			}
-			return nil
-		}}
-		start := time.Now()
-		assert.Equal(t, "token-3", token(t, wxtoken.New(f, nil)))
-		assert.InDelta(t, 3*time.Second, time.Since(start), float64(50*time.Millisecond))
-	})
-	bubble(t, "not by a caller without", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-		defer cancel()
-		start := time.Now()
-		_, err := wxtoken.New(&countingFetcher{answer: func(int64) error { return busy }}, nil).Token(ctx)
-		assert.ErrorIs(t, err, busy)
-		assert.Zero(t, time.Since(start))
-	})
-	bubble(t, "not for long", func(t *testing.T) {
-		start := time.Now()
-		_, err := wxtoken.New(&countingFetcher{answer: func(int64) error { return busy }}, nil).Token(t.Context())
-		assert.ErrorIs(t, err, busy)
-		assert.Less(t, time.Since(start), 5*time.Second)
-	})
+	for name, test := range map[string]struct {
+		answer      func(int64) error
+		patience    time.Duration // of the caller
+		least, most time.Duration // that Token takes
+		want        string
+	}{
+		"by a caller with time":       {failBetween(1, 2, busy), time.Hour, 2900 * time.Millisecond, 3100 * time.Millisecond, "token-3"},
+		"not by a caller without":     {failBetween(1, ever, busy), 500 * time.Millisecond, 0, 0, ""},
+		"not for long":                {failBetween(1, ever, busy), time.Hour, 0, 5 * time.Second, ""},
+		"not for long, in either way": {func(n int64) error { return &wxtoken.APIError{Code: []int{-1, -1000}[n%2]} }, time.Hour, 0, 5 * time.Second, ""},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), test.patience)
+			defer cancel()
+			start := time.Now()
+			tok, err := wxtoken.New(&countingFetcher{answer: test.answer}, nil).Token(ctx)
+			assert.Equal(t, test.want, tok.Value)
+			var denial *wxtoken.APIError
+			assert.Equal(t, test.want == "", errors.As(err, &denial) && denial.Temporary(), "%v", err)
+			assert.GreaterOrEqual(t, time.Since(start), test.least)
+			assert.LessOrEqual(t, time.Since(start), test.most)
+		})
+	}
 	bubble(t, "a fault of seconds is over in seconds", func(t *testing.T) {
 		start := time.Now()
 		src := wxtoken.New(&countingFetcher{answer: func(int64) error {
@@ -153,69 +136,65 @@ func TestBusyPlatformIsWaitedOut(t *testing.T) {
 			}
 			return nil
 		}}, nil)
-		for {
-			if _, err := src.Token(t.Context()); err == nil {
-				break
-			}
+		for _, err := src.Token(t.Context()); err != nil; _, err = src.Token(t.Context()) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		assert.Less(t, time.Since(start), 9*time.Second)
 	})
 	bubble(t, "and is no error while there is a token", func(t *testing.T) {
-		f := &countingFetcher{answer: func(n int64) error {
-			if n > 1 {
-				return busy
-			}
-			return nil
-		}}
+		f := &countingFetcher{answer: failBetween(2, ever, busy)}
 		src := wxtoken.New(f, nil)
-		token(t, src)
-		for range 2*60*60 - 2 {
-			time.Sleep(time.Second)
-			require.Equal(t, "token-1", token(t, src))
-		}
+		use(t, 2*time.Hour-time.Second, time.Second, src)
 		assert.Greater(t, f.fetches.Load(), int64(5))
 	})
 }
 
 func TestWrongSecret(t *testing.T) {
-	bubble(t, "100 calls make at most 2 requests", func(t *testing.T) {
+	bubble(t, "callers at once make one request, and each learns why it was denied", func(t *testing.T) {
 		p := wxtest.NewPlatform(wxtest.WithApp("wx1", "right"))
 		src := wxtoken.New(wxtoken.NewFetcher("wx1", "wrong", wxtoken.WithHTTPClient(p.Client())), nil)
-		together(50, func(int) {
-			_, err := src.Token(t.Context())
-			var denial *wxtoken.APIError
-			assert.ErrorAs(t, err, &denial)
-			assert.Equal(t, 40125, denial.Code)
-		})
-		for range 50 {
+		together(50, func(i int) {
+			time.Sleep(time.Duration(i/25) * 20 * time.Second)
 			_, err := src.Token(t.Context())
 			var cool *wxtoken.CooldownError
 			var denial *wxtoken.APIError
-			require.ErrorAs(t, err, &cool)
-			require.ErrorAs(t, err, &denial)
-			require.Equal(t, 40125, denial.Code)
-			require.Contains(t, denial.Message, "invalid appsecret rid: ")
-			time.Sleep(time.Second / 2)
-		}
-		assert.LessOrEqual(t, p.Stats().Fetches().Total(), 2)
+			assert.True(t, errors.As(err, &cool) && errors.As(err, &denial) && denial.Code == 40125, err)
+			assert.ErrorContains(t, err, "invalid appsecret rid: ")
+		})
+		assert.Equal(t, 1, p.Stats().Fetches().Total())
 	})
-	bubble(t, "a process with the corrected secret is not blocked", func(t *testing.T) {
-		p := wxtest.NewPlatform(wxtest.WithApp("wx1", "right"))
-		cache := wxtoken.NewMemoryCache()
-		source := func(secret string) *wxtoken.Source {
-			return wxtoken.New(wxtoken.NewFetcher("wx1", secret, wxtoken.WithHTTPClient(p.Client())), cache)
-		}
-		for range 3 {
-			_, err := source("wrong").Token(t.Context())
-			assert.Error(t, err)
-		}
-		assert.Equal(t, 1, p.Stats().Fetches().Total(), "three processes with the same wrong secret")
-		assert.Equal(t, p.Latest("wx1"), "")
-		token(t, source("right"))
-		assert.Equal(t, 2, p.Stats().Fetches().Total())
-		token(t, source("wrong")) // the shared token serves it
-	})
+	// The record holds a fingerprint of the wrong secret, by which each process knows
+	// whether the cooldown concerns it.
+	for _, kind := range []string{"token", "stable", "QQ", "endpoint, POST", "repeatable"} {
+		bubble(t, "a process with the corrected secret is not blocked, "+kind, func(t *testing.T) {
+			p, cache, scopes := wxtest.NewPlatform(wxtest.WithApp("wx1", "right")), wxtoken.NewMemoryCache(), map[string]bool{}
+			for _, prefix := range []string{"a:", "b:"} {
+				before := p.Stats().Fetches().Total()
+				source := func(secret string) *wxtoken.Source {
+					kinds := fetcherKinds(secret, wxtoken.WithHTTPClient(p.Client()))
+					f := wxtoken.Fetcher(kinds[kind])
+					if kind == "repeatable" {
+						f = wxtoken.Repeatable(struct{ *wxtoken.HTTPFetcher }{kinds["token"]})
+					}
+					return wxtoken.New(f, cache, wxtoken.WithKeyPrefix(prefix))
+				}
+				for range 3 {
+					_, err := source("wrong").Token(t.Context())
+					assert.ErrorContains(t, err, "errcode 40")
+				}
+				assert.Equal(t, before+1, p.Stats().Fetches().Total(), "three processes with the same wrong secret")
+				key := regexp.MustCompile(`\((.*)\)`).FindStringSubmatch(fmt.Sprint(source("right")))[1]
+				raw, err := cache.Get(t.Context(), key)
+				require.NoError(t, err)
+				scopes[regexp.MustCompile(`"scope":"[0-9a-f]{16}"`).FindString(string(raw))] = true
+				token(t, source("right"))
+				assert.Equal(t, before+2, p.Stats().Fetches().Total())
+				token(t, source("wrong")) // the shared token serves it
+			}
+			assert.Len(t, scopes, 2, "one fingerprint for each key")
+			assert.NotContains(t, scopes, "", "no fingerprint")
+		})
+	}
 }
 
 func TestSecretsMissing(t *testing.T) {
@@ -231,7 +210,7 @@ func TestSecretsMissing(t *testing.T) {
 				_, err := src.Token(t.Context())
 				require.ErrorContains(t, err, missing)
 			}
-			assert.Zero(t, time.Since(start), "nobody waits for what waiting does not fix")
+			assert.Zero(t, time.Since(start), "no caller blocks on what waiting does not fix")
 			assert.LessOrEqual(t, cache.gets.Load()+cache.swaps.Load(), int64(6))
 		})
 	}
@@ -241,10 +220,10 @@ func TestSecretsMissing(t *testing.T) {
 func TestCooldownOfAProcessWithAnotherClock(t *testing.T) {
 	bubble(t, "ahead", func(t *testing.T) {
 		f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
-		put(t, cache, []byte(fmt.Sprintf(`{"v":1,"epoch":"e","seq":0,"cooldown":{"until":%d,"code":45011}}`, time.Now().Add(time.Hour).UnixMilli())))
+		put(t, cache, fmt.Sprintf(`{"v":1,"epoch":"e","seq":0,"cooldown":{"until":%d,"code":45011}}`, time.Now().Add(time.Hour).UnixMilli()))
 		src := wxtoken.New(f, cache)
-		assert.EqualValues(t, 0, calls(t, src, f, 57*time.Second))
-		assert.EqualValues(t, 1, calls(t, src, f, 5*time.Second))
+		assert.EqualValues(t, 0, fetchesIn(t, src, f, 57*time.Second))
+		assert.EqualValues(t, 1, fetchesIn(t, src, f, 5*time.Second))
 	})
 }
 
@@ -253,9 +232,8 @@ func TestCooldownOfAProcessWithAnotherClock(t *testing.T) {
 func TestDenialsOfAnyShape(t *testing.T) {
 	bubble(t, "a message of 3 MB with control characters", func(t *testing.T) {
 		cache, l := wxtoken.NewMemoryCache(), &log{}
-		f := &countingFetcher{answer: func(int64) error {
-			return &wxtoken.APIError{Code: 45009, Message: "\x1b[31mquota\n\u202e" + strings.Repeat("密", 1<<20)}
-		}}
+		long := "\x1b[31mquota\n\u202e" + strings.Repeat("密", 1<<20)
+		f := &countingFetcher{answer: failBetween(1, ever, &wxtoken.APIError{Code: 45009, Message: long})}
 		src, other := wxtoken.New(f, cache, l.option()), wxtoken.New(f, cache)
 		for _, s := range []*wxtoken.Source{src, other} {
 			_, err := s.Token(t.Context())
@@ -264,9 +242,7 @@ func TestDenialsOfAnyShape(t *testing.T) {
 			assert.NotContains(t, err.Error(), "\x1b")
 			assert.NotContains(t, err.Error(), "\u202e")
 		}
-		raw, err := cache.Get(t.Context(), "wxtoken:stub")
-		require.NoError(t, err)
-		assert.Less(t, len(raw), 2400)
+		assert.Less(t, len(stored(t, cache)), 2400)
 		for _, e := range l.all() {
 			assert.Less(t, len(e.Err.Error()), 2200)
 		}
@@ -279,7 +255,7 @@ func TestDenialsOfAnyShape(t *testing.T) {
 	} {
 		bubble(t, name, func(t *testing.T) {
 			cache := wxtoken.NewMemoryCache()
-			_, got := wxtoken.New(&countingFetcher{answer: func(int64) error { return err }}, cache).Token(t.Context())
+			_, got := wxtoken.New(&countingFetcher{answer: failBetween(1, ever, err)}, cache).Token(t.Context())
 			require.Error(t, got)
 			assert.Less(t, len(got.Error()), 1000)
 			if name == "errcode 0" { // is no denial: a token may have been issued
@@ -291,29 +267,12 @@ func TestDenialsOfAnyShape(t *testing.T) {
 	}
 }
 
-// A Fetcher that hides which secret it has blocks only its own process.
-func TestSecretThatCannotBeTold(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
-		p := wxtest.NewPlatform(wxtest.WithApp("wx1", "new"))
-		cache := wxtoken.NewMemoryCache()
-		old := wxtoken.New(struct{ wxtoken.Fetcher }{wxtoken.NewFetcher("wx1", "old", wxtoken.WithHTTPClient(p.Client()))}, cache)
-		for range 3 {
-			_, err := old.Token(t.Context())
-			require.Error(t, err)
-			time.Sleep(20 * time.Second)
-		}
-		token(t, wxtoken.New(wxtoken.NewFetcher("wx1", "new", wxtoken.WithHTTPClient(p.Client())), cache))
-		token(t, old)
-		assert.Equal(t, 2, p.Stats().Fetches().Total())
-	})
-}
-
 // A caller without a token waits for another process's fetch, whatever its own
 // process or the record has failed at.
 func TestCooldownWaitsForAnothersFetch(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		cache := wxtoken.NewMemoryCache()
-		f := &countingFetcher{answer: func(int64) error { return &wxtoken.APIError{Code: 89507} }}
+		f := &countingFetcher{answer: failBetween(1, ever, &wxtoken.APIError{Code: 89507})}
 		denied := wxtoken.New(f, cache)
 		_, err := denied.Token(t.Context())
 		require.Error(t, err)
@@ -333,16 +292,8 @@ func TestCooldownNearExpiry(t *testing.T) {
 		bubble(t, err.Error(), func(t *testing.T) {
 			f := &countingFetcher{lifetime: time.Hour}
 			src := wxtoken.New(f, nil, wxtoken.WithRefreshAhead(8*time.Minute))
-			token(t, src)
-			f.answer = func(n int64) error {
-				if n < 4 {
-					return err
-				}
-				return nil
-			}
-			for start := time.Now(); time.Since(start) < time.Hour; time.Sleep(time.Second) {
-				token(t, src) // three failures are over before it expires
-			}
+			f.answer = failBetween(2, 3, err)
+			use(t, time.Hour, time.Second, src) // the failures are over before it expires
 			most := int64(4)
 			if err.Error() == "EOF" {
 				most++ // it settles which token is the latest, unless the token expires first
@@ -358,37 +309,30 @@ type gated struct {
 	countingFetcher
 	revision atomic.Uint64
 	closed   atomic.Pointer[error]
+	looks    atomic.Int64 // calls of Gate
 }
 
 func (g *gated) Gate() (bridge.Revision, error) {
+	g.looks.Add(1)
 	if err := g.closed.Load(); err != nil {
 		return bridge.Revision(g.revision.Load()), *err
 	}
 	return bridge.Revision(g.revision.Load()), nil
 }
 
-var errLacking = &endpoint.Unsent{Err: errors.New("wxtoken: something is missing")}
-
 func TestANewRevisionEndsThisProcessesCooldown(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
-		f := &gated{}
-		var lacking atomic.Bool
-		lacking.Store(true)
-		f.answer = func(int64) error {
-			if lacking.Load() {
-				return errLacking
-			}
-			return nil
-		}
+		lacking := &endpoint.Unsent{Err: errors.New("wxtoken: something is missing")}
+		f := &gated{countingFetcher: countingFetcher{answer: failBetween(1, ever, lacking)}}
 		src := wxtoken.New(f, nil)
 		for range 10 { // the wait grows
 			_, err := src.Token(t.Context())
-			require.ErrorIs(t, err, errLacking)
+			require.ErrorIs(t, err, lacking)
 			time.Sleep(30 * time.Second)
 		}
 		_, err := src.Token(t.Context())
 		require.Error(t, err)
-		lacking.Store(false)
+		f.answer = nil
 		_, err = src.Token(t.Context())
 		require.Error(t, err, "nothing has said that it may be asked again")
 		f.revision.Add(1)
@@ -410,6 +354,8 @@ func TestAClosedGateStopsTheToken(t *testing.T) {
 		time.Sleep(45 * time.Second)
 		_, err := src.Token(t.Context())
 		assert.ErrorIs(t, err, why)
+		_, ok := src.Peek()
+		assert.False(t, ok)
 		time.Sleep(3 * time.Hour)
 		assert.EqualValues(t, 1, f.fetches.Load(), "Run fetches nothing either")
 

@@ -2,11 +2,12 @@ package wxtoken_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
-	"sync"
+	"strings"
+	"sync/atomic"
 
 	"github.com/wxtoken/wxtoken"
 )
@@ -99,7 +100,7 @@ func ExampleNewEndpointFetcher_dingTalk() {
 
 // DingTalk's old endpoint takes a GET, as WeChat's does.
 func ExampleNewEndpointFetcher_dingTalkOld() {
-	platform := fakeDingTalk()
+	platform := fakeOldDingTalk()
 	defer platform.Close()
 
 	newFetcher := func(secret string) *wxtoken.HTTPFetcher {
@@ -137,104 +138,54 @@ func ExampleNewEndpointFetcher_kuaishou() {
 // Small fakes of other platforms' token endpoints, which answer as their
 // documentation says, to the app "app1" with the secret "s3cret".
 
-// A fakeEndpoint issues tokens that are numbered from 1.
-type fakeEndpoint struct {
-	mu     sync.Mutex
-	issued int
-}
-
-func (f *fakeEndpoint) next() string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.issued++
-	return fmt.Sprint("token-", f.issued)
-}
-
-func jsonParams(r *http.Request) map[string]string {
-	params := map[string]string{}
-	_ = json.NewDecoder(r.Body).Decode(&params)
-	return params
+// fake denies every request but those that it has an answer to; a %d in that counts.
+func fake(denied string, answers map[string]string) *httptest.Server {
+	var issued atomic.Int64
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		request := strings.Fields(fmt.Sprintf("%s %s %s %s", r.Method, r.URL, r.Header.Get("Content-Type"), body))
+		answer, ok := answers[strings.Join(request, " ")]
+		if !ok {
+			answer = denied
+		}
+		fmt.Fprint(w, strings.Replace(answer, "%d", fmt.Sprint(issued.Add(1)), 1))
+	}))
 }
 
 // fakeDouyin has client_token, whose third answer ends the first token at once,
 // and stable_client_token, which repeats.
 func fakeDouyin() *httptest.Server {
-	var f fakeEndpoint
-	deny := func(w http.ResponseWriter, code int, text string) {
-		fmt.Fprintf(w, `{"data":{"captcha":"","desc_url":"","description":%q,"error_code":%d},"message":"error"}`, text, code)
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /oauth/{kind}/{$}", func(w http.ResponseWriter, r *http.Request) {
-		params := jsonParams(r)
-		token := "the-stable-token"
-		switch {
-		case r.Header.Get("Content-Type") != "application/json" || params["grant_type"] != "client_credential":
-			deny(w, 10002, "参数错误")
-			return
-		case params["client_key"] != "app1":
-			deny(w, 10003, "client_key 不存在")
-			return
-		case params["client_secret"] != "s3cret":
-			deny(w, 10013, "client_key 或者 client_secret 报错")
-			return
-		case r.PathValue("kind") == "client_token":
-			token = f.next()
-		}
-		fmt.Fprintf(w, `{"data":{"access_token":%q,"description":"","error_code":0,"expires_in":7200},"message":"success"}`, token)
+	const body = ` application/json {"client_key":"app1","client_secret":"s3cret","grant_type":"client_credential"}`
+	return fake(`{"data":{"description":"client_key 或者 client_secret 报错","error_code":10013},"message":"error"}`, map[string]string{
+		"POST /oauth/client_token/" + body:        `{"data":{"access_token":"token-%d","error_code":0,"expires_in":7200},"message":"success"}`,
+		"POST /oauth/stable_client_token/" + body: `{"data":{"access_token":"the-token","error_code":0,"expires_in":7200},"message":"success"}`,
 	})
-	return httptest.NewServer(mux)
 }
 
 // fakeFeishu repeats its tenant_access_token while 30 minutes are left.
 func fakeFeishu() *httptest.Server {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /open-apis/auth/v3/tenant_access_token/internal", func(w http.ResponseWriter, r *http.Request) {
-		switch params := jsonParams(r); {
-		case params["app_id"] != "app1":
-			fmt.Fprint(w, `{"code":10003,"msg":"invalid param"}`)
-		case params["app_secret"] != "s3cret":
-			fmt.Fprint(w, `{"code":10014,"msg":"app secret invalid"}`)
-		default:
-			fmt.Fprint(w, `{"code":0,"msg":"ok","tenant_access_token":"t-the-token","expire":7140}`)
-		}
+	return fake(`{"code":10014,"msg":"app secret invalid"}`, map[string]string{
+		`POST /open-apis/auth/v3/tenant_access_token/internal application/json {"app_id":"app1","app_secret":"s3cret"}`: `{"code":0,"msg":"ok","tenant_access_token":"t-the-token","expire":7140}`,
 	})
-	return httptest.NewServer(mux)
 }
 
-// fakeDingTalk has the old endpoint and the new one. Both repeat.
+// fakeDingTalk has the new endpoint, which repeats.
 func fakeDingTalk() *httptest.Server {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /gettoken", func(w http.ResponseWriter, r *http.Request) {
-		if r.FormValue("appkey") != "app1" || r.FormValue("appsecret") != "s3cret" {
-			fmt.Fprint(w, `{"errcode":40089,"errmsg":"不合法的corpid或corpsecret"}`)
-			return
-		}
-		fmt.Fprint(w, `{"errcode":0,"access_token":"the-token","errmsg":"ok","expires_in":7200}`)
+	return fake(`{"requestid":"6AC5","code":"invalidClientIdOrSecret","message":"无效的clientId或者clientSecret"}`, map[string]string{
+		`POST /v1.0/oauth2/accessToken application/json {"appKey":"app1","appSecret":"s3cret"}`: `{"accessToken":"the-token","expireIn":7200}`,
 	})
-	mux.HandleFunc("POST /v1.0/oauth2/accessToken", func(w http.ResponseWriter, r *http.Request) {
-		if params := jsonParams(r); params["appKey"] != "app1" || params["appSecret"] != "s3cret" {
-			w.WriteHeader(http.StatusBadRequest)
-			fmt.Fprint(w, `{"requestid":"6AC5","code":"invalidClientIdOrSecret","message":"无效的clientId或者clientSecret"}`)
-			return
-		}
-		fmt.Fprint(w, `{"accessToken":"the-token","expireIn":7200}`)
+}
+
+// fakeOldDingTalk has the old one, which repeats as well.
+func fakeOldDingTalk() *httptest.Server {
+	return fake(`{"errcode":40089,"errmsg":"不合法的corpid或corpsecret"}`, map[string]string{
+		"GET /gettoken?appkey=app1&appsecret=s3cret": `{"errcode":0,"access_token":"the-token","errmsg":"ok","expires_in":7200}`,
 	})
-	return httptest.NewServer(mux)
 }
 
 // fakeKuaishou takes a form, and says 1 for success.
 func fakeKuaishou() *httptest.Server {
-	var f fakeEndpoint
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /oauth2/access_token", func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.PostFormValue("grant_type") != "client_credentials":
-			fmt.Fprint(w, `{"result":100200104,"error":"unsupported_grant_type","error_msg":"unsupported grant_type"}`)
-		case r.PostFormValue("app_id") != "app1" || r.PostFormValue("app_secret") != "s3cret":
-			fmt.Fprint(w, `{"result":100200101,"error":"invalid_client","error_msg":"invalid client"}`)
-		default:
-			fmt.Fprintf(w, `{"result":1,"access_token":%q,"expires_in":172800,"token_type":"bearer"}`, f.next())
-		}
+	return fake(`{"result":100200101,"error":"invalid_client","error_msg":"invalid client"}`, map[string]string{
+		"POST /oauth2/access_token application/x-www-form-urlencoded app_id=app1&app_secret=s3cret&grant_type=client_credentials": `{"result":1,"access_token":"token-%d","expires_in":172800,"token_type":"bearer"}`,
 	})
-	return httptest.NewServer(mux)
 }

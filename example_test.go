@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -259,20 +260,35 @@ func ExampleWithKeyPrefix() {
 	// Output: wxtoken.Source(shop:token:wx1) <nil>
 }
 
-// The events are what metrics are made of: see examples/metrics.
+// The Events are what metrics are made of: see examples/metrics. Here they go into
+// log/slog with attributes of your own. WithLogger does the same without them, and
+// logs an outage of the cache once.
 func ExampleWithObserver() {
 	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
-	platform.SetWhitelist("wx1", "203.0.113.7") // not this machine
-	fetcher := wxtoken.NewFetcher("wx1", "secret", wxtoken.WithHTTPClient(platform.Client()))
+	fetcher := wxtoken.NewFetcher("wx1", "wrong", wxtoken.WithHTTPClient(platform.Client()))
 
-	events := make(chan wxtoken.Event, 10)
-	src := wxtoken.New(fetcher, nil, wxtoken.WithObserver(func(e wxtoken.Event) { events <- e }))
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{} // another one each time
+			}
+			return a
+		},
+	}))
+	src := wxtoken.New(fetcher, nil, wxtoken.WithObserver(func(e wxtoken.Event) {
+		attrs := []slog.Attr{slog.String("kind", string(e.Kind)), slog.String("team", "payments")}
+		var denial *wxtoken.APIError
+		if errors.As(e.Err, &denial) {
+			attrs = append(attrs, slog.Int("errcode", denial.Code))
+		}
+		logger.LogAttrs(context.Background(), e.Level(), "access_token", attrs...)
+	}))
 	_, _ = src.Token(context.Background())
 
-	e := <-events
-	var denial *wxtoken.APIError
-	fmt.Println(e.Kind, e.Key, errors.As(e.Err, &denial) && denial.Code == 40164)
-	// Output: fetch wxtoken:token:wx1 true
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = src.Wait(ctx) // until the Event is delivered
+	// Output: level=ERROR msg=access_token kind=fetch team=payments errcode=40125
 }
 
 // lines is a writer that hands on what is written.
@@ -343,7 +359,7 @@ func ExampleWithBaseURL() {
 	// Output: true <nil>
 }
 
-// mapCache is a Cache of one's own, over any store that can compare and set. This
+// mapCache is a Cache of your own, over any store that can compare and set. This
 // one is a map. Package cachetest tests that such a Cache keeps the contract.
 type mapCache struct {
 	mu    sync.Mutex
@@ -488,36 +504,6 @@ func ExampleNewMemcachedCache() {
 	fmt.Println(tok, err)
 }
 
-// Events into log/slog with attributes of one's own. WithLogger does the same
-// without them, and logs an outage of the cache once.
-func ExampleWithObserver_slog() {
-	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
-	fetcher := wxtoken.NewFetcher("wx1", "wrong", wxtoken.WithHTTPClient(platform.Client()))
-
-	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
-		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey {
-				return slog.Attr{} // another one each time
-			}
-			return a
-		},
-	}))
-	src := wxtoken.New(fetcher, nil, wxtoken.WithObserver(func(e wxtoken.Event) {
-		attrs := []slog.Attr{slog.String("kind", string(e.Kind)), slog.String("team", "payments")}
-		var denial *wxtoken.APIError
-		if errors.As(e.Err, &denial) {
-			attrs = append(attrs, slog.Int("errcode", denial.Code))
-		}
-		logger.LogAttrs(context.Background(), e.Level(), "access_token", attrs...)
-	}))
-	_, _ = src.Token(context.Background())
-
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = src.Wait(ctx) // until the Event is delivered
-	// Output: level=ERROR msg=access_token kind=fetch team=payments errcode=40125
-}
-
 // A client that adds the token by itself, and replaces one that an API rejects,
 // also where other code has put it into the request.
 func ExampleTransport() {
@@ -590,4 +576,247 @@ func ExampleTransport_others() {
 	// {"ip_list":["101.226.233.128","58.246.220.31"]} <nil>
 	// {"ip_list":["101.226.233.128","58.246.220.31"]} <nil>
 	// calls by errcode: map[0:2 40014:1]
+}
+
+func ExampleNewFetcher() {
+	platform := wxtest.NewServer(wxtest.WithApp("wx1", "s3cret"))
+	defer platform.Close()
+
+	// Against the real platform there is no need for options.
+	src := wxtoken.New(wxtoken.NewFetcher("wx1", "s3cret", wxtoken.WithBaseURL(platform.URL)), nil)
+	tok, err := src.Token(context.Background())
+	fmt.Println(tok.Value == platform.Latest("wx1"), err)
+	// Output: true <nil>
+}
+
+func ExampleNewStableFetcher() {
+	platform := wxtest.NewServer(wxtest.WithApp("wx1", "s3cret"))
+	defer platform.Close()
+
+	f := wxtoken.NewStableFetcher("wx1", "s3cret", wxtoken.WithBaseURL(platform.URL))
+	first, _ := f.Fetch(context.Background())
+	again, err := f.Fetch(context.Background())
+	fmt.Println(f.Key(), first.Value == again.Value, err)
+	// Output: stable:wx1 true <nil>
+}
+
+func ExampleNewQQFetcher() {
+	platform := wxtest.NewServer(wxtest.WithApp("1105", "s3cret"))
+	defer platform.Close()
+
+	src := wxtoken.New(wxtoken.NewQQFetcher("1105", "s3cret", wxtoken.WithBaseURL(platform.URL)), nil)
+	tok, err := src.Token(context.Background())
+	fmt.Println(tok.Value == platform.Latest("1105"), err)
+	// Output: true <nil>
+}
+
+// A token that comes from somewhere else, a program of your own for example, is
+// kept in the same way. An *APIError says that none was issued.
+func ExampleFetcherFunc() {
+	f := wxtoken.FetcherFunc("mine:1105", func(ctx context.Context) (wxtoken.Token, error) {
+		asked := time.Now() // before the request: the token's time runs from then
+		value, seconds := "a-token", 7200
+		return wxtoken.Token{Value: value, ExpiresAt: asked.Add(time.Duration(seconds) * time.Second)}, nil
+	})
+	tok, err := wxtoken.New(f, nil).Token(context.Background())
+	fmt.Println(tok.Valid(), err)
+	// Output: true <nil>
+}
+
+// The signature of a page in the WeChat browser needs a ticket, which is fetched
+// with the app's access token: one Source for each.
+func ExampleNewTicketFetcher() {
+	platform := wxtest.NewServer(wxtest.WithApp("wx1", "s3cret"))
+	defer platform.Close()
+	opt := wxtoken.WithBaseURL(platform.URL)
+
+	cache := wxtoken.NewMemoryCache()
+	access := wxtoken.New(wxtoken.NewFetcher("wx1", "s3cret", opt), cache)
+	tickets := wxtoken.New(wxtoken.NewTicketFetcher(access, "jsapi", opt), cache)
+
+	ticket, err := tickets.Token(context.Background())
+	fmt.Println(ticket.Value == platform.LatestTicket("wx1", "jsapi"), err)
+	// Output: true <nil>
+}
+
+func ExampleNewWeComFetcher() {
+	platform := wxtest.NewServer()
+	defer platform.Close()
+	platform.AddCorp("ww1", "s3cret-of-one-app")
+
+	src := wxtoken.New(wxtoken.NewWeComFetcher("ww1", "s3cret-of-one-app", wxtoken.WithBaseURL(platform.URL)), nil)
+	tok, err := src.Token(context.Background())
+	fmt.Println(tok.Valid(), err)
+	// Output: true <nil>
+}
+
+// WeCom has two tickets: the corporation's, for wx.config, and that of the app
+// whose access token is used, for wx.agentConfig.
+func ExampleNewTicketFetcher_wecom() {
+	platform := wxtest.NewServer()
+	defer platform.Close()
+	platform.AddCorp("ww1", "s3cret-of-one-app")
+	opt := wxtoken.WithBaseURL(platform.URL)
+
+	access := wxtoken.New(wxtoken.NewWeComFetcher("ww1", "s3cret-of-one-app", opt), nil)
+	for _, kind := range []string{"jsapi", "agent_config"} {
+		tickets := wxtoken.New(wxtoken.NewTicketFetcher(access, kind, opt), nil)
+		ticket, err := tickets.Token(context.Background())
+		fmt.Println(ticket.Value == platform.LatestCorpTicket("ww1", "s3cret-of-one-app", kind), err)
+	}
+	// Output:
+	// true <nil>
+	// true <nil>
+}
+
+// A token server of your own hands out the same token to everybody: to ask it
+// twice is harmless, even while the cache is unavailable.
+func ExampleRepeatable() {
+	fromOurServer := wxtoken.FetcherFunc("ours:wx1", func(ctx context.Context) (wxtoken.Token, error) {
+		return wxtoken.Token{Value: "a-token", ExpiresAt: time.Now().Add(time.Hour)}, nil
+	})
+	tok, err := wxtoken.New(wxtoken.Repeatable(fromOurServer), deadCache{}).Token(context.Background())
+	fmt.Println(tok.Valid(), err)
+	// Output: true <nil>
+}
+
+// A secret in a file that is replaced when it is rotated, as Kubernetes does.
+func ExampleWithSecretFunc() {
+	ctx := context.Background()
+	platform := wxtest.NewServer(wxtest.WithApp("wx1", "first-secret"))
+	defer platform.Close()
+	dir, _ := os.MkdirTemp("", "")
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "secret")
+	_ = os.WriteFile(path, []byte("first-secret\n"), 0o600)
+
+	fromFile := func(context.Context) (string, error) {
+		secret, err := os.ReadFile(path)
+		return strings.TrimSpace(string(secret)), err
+	}
+	f := wxtoken.NewFetcher("wx1", "", wxtoken.WithSecretFunc(fromFile), wxtoken.WithBaseURL(platform.URL))
+	tok, err := f.Fetch(ctx)
+	fmt.Println(platform.Honoured(tok.Value), err)
+
+	platform.SetSecret("wx1", "second-secret")
+	_ = os.WriteFile(path, []byte("second-secret\n"), 0o600)
+	tok, err = f.Fetch(ctx)
+	fmt.Println(platform.Honoured(tok.Value), err)
+	// Output:
+	// true <nil>
+	// true <nil>
+}
+
+// A kvReader is what Vault's client has: client.KVv2("secret") is one, but for the
+// name of the type that it returns.
+type kvReader interface {
+	Get(ctx context.Context, secretPath string) (*kvSecret, error)
+}
+
+type kvSecret struct{ Data map[string]any }
+
+type fakeVault struct{ data map[string]any }
+
+func (v fakeVault) Get(context.Context, string) (*kvSecret, error) { return &kvSecret{v.data}, nil }
+
+func ExampleWithSecretFunc_vault() {
+	platform := wxtest.NewServer(wxtest.WithApp("wx1", "s3cret"))
+	defer platform.Close()
+
+	var vault kvReader = fakeVault{map[string]any{"appsecret": "s3cret"}}
+	fromVault := func(ctx context.Context) (string, error) {
+		kv, err := vault.Get(ctx, "wechat/wx1")
+		if err != nil {
+			return "", err
+		}
+		secret, ok := kv.Data["appsecret"].(string)
+		if !ok {
+			return "", errors.New("wechat/wx1 has no appsecret")
+		}
+		return secret, nil
+	}
+	f := wxtoken.NewStableFetcher("wx1", "", wxtoken.WithSecretFunc(fromVault), wxtoken.WithBaseURL(platform.URL))
+	tok, err := wxtoken.New(f, nil).Token(context.Background())
+	fmt.Println(platform.Honoured(tok.Value), err)
+	// Output: true <nil>
+}
+
+func ExampleAPIError() {
+	platform := wxtest.NewServer(wxtest.WithApp("wx1", "s3cret"))
+	defer platform.Close()
+
+	src := wxtoken.New(wxtoken.NewFetcher("wx1", "not-it", wxtoken.WithBaseURL(platform.URL)), nil)
+	_, err := src.Token(context.Background())
+	var denied *wxtoken.APIError
+	if errors.As(err, &denied) {
+		fmt.Println(denied.Code, denied.Temporary())
+	}
+	// Output: 40125 false
+}
+
+// A sugared logger has these methods: zap's SugaredLogger does.
+type sugared interface {
+	Debugw(msg string, keysAndValues ...any)
+	Infow(msg string, keysAndValues ...any)
+	Warnw(msg string, keysAndValues ...any)
+	Errorw(msg string, keysAndValues ...any)
+}
+
+// observeBy is an observer that logs by l. For zerolog, its last lines would be
+//
+//	log.WithLevel(level).Fields(fields).Msg(msg)
+//
+// and for logrus
+//
+//	log.WithFields(fields).Log(level, msg)
+//
+// with a level of theirs for each of slog's four.
+func observeBy(l sugared) func(wxtoken.Event) {
+	return func(e wxtoken.Event) {
+		fields := []any{"key", e.Key, "count", e.Count}
+		if e.Err != nil {
+			fields = append(fields, "error", e.Err)
+		}
+		switch msg := "wxtoken: " + string(e.Kind); {
+		case e.Level() >= slog.LevelError:
+			l.Errorw(msg, fields...)
+		case e.Level() >= slog.LevelWarn:
+			l.Warnw(msg, fields...)
+		case e.Level() >= slog.LevelInfo:
+			l.Infow(msg, fields...)
+		default:
+			l.Debugw(msg, fields...)
+		}
+	}
+}
+
+// A printer is a sugared logger that prints.
+type printer struct{ lines chan string }
+
+func (p printer) print(level, msg string, kv []any) {
+	p.lines <- fmt.Sprintln(append([]any{level, msg}, kv...)...)
+}
+
+func (p printer) Debugw(msg string, kv ...any) { p.print("DEBUG", msg, kv) }
+func (p printer) Infow(msg string, kv ...any)  { p.print("INFO", msg, kv) }
+func (p printer) Warnw(msg string, kv ...any)  { p.print("WARN", msg, kv) }
+func (p printer) Errorw(msg string, kv ...any) { p.print("ERROR", msg, kv) }
+
+// An application that logs by zap, zerolog, logrus or the like hands Events on,
+// each at its level. WithLogger is for log/slog.
+func ExampleEvent_Level() {
+	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
+	fetcher := wxtoken.NewFetcher("wx1", "secret", wxtoken.WithHTTPClient(platform.Client()))
+
+	log := printer{make(chan string, 10)} // in an application, zap.L().Sugar()
+	src := wxtoken.New(fetcher, nil, wxtoken.WithObserver(observeBy(log)))
+	_, _ = src.Token(context.Background())
+	fmt.Print(<-log.lines)
+
+	src = wxtoken.New(fetcher, deadCache{}, wxtoken.WithObserver(observeBy(log)))
+	_, _ = src.Token(context.Background())
+	fmt.Print(<-log.lines)
+	// Output:
+	// INFO wxtoken: fetch key wxtoken:token:wx1 count 1
+	// ERROR wxtoken: cache_error key wxtoken:token:wx1 count 1 error connection refused
 }

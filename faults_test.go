@@ -2,14 +2,11 @@ package wxtoken_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,14 +37,9 @@ func TestCacheDown(t *testing.T) {
 		f := &countingFetcher{}
 		cache, repair := broken(wxtoken.NewMemoryCache())
 		src := wxtoken.New(wxtoken.Repeatable(f), cache)
-		for range 60 {
-			require.Equal(t, "token-1", token(t, src))
-			time.Sleep(time.Second)
-		}
+		use(t, time.Minute, time.Second, src)
 		repair()
-		time.Sleep(time.Minute)
-		token(t, src)
-		time.Sleep(time.Second)
+		use(t, time.Minute, 59*time.Second, src)
 		assert.Equal(t, "token-1", token(t, src))
 		assert.Equal(t, "token-1", recordOf(t, cache.Cache)["token"], "coordinated again")
 		assert.EqualValues(t, 1, f.fetches.Load())
@@ -55,8 +47,8 @@ func TestCacheDown(t *testing.T) {
 	for _, end := range []time.Duration{-time.Hour, 2 * time.Minute} {
 		bubble(t, "what a repeatable fetcher fetched outlives a record that expires in "+end.String(), func(t *testing.T) {
 			cache, repair := broken(wxtoken.NewMemoryCache())
-			put(t, cache.Cache, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":1,"token":"old","expires_at":%d,"cooldown":{"until":%d,"code":45009}}`,
-				time.Now().Add(end).UnixMilli(), time.Now().Add(time.Hour).UnixMilli()))
+			put(t, cache.Cache, recordWith("old", time.UnixMilli(0), time.Now().Add(end),
+				fmt.Sprintf(`"cooldown":{"until":%d,"code":45009},`, time.Now().Add(time.Hour).UnixMilli())))
 			src := wxtoken.New(&countingFetcher{repeatable: true}, cache)
 			require.Equal(t, "token-1", token(t, src))
 			repair()
@@ -70,7 +62,7 @@ func TestCacheDown(t *testing.T) {
 		})
 	}
 	bubble(t, "a repeatable fetcher's failures are a trickle as well", func(t *testing.T) {
-		f := &countingFetcher{repeatable: true, answer: func(int64) error { return &wxtoken.APIError{Code: 40125} }}
+		f := &countingFetcher{repeatable: true, answer: failBetween(1, ever, &wxtoken.APIError{Code: 40125})}
 		cache, _ := broken(wxtoken.NewMemoryCache())
 		src := wxtoken.New(f, cache)
 		for range 600 {
@@ -84,54 +76,42 @@ func TestCacheDown(t *testing.T) {
 	})
 	bubble(t, "the copy is served until it expires", func(t *testing.T) {
 		f := &countingFetcher{}
-		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+		cache, down := breakable(wxtoken.NewMemoryCache())
 		src := wxtoken.New(f, cache)
 		token(t, src)
-		start := time.Now()
-		cache.get = func(context.Context) error { return errDown }
-		for time.Since(start) < 2*time.Hour-time.Second {
-			before := time.Now()
-			require.Equal(t, "token-1", token(t, src))
-			require.Zero(t, time.Since(before))
-			time.Sleep(time.Second)
-		}
+		down.Store(true)
+		require.Zero(t, use(t, 2*time.Hour-time.Second, time.Second, src))
 		time.Sleep(2 * time.Second)
 		_, err := src.Token(t.Context())
 		assert.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
 		assert.EqualValues(t, 1, f.fetches.Load())
 	})
 	bubble(t, "a slow cache holds up nobody who has a copy", func(t *testing.T) {
-		f := &countingFetcher{}
 		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
-		src := wxtoken.New(f, cache)
+		src := wxtoken.New(&countingFetcher{}, cache)
 		token(t, src)
-		cache.get = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-		waits := 0
-		for range 600 {
-			before := time.Now()
-			token(t, src)
-			require.LessOrEqual(t, time.Since(before), time.Second)
-			if time.Since(before) > 0 {
-				waits++
-			}
-			time.Sleep(time.Second)
-		}
-		assert.LessOrEqual(t, waits, 1)
+		cache.get = hang
+		start := time.Now()
+		assert.LessOrEqual(t, use(t, 10*time.Minute, time.Second, src), 1)
+		assert.LessOrEqual(t, time.Since(start), 10*time.Minute+2*time.Second, "and that one for a second")
+	})
+	bubble(t, "a cache that hangs after the fetch holds up nobody either", func(t *testing.T) {
+		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+		src := wxtoken.New(&countingFetcher{answer: func(int64) error { cache.get, cache.swap = hang, hang; return nil }}, cache)
+		start := time.Now()
+		token(t, src)
+		assert.LessOrEqual(t, time.Since(start), time.Second)
 	})
 	bubble(t, "a token in hand is used, and published when the cache is back", func(t *testing.T) {
 		f, l := &countingFetcher{}, &log{}
 		cache, down := breakable(wxtoken.NewMemoryCache())
 		f.answer = func(int64) error { down.Store(true); return nil }
 		src := wxtoken.New(f, cache, l.option())
-		for range 30 {
-			require.Equal(t, "token-1", token(t, src))
-			time.Sleep(100 * time.Millisecond)
-		}
+		use(t, 3*time.Second, 100*time.Millisecond, src)
 		assert.NotContains(t, recordOf(t, cache.Cache), "token")
 		down.Store(false)
 		time.Sleep(3 * time.Second)
-		token(t, src)
-		time.Sleep(time.Second)
+		use(t, time.Second, time.Second, src)
 		assert.Equal(t, "token-1", recordOf(t, cache.Cache)["token"])
 		assert.EqualValues(t, 1, f.fetches.Load())
 		assert.Positive(t, l.count(wxtoken.EventCacheError))
@@ -175,28 +155,22 @@ func TestLostRepliesOfTheCache(t *testing.T) {
 }
 
 func TestDeadProcess(t *testing.T) {
-	// The first process takes the lease and dies.
-	dies := func(t *testing.T, cache wxtoken.Cache) {
-		f := &countingFetcher{block: make(chan struct{})}
-		itsCache, dead := breakable(cache)
-		src := wxtoken.New(f, itsCache)
+	// dies has a process take the lease and die.
+	dies := func(cache wxtoken.Cache) {
+		src, kill := mortal(&countingFetcher{latency: time.Hour}, cache)
 		go src.Token(context.Background())
 		synctest.Wait()
-		dead.Store(true)
-		time.AfterFunc(time.Hour, func() { close(f.block) })
+		kill()
 	}
-	bubble(t, "its lease is taken over, and the doubt is resolved", func(t *testing.T) {
+	bubble(t, "its lease is taken over, and one fetch settles which token is newest", func(t *testing.T) {
 		f, l, cache := &countingFetcher{}, &log{}, wxtoken.NewMemoryCache()
-		dies(t, cache)
+		dies(cache)
 		src := wxtoken.New(f, cache, l.option())
 		start := time.Now()
 		assert.Equal(t, "token-1", token(t, src))
 		assert.InDelta(t, 15*time.Second, time.Since(start), float64(50*time.Millisecond))
 		assert.Equal(t, 1, l.count(wxtoken.EventTakeover))
-		for range 100 {
-			time.Sleep(time.Minute)
-			token(t, src)
-		}
+		use(t, 100*time.Minute, time.Minute, src)
 		assert.EqualValues(t, 2, f.fetches.Load(), "one more fetch settles which token is the latest")
 		assert.NotContains(t, recordOf(t, cache), "owed")
 	})
@@ -204,44 +178,47 @@ func TestDeadProcess(t *testing.T) {
 		f, l, cache := &countingFetcher{}, &log{}, wxtoken.NewMemoryCache()
 		src := wxtoken.New(f, cache, l.option())
 		token(t, src)
-		r := recordOf(t, cache)
-		r["lease"] = "of a process that died"
-		raw, err := json.Marshal(r)
-		require.NoError(t, err)
 		time.Sleep(115 * time.Minute)
-		put(t, cache, raw)
+		change(t, cache, func(r map[string]any) { r["lease"] = "of a process that died" })
 		start := time.Now()
 		for l.count(wxtoken.EventTakeover) == 0 {
-			before := time.Now()
-			require.Equal(t, "token-1", token(t, src))
-			require.Zero(t, time.Since(before))
-			time.Sleep(100 * time.Millisecond)
+			require.Zero(t, use(t, time.Second, 100*time.Millisecond, src))
 		}
 		assert.InDelta(t, 62*time.Second, time.Since(start), float64(4*time.Second))
 	})
 	bubble(t, "a record with another nonce each time is watched again", func(t *testing.T) {
 		f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
-		dies(t, cache)
+		dies(cache)
 		src := wxtoken.New(f, cache)
-		done := make(chan struct{})
-		go func() { defer close(done); token(t, src) }()
+		go token(t, src)
 		for i := range 3 {
 			time.Sleep(14 * time.Second)
-			r := recordOf(t, cache)
-			r["lease"] = fmt.Sprint("other", i)
-			raw, err := json.Marshal(r)
-			require.NoError(t, err)
-			put(t, cache, raw)
+			change(t, cache, func(r map[string]any) { r["lease"] = fmt.Sprint("other", i) })
 			require.Zero(t, f.fetches.Load())
 		}
-		<-done
+		token(t, src)
+	})
+	bubble(t, "however many are killed while they fetch", func(t *testing.T) {
+		f, cache := &countingFetcher{latency: time.Second}, wxtoken.NewMemoryCache()
+		for range 5 {
+			src, kill := mortal(f, cache)
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			_, err := src.Token(ctx)
+			assert.Error(t, err)
+			cancel()
+			kill()
+			time.Sleep(500 * time.Millisecond)
+		}
+		start := time.Now()
+		token(t, wxtoken.New(f, cache))
+		assert.LessOrEqual(t, time.Since(start), 18*time.Second, "the store drops the record, lease and all, after 17 s")
+		assert.EqualValues(t, 2, f.fetches.Load())
 	})
 }
 
 func TestPausedProcessDoesNotPublish(t *testing.T) {
 	bubble(t, "its token is dropped and a fetch is owed", func(t *testing.T) {
-		cache := wxtoken.NewMemoryCache()
-		f, l := &countingFetcher{}, &log{}
+		f, l, cache := &countingFetcher{}, &log{}, wxtoken.NewMemoryCache()
 		paused := &faultyCache{Cache: cache}
 		paused.swap = func(context.Context) error {
 			if paused.swaps.Load() == 2 { // between the fetch and its publishing
@@ -253,24 +230,18 @@ func TestPausedProcessDoesNotPublish(t *testing.T) {
 		a := wxtoken.New(f, paused, l.option(), wxtoken.WithFetchTimeout(time.Hour))
 		go a.Token(context.Background())
 		synctest.Wait()
-		b := wxtoken.New(f, cache)
+		b := wxtoken.New(f, slow(cache, 200*time.Millisecond))
 		start := time.Now()
-		for {
-			tok, err := b.Token(t.Context())
-			if err == nil {
-				assert.Equal(t, "token-2", tok.Value)
-				break
-			}
+		tok, err := b.Token(t.Context())
+		for ; err != nil; tok, err = b.Token(t.Context()) {
 			time.Sleep(time.Second)
 		}
+		assert.Equal(t, "token-2", tok.Value)
 		assert.InDelta(t, 45*time.Second, time.Since(start), float64(10*time.Second))
 		time.Sleep(2 * time.Minute)
 		assert.Equal(t, "token-2", recordOf(t, cache)["token"])
-		for range 10 {
-			token(t, a)
-			token(t, b)
-			time.Sleep(time.Minute)
-		}
+		use(t, 10*time.Minute, time.Minute, a, b)
+		assert.Equal(t, 1, l.count(wxtoken.EventLeaseLost))
 		assert.EqualValues(t, 3, f.fetches.Load())
 		assert.Equal(t, "token-3", token(t, a))
 		assert.Equal(t, "token-3", token(t, b))
@@ -290,115 +261,80 @@ func TestPausedProcessDoesNotPublish(t *testing.T) {
 	})
 }
 
-func TestStoreLosesOrRewindsTheRecord(t *testing.T) {
-	bubble(t, "flushed: one fetch, and callers do not wait", func(t *testing.T) {
-		f := &countingFetcher{latency: 200 * time.Millisecond}
-		cache := wxtoken.NewMemoryCache()
-		store := &swappable{cache: cache}
-		var srcs []*wxtoken.Source
-		for range 5 {
-			srcs = append(srcs, wxtoken.New(f, store))
-			token(t, srcs[len(srcs)-1])
-		}
-		time.Sleep(10 * time.Minute)
-		for _, src := range srcs {
-			token(t, src)
-		}
+func TestStoreLosesTheRecord(t *testing.T) {
+	bubble(t, "one fetch, and callers do not wait", func(t *testing.T) {
+		f, store := &countingFetcher{latency: 200 * time.Millisecond}, newSwappable()
+		srcs := processes(5, f, store)
+		use(t, 20*time.Minute, 10*time.Minute, srcs...)
 		store.lose()
-		for range 220 {
-			time.Sleep(time.Second)
-			for _, src := range srcs {
-				before := time.Now()
-				token(t, src)
-				require.Zero(t, time.Since(before))
-			}
-		}
+		require.Zero(t, use(t, 220*time.Second, time.Second, srcs...))
 		assert.EqualValues(t, 2, f.fetches.Load())
 		for _, src := range srcs {
 			assert.Equal(t, "token-2", token(t, src))
 		}
 	})
-	bubble(t, "flushed while the platform denies: the copy serves, and the cache sees a trickle", func(t *testing.T) {
-		f := &countingFetcher{answer: func(n int64) error {
-			if n > 1 {
-				return &wxtoken.APIError{Code: 45009}
-			}
-			return nil
-		}}
+	bubble(t, "while the platform denies: the copy serves, and the cache sees a trickle", func(t *testing.T) {
+		f := &countingFetcher{answer: failBetween(2, ever, &wxtoken.APIError{Code: 45009})}
 		store := newSwappable()
-		cache := &faultyCache{Cache: store, get: func(context.Context) error { time.Sleep(time.Millisecond); return nil }}
+		cache := slow(store, time.Millisecond)
 		src := wxtoken.New(f, cache)
 		token(t, src)
 		store.lose()
-		waits := 0
-		for range 600 {
-			time.Sleep(100 * time.Millisecond)
-			before := time.Now()
-			require.Equal(t, "token-1", token(t, src))
-			if time.Since(before) > 0 {
-				waits++
-			}
-		}
-		assert.Zero(t, waits)
+		assert.Zero(t, use(t, time.Minute, 100*time.Millisecond, src))
+		assert.Equal(t, "token-1", token(t, src))
 		assert.LessOrEqual(t, cache.gets.Load(), int64(60), "reads in a minute")
 	})
-	bubble(t, "rewound: a rejection of the newer token takes it out of use", func(t *testing.T) {
-		cache := wxtoken.NewMemoryCache()
-		src := wxtoken.New(&countingFetcher{}, cache)
-		token(t, src)
-		before, err := cache.Get(t.Context(), "wxtoken:stub")
-		require.NoError(t, err)
-		age(t)
-		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
-		require.Equal(t, "token-2", token(t, src))
-		put(t, cache, before)
-		age(t)
-		require.NoError(t, src.Invalidate(t.Context(), "token-2"))
-		assert.Equal(t, "token-3", token(t, src))
-	})
-	bubble(t, "rewound: the newer token is written back and verified", func(t *testing.T) {
-		f, l := &countingFetcher{}, &log{}
-		cache := wxtoken.NewMemoryCache()
-		src := wxtoken.New(f, cache, l.option())
-		token(t, src)
-		before, err := cache.Get(t.Context(), "wxtoken:stub")
-		require.NoError(t, err)
-		time.Sleep(time.Minute)
-		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
-		require.Equal(t, "token-2", token(t, src))
-		put(t, cache, before)
-		time.Sleep(time.Minute)
-		for range 3 {
-			require.Equal(t, "token-2", token(t, src))
-			time.Sleep(time.Second)
-		}
-		assert.Equal(t, "token-2", recordOf(t, cache)["token"])
-		assert.EqualValues(t, 1, recordOf(t, cache)["owed"])
-		assert.Equal(t, 1, l.count(wxtoken.EventRestore))
-		for range 3 {
-			time.Sleep(time.Minute)
-			token(t, src)
-		}
-		time.Sleep(time.Second)
-		assert.Equal(t, "token-3", recordOf(t, cache)["token"])
-		assert.NotContains(t, recordOf(t, cache), "owed")
-	})
+	// Deleting the record by hand forces a new token, and nobody waits for it. Where
+	// the fetcher is repeatable, the process that fetched the token writes its copy
+	// back if it is the first to notice; any other one fetches.
+	for _, repeatable := range []bool{false, true} {
+		bubble(t, fmt.Sprint("by hand, repeatable=", repeatable), func(t *testing.T) {
+			f := &countingFetcher{latency: 250 * time.Millisecond, repeatable: repeatable}
+			store := newSwappable()
+			srcs := processes(3, f, store)
+			use(t, time.Second, time.Second, srcs...)
+			wait := func(d time.Duration) { require.Zero(t, use(t, d, time.Second, srcs...)) }
+			wait(7 * time.Minute)
+			store.lose()
+			wait(150 * time.Second)
+			assert.EqualValues(t, 2, f.fetches.Load())
+			assert.Equal(t, "token-2", token(t, srcs[2]))
+			store.lose() // and again, too soon
+			wait(130 * time.Second)
+			assert.EqualValues(t, 2, f.fetches.Load())
+			wait(4 * time.Minute)
+			assert.LessOrEqual(t, f.fetches.Load(), int64(3))
+		})
+	}
+	for _, after := range []time.Duration{5 * time.Minute, 7 * time.Minute, 9 * time.Minute} {
+		bubble(t, "by hand, the first of all after "+after.String(), func(t *testing.T) {
+			f, store := &countingFetcher{repeatable: true}, newSwappable()
+			src := wxtoken.New(f, store)
+			use(t, after, time.Second, src)
+			store.lose()
+			use(t, 150*time.Second, time.Second, src)
+			assert.EqualValues(t, 2, f.fetches.Load(), "it was deleted to force one")
+		})
+	}
 }
 
 func TestStrangeRecords(t *testing.T) {
 	for _, value := range []string{
-		"", "null", "[]", "{}", `"token"`, "0", "\x00\xff", "a_plain_token_of_another_sdk",
-		`{"v":0}`, `{"v":-1}`, `{"v":1}`, `{"v":"1"}`, `{"v":1,"epoch":"e","seq":-1}`,
-		`{"v":1,"epoch":"e","owed":99}`, `{"v":1,"epoch":"e","token":"a b"}`, `{"v":1,"epoch":"e","seq":1e30}`,
-		`{"v":1,"epoch":"e","cooldown":{"step":-1}}`, `{"v":1,"sealed":7}`,
-		`{"v":1,"epoch":"e","cooldown":{"step":2147483647}}`, `{"v":1,"epoch":"e","early":2147483647}`,
+		"", "null", "[]", "{}", "0", "\x00\xff", "a_plain_token_of_another_sdk", `{"v":0}`, `{"v":1}`, `{"v":"1"}`, `{"v":1,"sealed":7}`,
+		`{"v":1,"epoch":"e","seq":-1}`, `{"v":1,"epoch":"e","owed":99}`, `{"v":1,"epoch":"e","cooldown":{"step":2147483647}}`,
+		`{"v":1,"epoch":"e","seq":1,"token":"x\ny","expires_at":4102444800000}`,
+		recordWith("x", time.Now(), time.Now().AddDate(100, 0, 0), ""),
+		`{"v":1,"epoch":"` + strings.Repeat("e", 1<<20) + `","seq":1}`,
+		`{"v":1,` + strings.Repeat(`"x":0,`, 1<<20) + `"epoch":"e"}`,
+		strings.Repeat("[", 1<<20),
 	} {
-		bubble(t, "overwritten: "+value, func(t *testing.T) {
+		bubble(t, fmt.Sprintf("overwritten: %.80s", value), func(t *testing.T) {
 			cache, l := wxtoken.NewMemoryCache(), &log{}
-			put(t, cache, []byte(value))
+			put(t, cache, value)
 			assert.Equal(t, "token-1", token(t, wxtoken.New(&countingFetcher{}, cache, l.option())))
 			assert.Equal(t, "token-1", recordOf(t, cache)["token"])
-			assert.Equal(t, 1, l.count(wxtoken.EventCacheError))
+			require.Equal(t, 1, l.count(wxtoken.EventCacheError))
+			assert.Less(t, len(l.all()[0].Err.Error()), 300)
 		})
 	}
 	for value, text := range map[string]string{
@@ -409,7 +345,7 @@ func TestStrangeRecords(t *testing.T) {
 		bubble(t, "left alone: "+value, func(t *testing.T) {
 			for _, f := range []*countingFetcher{{}, {repeatable: true}} {
 				cache := wxtoken.NewMemoryCache()
-				put(t, cache, []byte(value))
+				put(t, cache, value)
 				src := wxtoken.New(f, cache)
 				for range 20 {
 					_, err := src.Token(t.Context())
@@ -417,68 +353,57 @@ func TestStrangeRecords(t *testing.T) {
 					time.Sleep(time.Second)
 				}
 				assert.Zero(t, f.fetches.Load())
-				raw, err := cache.Get(t.Context(), "wxtoken:stub")
-				require.NoError(t, err)
-				assert.Equal(t, value, string(raw))
+				assert.Equal(t, value, stored(t, cache))
 			}
-		})
-	}
-}
-
-// Deleting the record by hand forces a new token, and nobody waits for it. Where
-// the fetcher is repeatable, the process that fetched the token writes its copy
-// back if it is the first to notice; any other one fetches.
-func TestRecordDeletedByHand(t *testing.T) {
-	for _, repeatable := range []bool{false, true} {
-		bubble(t, fmt.Sprint("repeatable=", repeatable), func(t *testing.T) {
-			f := &countingFetcher{latency: 250 * time.Millisecond, repeatable: repeatable}
-			store := newSwappable()
-			srcs := []*wxtoken.Source{wxtoken.New(f, store), wxtoken.New(f, store), wxtoken.New(f, store)}
-			use := func(d time.Duration) {
-				for start := time.Now(); time.Since(start) < d; time.Sleep(500 * time.Millisecond) {
-					for _, src := range srcs {
-						before := time.Now()
-						token(t, src)
-						require.True(t, f.fetches.Load() < 2 || time.Since(before) == 0)
-					}
-				}
-			}
-			use(7 * time.Minute)
-			store.lose()
-			use(150 * time.Second)
-			assert.EqualValues(t, 2, f.fetches.Load())
-			assert.Equal(t, "token-2", token(t, srcs[2]))
-			store.lose() // and again, too soon
-			use(130 * time.Second)
-			assert.EqualValues(t, 2, f.fetches.Load())
-			use(4 * time.Minute)
-			assert.LessOrEqual(t, f.fetches.Load(), int64(3))
 		})
 	}
 }
 
 // The store has the record of a moment ago, while other processes go on.
 func TestStoreGoesBack(t *testing.T) {
-	snapshot := func(t *testing.T, c wxtoken.Cache) []byte {
-		raw, err := c.Get(t.Context(), "wxtoken:stub")
-		require.NoError(t, err)
-		return raw
-	}
+	bubble(t, "the newer token is written back and verified", func(t *testing.T) {
+		l, cache := &log{}, wxtoken.NewMemoryCache()
+		src := wxtoken.New(&countingFetcher{}, cache, l.option())
+		token(t, src)
+		before := stored(t, cache)
+		time.Sleep(time.Minute)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		require.Equal(t, "token-2", token(t, src))
+		put(t, cache, before)
+		time.Sleep(time.Minute)
+		use(t, 3*time.Second, time.Second, src)
+		assert.Equal(t, "token-2", token(t, src))
+		assert.Equal(t, "token-2", recordOf(t, cache)["token"])
+		assert.EqualValues(t, 1, recordOf(t, cache)["owed"])
+		assert.Equal(t, 1, l.count(wxtoken.EventRestore))
+		use(t, 4*time.Minute, time.Minute, src)
+		assert.Equal(t, "token-3", recordOf(t, cache)["token"])
+		assert.NotContains(t, recordOf(t, cache), "owed")
+	})
+	bubble(t, "a rejection of the newer token takes it out of use", func(t *testing.T) {
+		cache := wxtoken.NewMemoryCache()
+		src := wxtoken.New(&countingFetcher{}, cache)
+		token(t, src)
+		before := stored(t, cache)
+		age(t)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		require.Equal(t, "token-2", token(t, src))
+		put(t, cache, before)
+		age(t)
+		require.NoError(t, src.Invalidate(t.Context(), "token-2"))
+		assert.Equal(t, "token-3", token(t, src))
+	})
 	bubble(t, "while another process notes a doubt: the newest token wins, and is verified", func(t *testing.T) {
 		f, cache := &countingFetcher{latency: 100 * time.Millisecond}, wxtoken.NewMemoryCache()
 		a, b := wxtoken.New(f, cache), wxtoken.New(f, cache)
 		token(t, a)
 		token(t, b)
-		before := snapshot(t, cache)
+		before := stored(t, cache)
 		time.Sleep(3 * time.Minute)
 		require.NoError(t, a.Invalidate(t.Context(), "token-1"))
 		require.Equal(t, "token-2", token(t, a))
-		r := map[string]any{}
-		require.NoError(t, json.Unmarshal(before, &r))
-		r["owed"], r["seq"] = 2, 4 // b's request timed out, in the branch that had gone back
-		raw, err := json.Marshal(r)
-		require.NoError(t, err)
-		put(t, cache, raw)
+		put(t, cache, before)
+		change(t, cache, func(r map[string]any) { r["owed"], r["seq"] = 2, 4 }) // b's request timed out, in the branch that had gone back
 		served := map[string]bool{}
 		for start := time.Now(); time.Since(start) < 5*time.Minute; time.Sleep(time.Second) {
 			served[token(t, a)] = true
@@ -493,7 +418,7 @@ func TestStoreGoesBack(t *testing.T) {
 		f, cache := &countingFetcher{latency: 2 * time.Second}, wxtoken.NewMemoryCache()
 		src := wxtoken.New(f, cache)
 		token(t, src)
-		before := snapshot(t, cache)
+		before := stored(t, cache)
 		for f.fetches.Load() == 1 {
 			token(t, src)
 			time.Sleep(time.Second)
@@ -503,9 +428,7 @@ func TestStoreGoesBack(t *testing.T) {
 		assert.Equal(t, "token-2", token(t, src))
 		assert.Equal(t, "token-2", recordOf(t, cache)["token"])
 		assert.EqualValues(t, 1, recordOf(t, cache)["owed"])
-		for start := time.Now(); time.Since(start) < 2*time.Minute; time.Sleep(time.Second) {
-			token(t, src)
-		}
+		use(t, 2*time.Minute, time.Second, src)
 		assert.EqualValues(t, 3, f.fetches.Load())
 		assert.NotContains(t, recordOf(t, cache), "owed")
 	})
@@ -528,103 +451,30 @@ func TestStoreGoesBack(t *testing.T) {
 		token(t, a)
 		token(t, b)
 		time.Sleep(20 * time.Second)
-		other := wxtoken.NewMemoryCache()
-		put(t, other, snapshot(t, shared))
-		two.use(other)
+		two.lose()
+		put(t, two, stored(t, shared))
 		require.NoError(t, a.Invalidate(t.Context(), "token-1"))
 		require.NoError(t, b.Invalidate(t.Context(), "token-1"))
 		require.Equal(t, "token-2", token(t, a))
 		require.Equal(t, "token-3", token(t, b))
 		time.Sleep(40 * time.Second)
 		two.use(shared) // the older one's master wins
-		for start := time.Now(); time.Since(start) < 4*time.Minute; time.Sleep(time.Second) {
-			token(t, a)
-			token(t, b)
-		}
+		use(t, 4*time.Minute, time.Second, a, b)
 		assert.Equal(t, "token-4", recordOf(t, shared)["token"])
 		assert.Equal(t, "token-4", token(t, a))
 		assert.Equal(t, "token-4", token(t, b))
 		assert.EqualValues(t, 4, f.fetches.Load())
 	})
 	bubble(t, "a rejection that was lost is written again, and causes one fetch", func(t *testing.T) {
-		f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
-		src := wxtoken.New(f, cache)
+		cache := wxtoken.NewMemoryCache()
+		src := wxtoken.New(&countingFetcher{}, cache)
 		token(t, src)
-		before := snapshot(t, cache)
+		before := stored(t, cache)
 		time.Sleep(20 * time.Second)
 		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
 		put(t, cache, before)
 		assert.Equal(t, "token-2", token(t, src))
 		assert.EqualValues(t, 1, recordOf(t, cache)["early"])
-	})
-}
-
-// A record of any size costs little, and is overwritten.
-func TestForeignRecordsOfAnySize(t *testing.T) {
-	for name, value := range map[string]string{
-		"an epoch of 40 MB":      `{"v":1,"epoch":"` + strings.Repeat("e", 40<<20) + `","seq":1}`,
-		"a message of 9 MB":      `{"v":1,"epoch":"e","seq":1,"cooldown":{"until":1,"code":45009,"message":"` + strings.Repeat("m", 9<<20) + `"}}`,
-		"a million fields":       `{"v":1,` + strings.Repeat(`"x":0,`, 1<<20) + `"epoch":"e"}`,
-		"nesting":                strings.Repeat("[", 5<<20),
-		"a token for 100 years":  fmt.Sprintf(`{"v":1,"epoch":"e","seq":1,"token":"x","expires_at":%d}`, time.Now().AddDate(100, 0, 0).UnixMilli()),
-		"a token with a newline": `{"v":1,"epoch":"e","seq":1,"token":"x\ny","expires_at":4102444800000}`,
-	} {
-		bubble(t, name, func(t *testing.T) {
-			store := &preloaded{value: []byte(value), Cache: wxtoken.NewMemoryCache()}
-			f, l := &countingFetcher{}, &log{}
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			assert.Equal(t, "token-1", token(t, wxtoken.New(f, store, l.option())))
-			runtime.ReadMemStats(&after)
-			assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(4<<20), "bytes for a call")
-			assert.Equal(t, "token-1", recordOf(t, store)["token"])
-			require.Equal(t, 1, l.count(wxtoken.EventCacheError))
-			assert.Less(t, len(l.all()[0].Err.Error()), 300)
-		})
-	}
-}
-
-// A preloaded store holds a value that was not copied for this test, until it is overwritten.
-type preloaded struct {
-	value []byte
-	wxtoken.Cache
-}
-
-func (c *preloaded) Get(ctx context.Context, key string) ([]byte, error) {
-	if c.value != nil {
-		return c.value, nil
-	}
-	return c.Cache.Get(ctx, key)
-}
-
-func (c *preloaded) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
-	if c.value == nil {
-		return c.Cache.CompareAndSwap(ctx, key, old, new, ttl)
-	}
-	if len(old) != len(c.value) {
-		return false, errors.New("this is not what was read")
-	}
-	c.value = nil
-	return c.Cache.CompareAndSwap(ctx, key, nil, new, ttl)
-}
-
-// Each process is killed while it fetches, however often.
-func TestProcessesThatAreKilledWhileTheyFetch(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
-		f, cache := &countingFetcher{latency: time.Second}, wxtoken.NewMemoryCache()
-		for range 5 {
-			src, kill := mortal(f, cache)
-			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-			_, err := src.Token(ctx)
-			assert.Error(t, err)
-			cancel()
-			kill()
-			time.Sleep(500 * time.Millisecond)
-		}
-		start := time.Now()
-		token(t, wxtoken.New(f, cache))
-		assert.LessOrEqual(t, time.Since(start), 18*time.Second, "the store drops the record, lease and all, after 17 s")
-		assert.EqualValues(t, 2, f.fetches.Load())
 	})
 }
 
@@ -639,7 +489,7 @@ func TestOrphanedLeaseAndShortLives(t *testing.T) {
 		for _, life := range []time.Duration{2500 * time.Millisecond, 6 * time.Second} {
 			bubble(t, fmt.Sprint(life, record), func(t *testing.T) {
 				f, cache := &countingFetcher{latency: 300 * time.Millisecond}, wxtoken.NewMemoryCache()
-				put(t, cache, []byte(record))
+				put(t, cache, record)
 				start := time.Now()
 				for f.fetches.Load() == 0 {
 					born := time.Now()
@@ -659,9 +509,9 @@ func TestOrphanedLeaseAndShortLives(t *testing.T) {
 // The lease says how long it lasts: anyone who has a shorter timeout waits for it.
 func TestLeaseOfAProcessWithALongerTimeout(t *testing.T) {
 	bubble(t, "is respected", func(t *testing.T) {
-		f, cache, l := &countingFetcher{latency: 3 * time.Second}, wxtoken.NewMemoryCache(), &log{}
-		long := wxtoken.New(f, cache, wxtoken.WithFetchTimeout(20*time.Second))
-		short := wxtoken.New(&countingFetcher{latency: 500 * time.Millisecond, key: ""}, cache, l.option(), wxtoken.WithFetchTimeout(800*time.Millisecond))
+		cache, l := wxtoken.NewMemoryCache(), &log{}
+		long := wxtoken.New(&countingFetcher{latency: 3 * time.Second}, cache, wxtoken.WithFetchTimeout(20*time.Second))
+		short := wxtoken.New(&countingFetcher{latency: 500 * time.Millisecond}, cache, l.option(), wxtoken.WithFetchTimeout(800*time.Millisecond))
 		go long.Token(t.Context())
 		synctest.Wait()
 		start := time.Now()
@@ -671,20 +521,12 @@ func TestLeaseOfAProcessWithALongerTimeout(t *testing.T) {
 	})
 	bubble(t, "over hours, the shorter one takes none over, and has a token", func(t *testing.T) {
 		f, cache, l := &countingFetcher{latency: 2500 * time.Millisecond}, wxtoken.NewMemoryCache(), &log{}
-		srcs := []*wxtoken.Source{
-			wxtoken.New(f, cache, l.option(), wxtoken.WithFetchTimeout(time.Second), wxtoken.WithRefreshAhead(8*time.Minute)), // tries first
-			wxtoken.New(f, cache, l.option(), wxtoken.WithFetchTimeout(12*time.Second)),
-		}
-		time.Sleep(time.Second)
-		token(t, srcs[1])
-		for start := time.Now(); time.Since(start) < 8*time.Hour; time.Sleep(9 * time.Second) {
-			for _, src := range srcs {
-				token(t, src)
-			}
-		}
+		short := wxtoken.New(f, cache, l.option(), wxtoken.WithFetchTimeout(time.Second), wxtoken.WithRefreshAhead(8*time.Minute)) // tries first
+		long := wxtoken.New(f, cache, l.option(), wxtoken.WithFetchTimeout(12*time.Second))
+		token(t, long)
+		use(t, 8*time.Hour, 9*time.Second, short, long)
 		assert.Zero(t, l.count(wxtoken.EventTakeover))
 		assert.LessOrEqual(t, f.fetches.Load(), int64(14), "each that times out is followed by two")
-		t.Logf("%d fetches", f.fetches.Load())
 	})
 }
 
@@ -695,12 +537,12 @@ func TestLeasesGrow(t *testing.T) {
 		cache, want := wxtoken.NewMemoryCache(), 15_000.0
 		for range 10 {
 			f := &countingFetcher{latency: time.Hour} // its process dies before
-			src, kill := mortal(f, cache)
+			src, kill := mortal(f, slow(cache, 400*time.Millisecond))
 			for f.fetches.Load() == 0 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				_, _ = src.Token(ctx)
 				cancel()
-				time.Sleep(10 * time.Millisecond)
+				time.Sleep(time.Second)
 			}
 			assert.InDelta(t, want, recordOf(t, cache)["lease_for"], 10)
 			want = min(want*1.5, 300_000)
@@ -729,7 +571,7 @@ func TestLeasesGrow(t *testing.T) {
 	})
 }
 
-// A smallCache refuses values of more than largest bytes.
+// A smallCache rejects values of more than largest bytes.
 type smallCache struct {
 	wxtoken.Cache
 	largest int
@@ -746,17 +588,13 @@ func (c *smallCache) CompareAndSwap(ctx context.Context, key string, old, new []
 func TestLeaseThatComesLate(t *testing.T) {
 	bubble(t, "is free for its own process, and no takeover", func(t *testing.T) {
 		f, l, store := &countingFetcher{}, &log{}, wxtoken.NewMemoryCache()
-		cache := &faultyCache{Cache: store}
-		var late atomic.Bool
-		cache.swap = func(ctx context.Context) error {
-			if late.CompareAndSwap(true, false) {
-				<-ctx.Done()
-				return ctx.Err()
-			}
-			return nil
+		cache := &swapsBy{Cache: store}
+		cache.swap = func(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+			cache.swap = nil
+			time.AfterFunc(9*time.Second, func() { _, _ = store.CompareAndSwap(context.Background(), key, old, new, ttl) })
+			return false, hang(ctx)
 		}
-		src := wxtoken.New(f, &lateCache{cache, &late, 9 * time.Second}, l.option())
-		late.Store(true)
+		src := wxtoken.New(f, cache, l.option())
 		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 		defer cancel()
 		_, _ = src.Token(ctx)
@@ -771,31 +609,13 @@ func TestLeaseThatComesLate(t *testing.T) {
 	})
 }
 
-// A lateCache lets one swap take effect late, long after it has failed.
-type lateCache struct {
-	wxtoken.Cache
-	armed *atomic.Bool
-	after time.Duration
-}
-
-func (c *lateCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
-	if !c.armed.Load() {
-		return c.Cache.CompareAndSwap(ctx, key, old, new, ttl)
-	}
-	time.AfterFunc(c.after, func() { _, _ = c.Cache.CompareAndSwap(context.Background(), key, old, new, ttl) })
-	return c.Cache.CompareAndSwap(ctx, key, old, new, ttl)
-}
-
 // A young process leaves a usable token to others, and replaces an expired one.
 func TestYoungProcess(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
 		token(t, wxtoken.New(f, cache))
 		time.Sleep(119*time.Minute + 40*time.Second)
-		young := wxtoken.New(f, cache)
-		for start := time.Now(); time.Since(start) < 14*time.Second; time.Sleep(time.Second) {
-			require.Equal(t, "token-1", token(t, young))
-		}
+		use(t, 14*time.Second, time.Second, wxtoken.New(f, cache))
 		assert.EqualValues(t, 1, f.fetches.Load())
 		time.Sleep(7 * time.Second) // it has expired
 		assert.Equal(t, "token-2", token(t, wxtoken.New(f, cache)))
@@ -803,21 +623,15 @@ func TestYoungProcess(t *testing.T) {
 	bubble(t, "while processes come and go, callers get the token until it expires, and wait once", func(t *testing.T) {
 		random := rand.New(rand.NewPCG(1, 2))
 		f, cache := &countingFetcher{latency: 400 * time.Millisecond, lifetime: 20 * time.Minute}, wxtoken.NewMemoryCache()
-		waits := 0
-		for start := time.Now(); time.Since(start) < 5*time.Hour; {
+		blocked := 0
+		for start := time.Now(); time.Since(start) < 90*time.Minute; {
 			src, kill := mortal(f, cache)
-			for end := time.Now().Add(time.Duration(1+random.IntN(9)) * time.Second); time.Now().Before(end); time.Sleep(300 * time.Millisecond) {
-				before := time.Now()
-				token(t, src)
-				if time.Since(before) > 0 {
-					waits++
-				}
-			}
+			blocked += use(t, time.Duration(1+random.IntN(9))*time.Second, 300*time.Millisecond, src)
 			require.NoError(t, src.Wait(t.Context()))
 			kill()
 		}
-		assert.Equal(t, 15, waits, "once for each token")
-		assert.EqualValues(t, 15, f.fetches.Load())
+		assert.Equal(t, 5, blocked, "once for each token")
+		assert.EqualValues(t, 5, f.fetches.Load())
 	})
 }
 
@@ -851,7 +665,7 @@ func TestStoreThatNeverSwaps(t *testing.T) {
 		f, cache, l := &countingFetcher{}, &faultyCache{Cache: neverSwaps{wxtoken.NewMemoryCache()}}, &log{}
 		_, err := wxtoken.New(f, cache, l.option()).Token(t.Context())
 		assert.Error(t, err)
-		assert.Equal(t, 1, l.count(wxtoken.EventCacheError), "the operator is told")
+		assert.Equal(t, 1, l.count(wxtoken.EventCacheError), "the operator learns of it")
 		assert.Less(t, cache.gets.Load(), int64(200), "reads in a minute")
 		assert.Zero(t, f.fetches.Load())
 	})
@@ -860,81 +674,68 @@ func TestStoreThatNeverSwaps(t *testing.T) {
 		src := wxtoken.New(&countingFetcher{}, store)
 		token(t, src)
 		store.use(neverSwaps{store.current()})
-		for start := time.Now(); time.Since(start) < 2*time.Hour-time.Second; time.Sleep(time.Second) {
-			token(t, src)
-		}
+		use(t, 2*time.Hour-time.Second, time.Second, src)
 	})
 }
 
-func TestTokenWithoutEnd(t *testing.T) {
-	for _, end := range []time.Time{time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), time.UnixMilli(math.MaxInt64)} {
-		bubble(t, end.UTC().Format("year 2006"), func(t *testing.T) {
-			f, cache := &constant{value: "endless", expires: end}, wxtoken.NewMemoryCache()
-			for range 3 {
-				assert.Equal(t, "endless", token(t, wxtoken.New(f, cache)))
+// What a Fetcher returns is a token that a record can hold, or a failure like any
+// other. Lifetimes are capped at 30 days.
+func TestTokensThatAFetcherReturns(t *testing.T) {
+	const bad, cap = 0, 30 * 24 * time.Hour
+	soon := time.Unix(946688400, 0) // an hour from the beginning of a bubble
+	for name, test := range map[string]struct {
+		value   string
+		expires time.Time
+		err     error
+		want    time.Duration // until the expiry
+	}{
+		"good":             {"t", soon, nil, time.Hour},
+		"of the year 9999": {"t", time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), nil, cap},
+		"endless":          {"t", time.UnixMilli(math.MaxInt64), nil, cap},
+		"beyond that":      {"t", time.Unix(1<<60, 0), nil, bad}, // in more than 2^63 ms
+		"expired":          {"t", time.Unix(946684800, 0), nil, bad},
+		"with a space":     {"a b", soon, nil, bad},
+		"from a file":      {"t\n", soon, nil, bad},
+		"not UTF-8":        {"t\xff", soon, nil, bad},
+		"not ASCII":        {"密", soon, nil, bad},
+		"beside an error":  {"t", soon, errDown, bad},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			l, cache, fetches := &log{}, wxtoken.NewMemoryCache(), 0
+			srcs := processes(3, wxtoken.FetcherFunc("stub", func(context.Context) (wxtoken.Token, error) {
+				fetches++
+				return wxtoken.Token{Value: test.value, ExpiresAt: test.expires}, test.err
+			}), cache, l.option())
+			_, err := srcs[0].Token(t.Context())
+			e := l.all()[0]
+			if test.want != bad {
+				require.NoError(t, err)
+				assert.Equal(t, test.want, time.Until(e.ExpiresAt))
+				use(t, time.Minute, time.Minute, srcs...)
+				assert.Equal(t, test.value, recordOf(t, cache)["token"])
+				assert.Equal(t, 1, fetches)
+				return
 			}
-			assert.Equal(t, "endless", recordOf(t, cache)["token"])
-			assert.EqualValues(t, 1, f.fetches.Load())
-		})
-	}
-}
-
-func TestTokenThatNoRecordCanHold(t *testing.T) {
-	soon, never := time.Date(2000, 1, 2, 0, 0, 0, 0, time.UTC), time.Unix(1<<60, 0) // the latter in more than 2^63 ms
-	for value, expires := range map[string]time.Time{"from-a-file\n": soon, "a b": soon, "t\xff": soon, "密": soon, "endless": never} {
-		bubble(t, value, func(t *testing.T) {
-			f, cache := &constant{value: value, expires: expires}, wxtoken.NewMemoryCache()
-			src := wxtoken.New(f, cache)
-			for start := time.Now(); time.Since(start) < time.Hour; time.Sleep(10 * time.Second) {
-				_, err := src.Token(t.Context())
-				require.ErrorContains(t, err, "check its Value")
+			assert.True(t, errors.Is(err, errDown) || strings.Contains(err.Error(), "check its Value"), err)
+			assert.Error(t, e.Err)
+			assert.Zero(t, e.ExpiresAt)
+			for start := time.Now(); time.Since(start) < time.Hour; time.Sleep(20 * time.Second) {
+				_, err := srcs[0].Token(t.Context())
+				require.Error(t, err)
 				require.NotContains(t, recordOf(t, cache), "token")
 			}
-			assert.Less(t, f.fetches.Load(), int64(150), "as many as without an answer")
+			assert.Less(t, fetches, 150, "as many as without an answer")
 		})
 	}
-}
-
-func TestTokenThatIsRepeatedAfterItExpired(t *testing.T) {
-	bubble(t, "by the clock of another process, is not fetched in a tight loop", func(t *testing.T) {
-		now, cache := time.Now(), wxtoken.NewMemoryCache()
-		put(t, cache, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":1,"token":"same","issued_at":%d,"expires_at":%d}`,
-			now.Add(-2*time.Hour).UnixMilli(), now.UnixMilli()))
-		f := &repeater{countingFetcher{latency: 50 * time.Millisecond, repeatable: true}, now.Add(59 * time.Second)}
-		src := wxtoken.New(f, cache)
-		token(t, src)
-		time.Sleep(time.Minute) // the platform issues another one then
-		token(t, src)
-		assert.Equal(t, "token-"+fmt.Sprint(f.fetches.Load()), recordOf(t, cache)["token"])
-		assert.Less(t, f.fetches.Load(), int64(100), "in a minute")
-	})
-}
-
-func TestTokenThatComesWithAnError(t *testing.T) {
-	bubble(t, "is none", func(t *testing.T) {
-		l, fails := &log{}, func(context.Context) (wxtoken.Token, error) {
-			return wxtoken.Token{Value: "x", ExpiresAt: time.Now().Add(time.Hour)}, errDown
-		}
-		_, err := wxtoken.New(wxtoken.FetcherFunc("stub", fails), nil, l.option()).Token(t.Context())
-		assert.ErrorIs(t, err, errDown)
-		require.Equal(t, 1, l.count(wxtoken.EventFetch))
-		assert.Zero(t, l.all()[0].ExpiresAt)
-	})
 }
 
 func TestLeaseThatTheCacheDidNotConfirm(t *testing.T) {
 	bubble(t, "is known again when the cache is back", func(t *testing.T) {
 		f, l := &countingFetcher{}, &log{}
-		cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
-		down := false
-		cache.get = func(context.Context) error {
-			if down {
-				return errDown
-			}
-			return nil
-		}
+		cache, down := breakable(wxtoken.NewMemoryCache())
 		cache.after = func(stored bool, err error) (bool, error) {
-			if down = cache.swaps.Load() == 1; down {
+			if cache.swaps.Load() == 1 {
+				down.Store(true)
 				return false, errDown
 			}
 			return stored, err
@@ -943,7 +744,7 @@ func TestLeaseThatTheCacheDidNotConfirm(t *testing.T) {
 		_, err := src.Token(t.Context())
 		require.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
 		require.Contains(t, recordOf(t, cache.Cache), "lease")
-		down = false
+		down.Store(false)
 		time.Sleep(time.Second)
 		start := time.Now()
 		token(t, src)
@@ -956,38 +757,22 @@ func TestLeaseThatTheCacheDidNotConfirm(t *testing.T) {
 // Whatever stands in the cache, the token is replaced in time, or when it is
 // rejected, and the quota is safe.
 func TestRecordsThatTheProtocolDidNotWrite(t *testing.T) {
-	now := func(d time.Duration) int64 { return time.Now().Add(d).UnixMilli() }
-	for name, record := range map[string]func() string{
-		"year 9999": func() string { return `{"v":1,"epoch":"e","seq":1,"token":"x","expires_at":253402300799000}` },
-		"no end": func() string {
-			return `{"v":1,"epoch":"e","seq":1,"token":"x","expires_at":9223372036854775807,"issued_at":-9223372036854775808}`
-		},
-		"negative": func() string {
-			return `{"v":1,"epoch":"e","seq":1,"token":"x","expires_at":-9223372036854775808,"issued_at":9223372036854775807}`
-		},
-		"early": func() string {
-			return fmt.Sprintf(`{"v":1,"epoch":"e","seq":1,"token":"x","expires_at":%d,"early":9223372036854775807}`, now(time.Hour))
-		},
-		"seq": func() string {
-			return fmt.Sprintf(`{"v":1,"epoch":"e","seq":9223372036854775807,"token":"x","expires_at":%d}`, now(time.Hour))
-		},
-		"cooldown": func() string {
-			return `{"v":1,"epoch":"e","seq":1,"cooldown":{"until":9223372036854775807,"code":-1,"step":9223372036854775807}}`
-		},
-		"cooldown 0": func() string { return `{"v":1,"epoch":"e","seq":1,"cooldown":{}}` },
-		"cooldown -": func() string {
-			return `{"v":1,"epoch":"e","seq":1,"cooldown":{"until":-9223372036854775808,"code":45009}}`
-		},
-		"lease": func() string {
-			return fmt.Sprintf(`{"v":1,"epoch":"e","seq":1,"token":"x","expires_at":%d,"lease":"other","owed":3}`, now(time.Hour))
-		},
-		"rejected": func() string {
-			return fmt.Sprintf(`{"v":1,"epoch":"e","seq":1,"token":"x","expires_at":%d,"rejected":true}`, now(time.Hour))
-		},
+	const inAnHour = `"token":"x","expires_at":946688400000` // by the clock of a bubble
+	for name, fields := range map[string]string{
+		"year 9999":  `"seq":1,"token":"x","expires_at":253402300799000`,
+		"no end":     `"seq":1,"token":"x","expires_at":9223372036854775807,"issued_at":-9223372036854775808`,
+		"negative":   `"seq":1,"token":"x","expires_at":-9223372036854775808,"issued_at":9223372036854775807`,
+		"early":      `"seq":1,"early":9223372036854775807,` + inAnHour,
+		"seq":        `"seq":9223372036854775807,` + inAnHour,
+		"cooldown":   `"seq":1,"cooldown":{"until":9223372036854775807,"code":-1,"step":9223372036854775807}`,
+		"cooldown 0": `"seq":1,"cooldown":{}`,
+		"cooldown -": `"seq":1,"cooldown":{"until":-9223372036854775808,"code":45009}`,
+		"lease":      `"seq":1,"lease":"other","owed":3,` + inAnHour,
+		"rejected":   `"seq":1,"rejected":true,` + inAnHour,
 	} {
 		bubble(t, name, func(t *testing.T) {
 			f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
-			put(t, cache, []byte(record()))
+			put(t, cache, `{"v":1,"epoch":"e",`+fields+`}`)
 			src := wxtoken.New(f, cache)
 			served := 0
 			for start := time.Now(); time.Since(start) < time.Hour-time.Minute; time.Sleep(time.Second) {
@@ -1015,48 +800,18 @@ func TestCountsAtTheirLimit(t *testing.T) {
 		`"seq":1,"cooldown":{"step":1073741823,"code":-1,"until":0}`,
 	} {
 		bubble(t, count, func(t *testing.T) {
-			f, cache, l, now := &countingFetcher{}, wxtoken.NewMemoryCache(), &log{}, time.Now()
-			f.answer = func(n int64) error {
-				if n < 3 {
-					return &wxtoken.APIError{Code: -1}
-				}
-				return nil
-			}
-			put(t, cache, fmt.Appendf(nil, `{"v":1,"epoch":"e",%s,"token":"x","issued_at":%d,"expires_at":%d}`,
+			cache, l, now := wxtoken.NewMemoryCache(), &log{}, time.Now()
+			f := &countingFetcher{answer: failBetween(1, 2, &wxtoken.APIError{Code: -1})}
+			put(t, cache, fmt.Sprintf(`{"v":1,"epoch":"e",%s,"token":"x","issued_at":%d,"expires_at":%d}`,
 				count, now.UnixMilli(), now.Add(20*time.Minute).UnixMilli()))
-			srcs := []*wxtoken.Source{wxtoken.New(f, cache, l.option()), wxtoken.New(f, cache, l.option())}
-			rejects := time.Now().Add(10 * time.Minute)
-			for start := time.Now(); time.Since(start) < 3*time.Hour; time.Sleep(time.Second) {
-				for _, src := range srcs {
-					token(t, src)
-				}
-				if now := time.Now(); now.After(rejects) {
-					rejects = now.Add(time.Hour)
-					require.NoError(t, srcs[0].Invalidate(t.Context(), token(t, srcs[0])))
-				}
+			srcs := processes(2, f, cache, l.option())
+			use(t, 10*time.Minute, time.Second, srcs...)
+			for range 3 {
+				require.NoError(t, srcs[0].Invalidate(t.Context(), token(t, srcs[0])))
+				use(t, 55*time.Minute, 2*time.Second, srcs...)
 			}
 			assert.Zero(t, l.count(wxtoken.EventCacheError))
 			assert.LessOrEqual(t, f.fetches.Load(), int64(10))
-		})
-	}
-}
-
-// The first record of all was not lost: deleting it forces a token at once.
-func TestFirstRecordDeletedByHand(t *testing.T) {
-	for _, after := range []time.Duration{5 * time.Minute, 7 * time.Minute, 9 * time.Minute} {
-		bubble(t, after.String(), func(t *testing.T) {
-			f, store := &countingFetcher{repeatable: true}, newSwappable()
-			src := wxtoken.New(f, store)
-			for range after / time.Second {
-				token(t, src)
-				time.Sleep(time.Second)
-			}
-			store.lose()
-			for range 150 {
-				token(t, src)
-				time.Sleep(time.Second)
-			}
-			assert.EqualValues(t, 2, f.fetches.Load())
 		})
 	}
 }

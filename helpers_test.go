@@ -5,7 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,9 +22,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
-// A countingFetcher is a Fetcher that counts and can be told what to answer.
+// A countingFetcher is a Fetcher that counts its fetches and answers as a test says.
 type countingFetcher struct {
 	latency    time.Duration
 	lifetime   time.Duration // 0: two hours
@@ -93,6 +100,21 @@ func (c *faultyCache) CompareAndSwap(ctx context.Context, key string, old, new [
 
 var errDown = errors.New("connection refused")
 
+const ever = math.MaxInt64
+
+// failBetween is an answer of a countingFetcher: err to the fetches from first to last.
+func failBetween(first, last int64, err error) func(n int64) error {
+	return func(n int64) error {
+		if first <= n && n <= last {
+			return err
+		}
+		return nil
+	}
+}
+
+// hang is a call of a cache that ends with its ctx.
+func hang(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+
 // breakable makes a cache fail while down is true.
 func breakable(c wxtoken.Cache) (cache *faultyCache, down *atomic.Bool) {
 	down = new(atomic.Bool)
@@ -116,6 +138,19 @@ func broken(c wxtoken.Cache) (cache *faultyCache, repair func()) {
 func slow(c wxtoken.Cache, d time.Duration) *faultyCache {
 	wait := func(context.Context) error { time.Sleep(d); return nil }
 	return &faultyCache{Cache: c, get: wait, swap: wait}
+}
+
+// A swapsBy cache has another CompareAndSwap if swap is not nil.
+type swapsBy struct {
+	wxtoken.Cache
+	swap func(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error)
+}
+
+func (s *swapsBy) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+	if s.swap != nil {
+		return s.swap(ctx, key, old, new, ttl)
+	}
+	return s.Cache.CompareAndSwap(ctx, key, old, new, ttl)
 }
 
 // A log keeps the Events of a Source.
@@ -159,6 +194,31 @@ func token(t *testing.T, src wxtoken.TokenSource) string {
 	return tok.Value
 }
 
+// processes makes n Sources on one cache, as n processes have.
+func processes(n int, f wxtoken.Fetcher, c wxtoken.Cache, opts ...wxtoken.Option) []*wxtoken.Source {
+	srcs := make([]*wxtoken.Source, n)
+	for i := range srcs {
+		srcs[i] = wxtoken.New(f, c, opts...)
+	}
+	return srcs
+}
+
+// use asks each of srcs for the token every so often, for d, and returns how many of
+// the calls blocked. All must succeed.
+func use(t *testing.T, d, every time.Duration, srcs ...*wxtoken.Source) (blocked int) {
+	t.Helper()
+	for start := time.Now(); time.Since(start) < d; time.Sleep(every) {
+		for _, src := range srcs {
+			before := time.Now()
+			token(t, src)
+			if time.Since(before) > 0 {
+				blocked++
+			}
+		}
+	}
+	return blocked
+}
+
 // together runs fn n times at once and waits for all.
 func together(n int, fn func(i int)) {
 	var wg sync.WaitGroup
@@ -174,38 +234,76 @@ func age(t *testing.T) {
 	time.Sleep(11 * time.Second)
 }
 
+// heap returns how many bytes are in use.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // bubble runs a test in virtual time.
 func bubble(t *testing.T, name string, test func(t *testing.T)) {
-	t.Run(name, func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			defer time.Sleep(2 * time.Hour) // all that is under way ends by itself
-			test(t)
-		})
+	t.Run(name, func(t *testing.T) { inBubble(t, test) })
+}
+
+func inBubble(t *testing.T, test func(t *testing.T)) {
+	synctest.Test(t, func(t *testing.T) {
+		defer time.Sleep(2 * time.Hour) // all that is under way ends by itself
+		test(t)
 	})
 }
 
-// recordOf reads the record of countingFetchers as a reader in another language would.
-func recordOf(t *testing.T, c wxtoken.Cache) map[string]any {
+// bubbles runs a test in virtual time, beside the others of its kind.
+func bubbles(t *testing.T, name string, test func(t *testing.T)) {
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, test)
+	})
+}
+
+// stored returns what is stored under the key of countingFetchers.
+func stored(t *testing.T, c wxtoken.Cache) string {
 	t.Helper()
 	raw, err := c.Get(t.Context(), "wxtoken:stub")
 	require.NoError(t, err)
+	return string(raw)
+}
+
+// recordOf reads that as a reader in another language would.
+func recordOf(t *testing.T, c wxtoken.Cache) map[string]any {
+	t.Helper()
 	var r map[string]any
-	require.NoError(t, json.Unmarshal(raw, &r))
+	require.NoError(t, json.Unmarshal([]byte(stored(t, c)), &r))
 	return r
 }
 
-// put stores a value under the key of countingFetchers, whatever was there.
-func put(t *testing.T, c wxtoken.Cache, value []byte) {
+// put stores a value there, whatever there was.
+func put(t *testing.T, c wxtoken.Cache, value string) {
 	t.Helper()
 	old, err := c.Get(t.Context(), "wxtoken:stub")
 	if errors.Is(err, wxtoken.ErrCacheMiss) {
 		old = nil
 	}
-	ok, err := c.CompareAndSwap(t.Context(), "wxtoken:stub", old, value, time.Hour)
+	mustSwap(t, c, "wxtoken:stub", old, []byte(value), time.Hour)
+}
+
+// change edits the record that is there, as another process would.
+func change(t *testing.T, c wxtoken.Cache, edit func(r map[string]any)) {
+	t.Helper()
+	r := recordOf(t, c)
+	edit(r)
+	raw, err := json.Marshal(r)
 	require.NoError(t, err)
-	require.True(t, ok)
+	put(t, c, string(raw))
+}
+
+// recordWith is a record with a token, and with more fields, such as `"early":5,`.
+func recordWith(value string, issued, expires time.Time, more string) string {
+	return fmt.Sprintf(`{"v":1,"epoch":"e","seq":4,%s"token":%q,"issued_at":%d,"expires_at":%d}`,
+		more, value, issued.UnixMilli(), expires.UnixMilli())
 }
 
 // swappable is a store that can be lost.
@@ -246,32 +344,143 @@ func mortal(f wxtoken.Fetcher, cache wxtoken.Cache, opts ...wxtoken.Option) (src
 	return wxtoken.New(f, c, opts...), func() { dead.Store(true) }
 }
 
-// A constant has one token, as a platform that repeats it until it expires.
-type constant struct {
-	value   string
-	expires time.Time
-	fetches atomic.Int64
+// An onPlatform fetcher is one of another package of the module.
+type onPlatform struct {
+	wxtoken.Fetcher
+	platform errcode.Platform
 }
 
-func (c *constant) Key() string { return "stub" }
+func (f onPlatform) Platform() errcode.Platform { return f.platform }
 
-func (c *constant) Repeatable() bool { return true }
+// rotatingSource hands out first or else token-1, and token-2 and so on after
+// each Invalidate of the current one.
+type rotatingSource struct {
+	first string
 
-func (c *constant) Fetch(context.Context) (wxtoken.Token, error) {
-	c.fetches.Add(1)
-	return wxtoken.Token{Value: c.value, ExpiresAt: c.expires}, nil
+	mu            sync.Mutex
+	rotations     int
+	asked         int
+	rejected      []string
+	failFrom      int // the call of Token from which on it fails; 0: none
+	invalidateErr error
 }
 
-// A repeater returns one token until it expires, as stable_token does.
-type repeater struct {
-	countingFetcher
-	end time.Time
-}
-
-func (r *repeater) Fetch(ctx context.Context) (wxtoken.Token, error) {
-	tok, err := r.countingFetcher.Fetch(ctx)
-	if time.Now().Before(r.end) {
-		tok = wxtoken.Token{Value: "same", ExpiresAt: r.end}
+func (s *rotatingSource) current() string {
+	if s.first != "" && s.rotations == 0 {
+		return s.first
 	}
-	return tok, err
+	return "token-" + strconv.Itoa(s.rotations+1)
 }
+
+func (s *rotatingSource) Token(context.Context) (wxtoken.Token, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked++; s.failFrom > 0 && s.asked >= s.failFrom {
+		return wxtoken.Token{}, errors.New("the platform is away")
+	}
+	return wxtoken.Token{Value: s.current()}, nil
+}
+
+func (s *rotatingSource) Invalidate(_ context.Context, rejected string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rejected = append(s.rejected, rejected)
+	if s.invalidateErr != nil {
+		return s.invalidateErr
+	}
+	if rejected == s.current() {
+		s.rotations++
+	}
+	return nil
+}
+
+// tokenFunc is a TokenSource without Invalidate.
+type tokenFunc func(context.Context) (wxtoken.Token, error)
+
+func (f tokenFunc) Token(ctx context.Context) (wxtoken.Token, error) { return f(ctx) }
+
+// A platform is a Base that records what it was sent, closes request bodies, and
+// returns its answers in turn, the last one again and again. It has no connections.
+type platform struct {
+	answers []string
+	header  http.Header
+	status  int
+	err     error
+
+	mu     sync.Mutex
+	sent   []*http.Request
+	bodies []string
+	closed []bool // the answers' bodies
+}
+
+func (p *platform) RoundTrip(req *http.Request) (*http.Response, error) {
+	var body []byte
+	if req.Body != nil {
+		body, _ = io.ReadAll(req.Body)
+		_ = req.Body.Close()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.sent)
+	p.sent, p.bodies, p.closed = append(p.sent, req), append(p.bodies, string(body)), append(p.closed, false)
+	if p.err != nil {
+		return nil, p.err
+	}
+	text := p.answers[min(n, len(p.answers)-1)]
+	return &http.Response{
+		StatusCode:    max(p.status, http.StatusOK),
+		Header:        p.header.Clone(),
+		ContentLength: int64(len(text)),
+		Request:       req,
+		Body: &closeSpy{strings.NewReader(text), func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.closed[n] = true
+		}},
+	}, nil
+}
+
+func (p *platform) queries() []string {
+	var qs []string
+	for _, r := range p.sent {
+		qs = append(qs, r.URL.RawQuery)
+	}
+	return qs
+}
+
+type closeSpy struct {
+	io.Reader
+	close func()
+}
+
+func (c *closeSpy) Close() error { c.close(); return nil }
+
+func get(t *testing.T, url string) *http.Request {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	require.NoError(t, err)
+	return req
+}
+
+func readAll(t *testing.T, resp *http.Response) string {
+	t.Helper()
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	return string(text)
+}
+
+// send has a Transport send req, which must succeed, and returns the answer's body.
+func send(t *testing.T, tr http.RoundTripper, req *http.Request) string {
+	t.Helper()
+	resp, err := tr.RoundTrip(req)
+	require.NoError(t, err)
+	if resp.Body == nil {
+		return ""
+	}
+	return readAll(t, resp)
+}
+
+type baseFunc func(*http.Request) (*http.Response, error)
+
+func (f baseFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

@@ -1,17 +1,18 @@
 // The tests of the package, by subject:
 //
-//	source_test.go      Token, Wait, Peek, Run: who blocks, and for how long
-//	invalidate_test.go  rejected tokens
-//	faults_test.go      the store and other processes fail
-//	cooldown_test.go    the platform denies, or does not answer
-//	fetcher_test.go     requests, answers, secrets, tickets, endpoints
-//	transport_test.go   Transport
-//	caches_test.go      the caches, on real servers
-//	options_test.go     options, encryption, Events
-//	redaction_test.go   nothing shows a secret or a token
-//	days_test.go        days of virtual time, and the hot path (without the race detector)
-//	internal_test.go    what cannot be seen from outside
-//	example*_test.go    Examples
+//	source_test.go            Token, Wait, Peek, Run: who blocks, and for how long
+//	invalidate_test.go        rejected tokens
+//	faults_test.go            the store and other processes fail
+//	cooldown_test.go          the platform denies, or does not answer
+//	fetcher_test.go           requests, answers, secrets, tickets, endpoints
+//	transport_test.go         Transport
+//	caches_test.go            the caches, on real servers
+//	options_test.go           options, encryption, Events
+//	redaction_test.go         nothing shows a secret or a token, and no redirect takes one away
+//	days_test.go              days of virtual time, and the hot path (without the race detector)
+//	internal_test.go          the one thing that cannot be seen from outside
+//	example_test.go           Examples; those of other platforms are in endpoint_example_test.go
+//	helpers_test.go           fakes, and what several files say
 //
 // The promises of README.md ("What is promised"), and the tests that hold them:
 //
@@ -19,17 +20,20 @@
 //     TestThousandColdCallersMakeOneFetch, TestRefreshIsSeamless,
 //     TestDaysOfWeCom; internal/sim for fleets.
 //  2. A caller waits only while there is no usable token, never beyond its ctx,
-//     and fails for no other's: TestNobodyWaitsWhileATokenIsAtHand,
-//     TestWaiterLeavesAtItsDeadline, TestOthersGoOnWhenTheFirstCallerIsCancelled,
+//     and fails for no other's: TestRefreshIsSeamless,
+//     TestCacheDown, TestWaiterLeavesAtItsDeadline,
+//     TestOthersGoOnWhenTheFirstCallerIsCancelled,
 //     TestAFetcherOrCacheThatMisbehavesBlocksNobody.
 //  3. No copy is handed out that was not compared with the record for 45 s:
-//     TestOtherProcessesAdoptARefreshWithinTheLocalAge, TestOldCopyAndASlowCache.
+//     TestOtherProcessesAdoptARefreshWithinTheLocalAge, TestOldCopyAndASlowCache,
+//     TestPatienceOutlastsAPause.
 //  4. No process, store or clock takes a usable token from the others, or makes
 //     all of them fetch more than 320 times a day: TestDaysWithASickMember,
 //     TestDaysOnAForgetfulStore, TestDaysOfRejections, TestDaysAfterAWrongClock,
 //     TestDaysWithOddOptions, TestDaysOfShortProcesses.
 //  5. Nothing holds the secret or part of a token:
 //     TestNothingShowsTheSecretOrAToken, TestErrorsOfAStoreShowNoRecord,
+//     TestErrorsOfABaseShowNoToken, TestTransportRedirects, TestTransportLocations,
 //     TestTokenIsPrintedRedacted, TestEndpointShowsNoSecret.
 //  6. Calls can be rejected all the same; what recovers from it:
 //     TestInvalidate, TestAgeFromWhichARejectionIsBelieved,
@@ -38,27 +42,30 @@
 // What the rest of README.md says:
 //
 //   - After the first call, no lock, no I/O, no allocation: TestGuardHotPath,
-//     TestSteadyStateReadsTheCacheTwiceAMinute.
+//     TestSteadyStateReadsTheCacheTwiceAMinute, TestFastPathEndsInTime.
 //   - The token is replaced before it expires: TestRefreshIsSeamless,
 //     TestRunKeepsTheTokenFresh.
 //   - Recovery when processes die or hang in a fetch: TestDeadProcess,
-//     TestPausedProcessDoesNotPublish, TestProcessesThatAreKilledWhileTheyFetch;
+//     TestPausedProcessDoesNotPublish, TestLeasesGrow;
 //     when replies get lost: TestLostRepliesOfTheCache, TestFetchThroughFaults;
-//     when the store loses its data: TestStoreLosesOrRewindsTheRecord,
-//     TestStoreGoesBack, TestRecordDeletedByHand; while it is down: TestCacheDown.
+//     when the store loses its data, or somebody deletes it: TestStoreLosesTheRecord,
+//     TestStoreGoesBack; while it is down: TestCacheDown, TestCachesWithoutAServer.
 //   - Transport replaces exactly the rejected token and sends once more:
 //     TestTransportQuery, TestTransportReplaysBodies,
 //     TestTransportReplacesWhatWasHandedOut.
 //   - NewStableFetcher with a memory in each process, NewFetcher never:
 //     TestDaysOfAMemoryEach.
-//   - The caches keep the contract: Test…CacheKeepsTheContract.
-//   - Tickets, WeCom, QQ, endpoints: TestTicketsOnSources, TestWeComTicketsOnSources,
-//     TestDaysOfTickets, TestQQ, TestEndpointRequests, ExampleNewEndpointFetcher_douyin.
+//   - The caches keep the contract: TestCachesKeepTheContract.
+//   - Tickets, WeCom, QQ, endpoints: TestFetchRequests, TestTicketsOnSources,
+//     TestDaysOfTickets, TestEndpointRequests, ExampleNewQQFetcher,
+//     ExampleNewEndpointFetcher_douyin.
+//   - Repeatable fetchers fetch while the cache is down: TestRepeatable, TestCacheDown.
 //   - WithSecretFunc is asked before each fetch: TestSecretFunc,
-//     TestANewSecretEndsTheCooldown.
+//     TestANewSecretEndsTheCooldown; a wrong secret blocks no other: TestWrongSecret.
 //   - Peek does no I/O and no waiting: TestPeekAgreesWithToken.
 //   - Wait leaves no fetch half done: TestWait.
-//   - Events and log lines: TestLogLines, TestAnOutageIsLoggedOnce, TestEventLevels.
+//   - Events and log lines: TestLogLines, TestAnOutageIsLoggedOnce, TestEventLevels,
+//     TestIgnoredAndConflictOnceAMinute.
 package wxtoken_test
 
 import (
@@ -66,6 +73,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,4 +110,25 @@ func TestTokenIsPrintedRedacted(t *testing.T) {
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("m", "t", tok)
 	assert.Contains(t, log.String(), want)
+}
+
+// The table of contents above names tests that exist.
+func TestTableOfContents(t *testing.T) {
+	contents, err := os.ReadFile("token_test.go")
+	require.NoError(t, err)
+	contents, _, _ = bytes.Cut(contents, []byte("package wxtoken_test"))
+	files, err := filepath.Glob("*_test.go")
+	require.NoError(t, err)
+	var all []byte
+	for _, file := range files {
+		if file != "token_test.go" && !strings.HasPrefix(file, "zz_") {
+			assert.Contains(t, string(contents), file)
+		}
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		all = append(all, text...)
+	}
+	for _, name := range regexp.MustCompile(`\b(Test|Example)[A-Z]\w*\b`).FindAllString(string(contents), -1) {
+		assert.Contains(t, string(all), "\nfunc "+name+"(")
+	}
 }

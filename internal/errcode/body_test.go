@@ -6,9 +6,12 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -81,6 +84,30 @@ func TestOf(t *testing.T) {
 	}
 }
 
+// No more of a body is waited for than is needed: the rest streams to the caller.
+func TestOfReadsNoFurtherThanNeeded(t *testing.T) {
+	for text, ahead := range map[string]int{
+		"\x89PNG slowly":                   1,
+		"\xef\xbb\xbc....":                 3, // looks like a BOM at first
+		`{"errcode":0,"list":[1,2,3]}`:     13,
+		`{"a":{"b":0}}` + "  \n":           13,
+		`{"errcode":40001,"errmsg":"inv"}`: 17,
+	} {
+		read := 0
+		slowly := iotest.OneByteReader(strings.NewReader(text))
+		resp := respond(readerFunc(func(p []byte) (int, error) { n, err := slowly.Read(p); read += n; return n, err }))
+		Of(resp)
+		assert.Equal(t, ahead, read, text)
+		got := make([]byte, len(text))
+		for i := range got {
+			_, err := io.ReadFull(resp.Body, got[i:i+1])
+			require.NoError(t, err)
+			assert.LessOrEqual(t, read, max(ahead, i+1), text)
+		}
+		assert.Equal(t, text, string(got))
+	}
+}
+
 func TestTheBodysErrorIsKept(t *testing.T) {
 	cut := errors.New("connection reset")
 	for text, complete := range map[string]bool{`{"a":1,`: false, `{"errcode":40001,`: true} {
@@ -97,6 +124,104 @@ func TestTheBodysErrorIsKept(t *testing.T) {
 		}
 	}
 }
+
+// A stalling is a body that comes in parts, each after a pause. It ends after the
+// last one, if that is not "...".
+type stalling struct {
+	*io.PipeReader
+	closed chan struct{}
+}
+
+func stall(pause time.Duration, parts ...string) *stalling {
+	r, w := io.Pipe()
+	s := &stalling{r, make(chan struct{})}
+	go func() {
+		for i, part := range parts {
+			if part == "..." {
+				return
+			}
+			if i > 0 {
+				select {
+				case <-time.After(pause):
+				case <-s.closed:
+				}
+			}
+			_, _ = io.WriteString(w, part)
+		}
+		_ = w.Close()
+	}()
+	return s
+}
+
+func (s *stalling) Close() error { close(s.closed); return s.PipeReader.Close() }
+
+// A body that stalls is waited for at most a second, and one more if it is a
+// rejection, which is cut there. Of any other body the caller gets all, when it comes.
+func TestStalls(t *testing.T) {
+	const begun, whole = `{"errcode":40001,"errmsg":"inv`, ""
+	long := strings.Repeat("x", 5000)
+	for name, tc := range map[string]struct {
+		pause    time.Duration
+		parts    []string
+		returned time.Duration // Of and, after a rejection, Complete; the body is read right after
+		read     time.Duration // since the beginning
+		want     string        // else the parts
+	}{
+		"rejection":                   {time.Hour, []string{begun, "..."}, time.Second, time.Second, begun},
+		"rejection, in two parts":     {900 * time.Millisecond, []string{begun[:15], begun[15:], "..."}, 1900 * time.Millisecond, 1900 * time.Millisecond, begun},
+		"slow rejection":              {900 * time.Millisecond, []string{`{"errcode":`, `40001,`, `"e":"", `, `"f":""}`}, 1900 * time.Millisecond, 1900 * time.Millisecond, `{"errcode":40001,"e":"", `},
+		"rejection that comes late":   {3 * time.Second, []string{"", begun + `"}`}, time.Second, 3 * time.Second, whole},
+		"before the errcode":          {time.Minute, []string{`{"errc`, `ode":40001}`}, time.Second, time.Minute, whole},
+		"within the errcode":          {time.Minute, []string{`{"errcode":4000`, `1}`}, time.Second, time.Minute, whole},
+		"long poll":                   {25 * time.Second, []string{"", `{"errcode":0}`}, time.Second, 25 * time.Second, whole},
+		"long poll, large":            {25 * time.Second, []string{"{", long, long, "}"}, time.Second, 75 * time.Second, whole},
+		"drop by drop":                {400 * time.Millisecond, []string{`{`, `"`, `a`, `"`, `:`, `1`, `}`}, time.Second, 2400 * time.Millisecond, whole},
+		"after another errcode":       {time.Minute, []string{`{"errcode":45009,"errmsg":"`, `"}`}, 0, time.Minute, whole},
+		"after what is not an object": {time.Minute, []string{"<", "html>"}, 0, time.Minute, whole},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				body, start := stall(tc.pause, tc.parts...), time.Now()
+				resp := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: body}
+				if Of(resp) == 40001 {
+					Complete(resp)
+				}
+				assert.Equal(t, tc.returned, time.Since(start))
+				want := tc.want
+				if want == whole {
+					want = strings.Join(tc.parts, "")
+				} else {
+					<-body.closed
+				}
+				text, err := io.ReadAll(resp.Body)
+				require.NoError(t, err)
+				assert.Equal(t, want, string(text))
+				assert.Equal(t, tc.read, time.Since(start))
+			})
+		})
+	}
+}
+
+// What a body does in Read happens to the caller, not to the process.
+func TestABodyThatPanics(t *testing.T) {
+	for _, misbehave := range []func(){func() { panic("no luck") }, runtime.Goexit} {
+		var fault any
+		var text []byte
+		func() {
+			defer func() { fault = recover() }()
+			resp := respond(readerFunc(func([]byte) (int, error) { misbehave(); return 0, nil }))
+			Of(resp)
+			var err error
+			text, err = io.ReadAll(resp.Body)
+			assert.ErrorContains(t, err, "ended its goroutine")
+		}()
+		assert.True(t, fault == "no luck" || fault == nil && len(text) == 0, "%v", fault)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // Whatever is sent can be read from the body byte for byte, and for a complete JSON
 // document the errcode is the one that encoding/json finds.

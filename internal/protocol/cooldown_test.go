@@ -76,11 +76,7 @@ func TestOwnStepsBeginAnew(t *testing.T) {
 	assert.Equal(t, 256*time.Second, waitAfter(func(d *drive) { d.after(time.Hour - 1) }))
 	assert.Equal(t, 1250*time.Millisecond, waitAfter(func(d *drive) { d.after(time.Hour) }))
 	assert.Equal(t, 1250*time.Millisecond, waitAfter(func(d *drive) {
-		d.Begin(false, d.now)
-		d.read()
-		d.swap()
-		d.expect(Fetch)
-		d.issue("t")
+		d.fetch("t")
 		d.swap()
 		d.End()
 	}))

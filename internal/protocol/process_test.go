@@ -61,6 +61,16 @@ func (d *drive) issue(name string) {
 	d.DidFetch(Result{Outcome: Issued, Token: Record{Token: name, IssuedAt: d.now.UnixMilli(), ExpiresAt: d.now.Add(2 * time.Hour).UnixMilli()}}, d.now)
 }
 
+// fetch is a flight up to an answer with a token, which is not published yet.
+func (d *drive) fetch(name string) {
+	d.t.Helper()
+	d.Begin(false, d.now)
+	d.read()
+	d.swap()
+	d.expect(Fetch)
+	d.issue(name)
+}
+
 func TestAFlightFromNothingToAToken(t *testing.T) {
 	d := newDrive(t, usual, Record{})
 	d.Begin(false, d.now)
@@ -229,11 +239,7 @@ func TestUnpublishedTokenWithoutTheCache(t *testing.T) {
 	ru := usual
 	ru.Repeatable = true
 	d := newDrive(t, ru, aged("old", 116*time.Minute))
-	d.Begin(false, d.now)
-	d.read()
-	d.swap()
-	d.expect(Fetch)
-	d.issue("new")
+	d.fetch("new")
 	for range 2 {
 		d.Next("n", d.now)
 		d.CacheFailed(false)

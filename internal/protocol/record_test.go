@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,9 +79,15 @@ func TestSizeOfARecord(t *testing.T) {
 	assert.Equal(t, ErrNewer, err, "a newer version may write more")
 	_, err = Decode([]byte(`{"v": 12}`+strings.Repeat(" ", 30<<10)), Sealer{})
 	assert.Equal(t, ErrNewer, err)
-	for _, foreign := range []string{`{"v":1,"x":"`, `{"x":"`, `{"v":"2","x":"`, `["v":2,"`, `{"v":-2,"x":"`, `{"v":99999999999999999999,"x":"`, `2,"`, ` {"v":2,"`, ``} {
-		_, err = Decode([]byte(foreign+strings.Repeat("x", 30<<20)+`"}`), Sealer{})
-		assert.Equal(t, ErrCorrupt, err, foreign)
+	for _, foreign := range []string{`{"v":1,"x":"`, `{"x":"`, `{"v":"2","x":"`, `["v":2,"`, `{"v":-2,"x":"`, `{"v":99999999999999999999,"x":"`, `2,"`, ` {"v":2,"`, ``,
+		`{"v":1,` + strings.Repeat(`"x":0,`, 1<<20), strings.Repeat("[", 5<<20), `{"v":1,"epoch":"e","seq":1,"cooldown":{"until":1,"code":45009,"message":"`} {
+		raw := []byte(foreign + strings.Repeat("x", 30<<20) + `"}`)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err = Decode(raw, Sealer{})
+		runtime.ReadMemStats(&after)
+		assert.Equal(t, ErrCorrupt, err, "%.80s", foreign)
+		assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20), "bytes for %.80s", foreign)
 	}
 
 	seal := Sealer{Keys: [][32]byte{{1}}, CacheKey: "k"}

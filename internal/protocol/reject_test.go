@@ -228,11 +228,7 @@ func TestWithheldWhileTheStoreIsReadOnly(t *testing.T) {
 func TestRejectionWhileANewerTokenIsInHand(t *testing.T) {
 	for _, swapping := range []bool{false, true} {
 		d := newDrive(t, usual, aged("old", 116*time.Minute))
-		d.Begin(false, d.now)
-		d.read()
-		d.swap()
-		d.expect(Fetch)
-		d.issue("new")
+		d.fetch("new")
 		if swapping {
 			d.expect(Swap)
 		}
@@ -255,11 +251,7 @@ func TestRejectionWhileANewerTokenIsInHand(t *testing.T) {
 // A token that is not published yet is decided on when the record has it.
 func TestRejectionOfAnUnpublishedToken(t *testing.T) {
 	d := newDrive(t, usual, aged("old", 116*time.Minute))
-	d.Begin(false, d.now)
-	d.read()
-	d.swap()
-	d.expect(Fetch)
-	d.issue("new")
+	d.fetch("new")
 	d.after(16 * time.Second) // its lease has ended, and the copy is handed out
 	require.Equal(t, "old", d.held())
 	_, decided := d.Reject("new", d.now)

@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
@@ -263,20 +262,12 @@ func TestTenThousandApps(t *testing.T) {
 		t.Skip("make serve-figures measures it")
 	}
 	const apps = 10_000
-	platform := wxtest.NewPlatform()
-	platform.Inject(wxtest.Latency(50 * time.Millisecond))
-	var under counter
-	fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		under.add(+1)
-		defer under.add(-1)
-		platform.ServeHTTP(w, r)
-	}))
-	t.Cleanup(fake.Close)
+	platform, url, under := countedPlatform(t, 50*time.Millisecond)
 	list := make([]map[string]any, apps)
 	for i := range list {
 		id := fmt.Sprintf("wx%016x", i)
 		platform.AddApp(id, appSecret)
-		list[i] = map[string]any{"appid": id, "secret": appSecret, "base_url": fake.URL}
+		list[i] = map[string]any{"appid": id, "secret": appSecret, "base_url": url}
 	}
 	text, err := json.Marshal(map[string]any{
 		"listen": "127.0.0.1:0", "admin": "off", "single": true, "apps": list,

@@ -34,23 +34,29 @@ func (c *counter) most() int {
 	return c.largest
 }
 
-// Thousands of apps are started few at a time, with clients or without.
-func TestManyAppsStartWithoutABurst(t *testing.T) {
-	const apps = 1000
-	platform := wxtest.NewPlatform()
-	platform.Inject(wxtest.Latency(20 * time.Millisecond))
-	var under counter
+// countedPlatform is a fake platform that takes a while to answer, and counts the
+// requests that it has at a time.
+func countedPlatform(t *testing.T, latency time.Duration) (platform *wxtest.Platform, url string, under *counter) {
+	platform, under = wxtest.NewPlatform(), new(counter)
+	platform.Inject(wxtest.Latency(latency))
 	fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		under.add(+1)
 		defer under.add(-1)
 		platform.ServeHTTP(w, r)
 	}))
 	t.Cleanup(fake.Close)
+	return platform, fake.URL, under
+}
+
+// Thousands of apps are started few at a time, with clients or without.
+func TestManyAppsStartWithoutABurst(t *testing.T) {
+	const apps = 1000
+	platform, url, under := countedPlatform(t, 20*time.Millisecond)
 	c := &config.Config{Listen: "127.0.0.1:0", Admin: "off", Single: true, Clients: []config.Client{{Name: "shop", Secret: shopSecret, Apps: []string{"*"}}}}
 	for i := range apps {
 		id := fmt.Sprintf("wx%d", i)
 		platform.AddApp(id, appSecret)
-		c.Apps = append(c.Apps, config.App{AppID: id, Secret: appSecret, BaseURL: fake.URL})
+		c.Apps = append(c.Apps, config.App{AppID: id, Secret: appSecret, BaseURL: url})
 	}
 	srv := start(t, c)
 	for i := range 100 { // clients do not wait for their turn, but cause no burst either
