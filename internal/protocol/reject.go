@@ -133,6 +133,17 @@ func (r *rejects) rest(fetch time.Duration, now time.Time) time.Duration {
 func (p *Process) decideRejections(r Record, now time.Time) (Step, bool) {
 	for len(p.pending) > 0 {
 		token := p.pending[0]
+		if c := p.view.copy; token == c.Token && r.Token == "" && !c.Rejected && p.relate(r, now) == behind {
+			verdict, believed := p.judge(c, token, now) // the store lost it
+			if believed {
+				p.rejectCopy(token)
+				p.view.copy.Early++
+				verdict.Early = p.view.copy.Early
+				p.rejects.count(now)
+			}
+			p.conclude(verdict)
+			continue
+		}
 		if token != r.Token || r.Rejected {
 			p.rejectCopy(token) // else the store has not got it
 			p.conclude(Verdict{Believed: true})
