@@ -105,6 +105,9 @@ docs-check: ## check commands, Go code and links in the documentation (part of t
 api-check: ## compare the exported names with docs/api.txt (part of test)
 	@go test -count=1 -run TestAPI ./internal/docscheck
 
+# The last commit of version 0.1, which has no tag.
+VERSION01 := bd97c987ead562a00e67c3709044a00b2c7c6175
+
 APIDIFF := golang.org/x/exp/cmd/apidiff@v0.0.0-20261113113407-e3970619a1a4
 
 .PHONY: api-diff
@@ -125,6 +128,14 @@ fuzz: ## run each fuzz target for FUZZTIME (1m)
 		echo "== $$file $${func#func }"; \
 		(cd "$$(dirname "$$file")" && go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .) || exit 1; \
 	done
+
+.PHONY: side-by-side
+side-by-side: servers ## run processes of the version at BASE (0.1) beside today's, upgrade and downgrade them
+	@set -e; old=$$(mktemp -d); trap 'git worktree remove --force $$old/base; rm -rf $$old' EXIT; \
+	git worktree add -q --detach $$old/base $(or $(BASE),$(VERSION01)); \
+	mkdir $$old/base/internal/chaos/worker; cp internal/chaos/testdata/worker.go $$old/base/internal/chaos/worker/main.go; \
+	(cd $$old/base && go build -o $$old/worker ./internal/chaos/worker); \
+	go test ./internal/chaos -run TestSideBySide -v -count 1 -chaos.other $$old/worker
 
 .PHONY: soak
 soak: ## search every interleaving further, and simulate 50 processes for a virtual year with 10 seeds (about an hour); FLAGS adds to it

@@ -9,7 +9,7 @@ import (
 	"github.com/wxtoken/wxtoken/internal/store"
 )
 
-// ErrCacheMiss is what Cache.Get returns for a key that is not there. Only this error
+// ErrCacheMiss is what [Cache.Get] returns for a key that is not there. Only this error
 // itself, or one that wraps it and nothing else, counts as a miss.
 var ErrCacheMiss = store.ErrMiss
 
@@ -22,7 +22,7 @@ var ErrCacheMiss = store.ErrMiss
 // return. A value has at most 32 KiB of arbitrary bytes. Package cachetest tests that
 // an implementation keeps this contract.
 //
-// An implementation need not check its arguments: Source calls it with a ctx that has
+// An implementation need not check its arguments: [Source] calls it with a ctx that has
 // not ended, a positive ttl, and a key of 1 to 250 bytes without spaces and control
 // characters (0x00 to 0x20, 0x7f), which are Memcached's rules. Its errors may
 // contain anything: Source shows only the parts of them that cannot come from a

@@ -11,7 +11,8 @@ import (
 
 // A FileCache keeps each record as a file in a directory, for several processes
 // on one machine that have no server to share: a web process and a cron job, or
-// the workers of one host. It works on Linux, macOS and Windows.
+// the workers of one host. It works on Linux, macOS and Windows. Make one with
+// [NewFileCache]; the zero FileCache is not usable.
 //
 // All processes must run under one user, because files are created with mode 0600.
 // The directory must be local: network file systems (NFS, SMB) are an error on Linux
@@ -26,7 +27,7 @@ import (
 // .lock only while no process is running.
 type FileCache struct{ dir filestore.Dir }
 
-// NewFileCache returns a Cache that keeps its files in dir. The first write creates
+// NewFileCache returns a [Cache] that keeps its files in dir. The first write creates
 // dir and its missing parents with mode 0700; an existing directory is used as it is.
 // A relative dir is resolved when NewFileCache is called. It panics if dir is empty.
 func NewFileCache(dir string) *FileCache {
@@ -39,7 +40,7 @@ func NewFileCache(dir string) *FileCache {
 	return &FileCache{filestore.Dir(dir)}
 }
 
-// Get implements Cache.
+// Get implements [Cache].
 func (c *FileCache) Get(ctx context.Context, key string) ([]byte, error) {
 	value, there, err := c.dir.Get(ctx, key)
 	switch {
@@ -51,7 +52,7 @@ func (c *FileCache) Get(ctx context.Context, key string) ([]byte, error) {
 	return value, nil
 }
 
-// CompareAndSwap implements Cache. An entry expires by the machine's clock.
+// CompareAndSwap implements [Cache]. An entry expires by the machine's clock.
 func (c *FileCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
 	stored, err := c.dir.Swap(ctx, key, old, new, ttl)
 	return stored, store.Error("file", key, err)

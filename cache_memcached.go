@@ -15,14 +15,15 @@ import (
 	"github.com/wxtoken/wxtoken/internal/store"
 )
 
-// A MemcachedCache keeps each record as an item with flags 0 in Memcached. Give
-// every process the same servers in the same order: the key picks the server.
+// A MemcachedCache keeps each record as an item with flags 0 in Memcached. Make one
+// with [NewMemcachedCache]; the zero MemcachedCache is not usable. Give every process
+// the same servers in the same order: the key picks the server.
 //
 // gomemcache takes no ctx. A call returns when ctx ends, but the command that it sent
 // runs on until the client's Timeout (default 500 ms) and may still take effect.
 type MemcachedCache struct{ client *memcache.Client }
 
-// NewMemcachedCache returns a Cache that uses client. The caller keeps ownership of
+// NewMemcachedCache returns a [Cache] that uses client. The caller keeps ownership of
 // client and closes it. It panics if client is nil.
 func NewMemcachedCache(client *memcache.Client) *MemcachedCache {
 	if client == nil {
@@ -31,7 +32,7 @@ func NewMemcachedCache(client *memcache.Client) *MemcachedCache {
 	return &MemcachedCache{client}
 }
 
-// Get implements Cache.
+// Get implements [Cache].
 func (m *MemcachedCache) Get(ctx context.Context, key string) ([]byte, error) {
 	item, err := m.get(ctx, key)
 	switch {
@@ -43,7 +44,7 @@ func (m *MemcachedCache) Get(ctx context.Context, key string) ([]byte, error) {
 	return item.Value, nil
 }
 
-// CompareAndSwap implements Cache. Memcached counts whole seconds: an entry lives up
+// CompareAndSwap implements [Cache]. Memcached counts whole seconds: an entry lives up
 // to two seconds longer than ttl.
 func (m *MemcachedCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
 	// A copy, because a write that ctx cut short may still be reading it.

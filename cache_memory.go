@@ -9,10 +9,10 @@ import (
 
 // A MemoryCache keeps records in the memory of one process, for tests and for an app
 // that runs as a single process. Several processes with a MemoryCache each fetch a
-// token of their own. That is harmless with NewStableFetcher and other repeatable
-// fetchers, whose platform returns the same token to all of them. With NewFetcher
+// token of their own. That is harmless with [NewStableFetcher] and other repeatable
+// fetchers, whose platform returns the same token to all of them. With [NewFetcher]
 // each fetch supersedes the tokens of the others, so they need a shared store; on one
-// machine that can be a FileCache.
+// machine that can be a [FileCache].
 //
 // The zero MemoryCache is empty and ready to use. It has no goroutine: expired
 // entries are removed by later writes, at most once a minute.
@@ -27,10 +27,10 @@ type memoryEntry struct {
 	expires time.Time
 }
 
-// NewMemoryCache returns an empty MemoryCache.
+// NewMemoryCache returns an empty [MemoryCache].
 func NewMemoryCache() *MemoryCache { return new(MemoryCache) }
 
-// Get implements Cache.
+// Get implements [Cache].
 func (m *MemoryCache) Get(_ context.Context, key string) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -41,7 +41,7 @@ func (m *MemoryCache) Get(_ context.Context, key string) ([]byte, error) {
 	return []byte(e.value), nil
 }
 
-// CompareAndSwap implements Cache. An entry lives for exactly ttl.
+// CompareAndSwap implements [Cache]. An entry lives for exactly ttl.
 func (m *MemoryCache) CompareAndSwap(_ context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -11,23 +11,25 @@ import (
 	"github.com/wxtoken/wxtoken/internal/store"
 )
 
-// A RedisClient is the part of go-redis that RedisCache uses. A *redis.Client (for
+// A RedisClient is the part of go-redis that [RedisCache] uses. A *redis.Client (for
 // Sentinel, one from NewFailoverClient) and a *redis.ClusterClient implement it.
 type RedisClient interface {
 	redis.Scripter
 	Get(ctx context.Context, key string) *redis.StringCmd
 }
 
-// A RedisCache keeps each record as a plain string in Redis. Set
-// ContextTimeoutEnabled on the client: without it, go-redis waits for a slow server
-// until ReadTimeout, whatever ctx says. The client must not read from replicas.
+// A RedisCache keeps each record as a plain string in Redis. Make one with
+// [NewRedisCache]; the zero RedisCache is not usable.
+//
+// Set ContextTimeoutEnabled on the client: without it, go-redis waits for a slow
+// server until ReadTimeout, whatever ctx says. The client must not read from replicas.
 //
 // go-redis resends a command whose reply was lost. A swap that has stored then finds
 // its own bytes and reports false. So, unless the client's retries are off, read the
-// key again after false, as Source does.
+// key again after false, as [Source] does.
 type RedisCache struct{ client RedisClient }
 
-// NewRedisCache returns a Cache that uses client. The caller keeps ownership of
+// NewRedisCache returns a [Cache] that uses client. The caller keeps ownership of
 // client and closes it. It panics if client is nil, or is a *redis.Ring, a
 // redis.Pipeliner or a *redis.Tx, which cannot coordinate processes.
 func NewRedisCache(client RedisClient) *RedisCache {
@@ -45,7 +47,7 @@ func NewRedisCache(client RedisClient) *RedisCache {
 	return &RedisCache{client}
 }
 
-// Get implements Cache. A key that holds another type, such as a list, is an
+// Get implements [Cache]. A key that holds another type, such as a list, is an
 // error.
 func (r *RedisCache) Get(ctx context.Context, key string) ([]byte, error) {
 	value, err := r.client.Get(ctx, key).Bytes()
@@ -55,7 +57,7 @@ func (r *RedisCache) Get(ctx context.Context, key string) ([]byte, error) {
 	return value, store.Error("redis", key, err)
 }
 
-// CompareAndSwap implements Cache. Redis counts ttl in milliseconds, rounded up.
+// CompareAndSwap implements [Cache]. Redis counts ttl in milliseconds, rounded up.
 func (r *RedisCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
 	args := []any{new, store.RoundUp(ttl, time.Millisecond)}
 	if old != nil {

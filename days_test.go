@@ -288,6 +288,7 @@ type member struct {
 	fetcher wxtoken.Fetcher
 	every   time.Duration
 	ahead   time.Duration // refresh-ahead: the longer it is, the earlier it tries
+	restart time.Duration // how often it starts anew, and knows nothing of its failures; 0: never
 }
 
 // without lets a fleet live for d, and returns for how long each member, asking
@@ -298,10 +299,16 @@ func without(t *testing.T, cache wxtoken.Cache, d time.Duration, members ...memb
 	defer cancel()
 	together(len(members), func(i int) {
 		m := members[i]
-		src := wxtoken.New(m.fetcher, slow(cache, time.Millisecond), wxtoken.WithRefreshAhead(m.ahead))
+		start := func() (*wxtoken.Source, time.Time) {
+			return wxtoken.New(m.fetcher, slow(cache, time.Millisecond), wxtoken.WithRefreshAhead(m.ahead)), time.Now()
+		}
+		src, started := start()
 		time.Sleep(time.Duration(i) * 313 * time.Millisecond)
 		for ctx.Err() == nil {
 			before := time.Now()
+			if m.restart > 0 && before.Sub(started) >= m.restart {
+				src, started = start()
+			}
 			if _, err := src.Token(t.Context()); err != nil {
 				lack[i] += m.every
 			}
@@ -311,8 +318,8 @@ func without(t *testing.T, cache wxtoken.Cache, d time.Duration, members ...memb
 	return lack
 }
 
-// One member is sick: its proxy spoils its requests, or its answers. It tries
-// first each time, and the others have a token all day.
+// One member is sick: its proxy spoils its requests, or its answers. It restarts so
+// often that it tries first each time, and the others have a token all day.
 func TestDaysWithASickMember(t *testing.T) {
 	for name, test := range map[string]struct {
 		sick  error
@@ -332,9 +339,9 @@ func TestDaysWithASickMember(t *testing.T) {
 			good, sick := &countingFetcher{latency: 200 * time.Millisecond}, &countingFetcher{latency: 30 * time.Millisecond, answer: func(int64) error { return test.sick }}
 			var members []member
 			for _, every := range []time.Duration{40 * time.Second, 41 * time.Second, 55 * time.Second, 3 * time.Second} {
-				members = append(members, member{good, every, 0})
+				members = append(members, member{good, every, 0, 0})
 			}
-			members = append(members, member{sick, test.every, 8 * time.Minute})
+			members = append(members, member{sick, test.every, 8 * time.Minute, 40 * time.Minute})
 			lack := without(t, wxtoken.NewMemoryCache(), 12*time.Hour, members...)
 			for i, d := range lack[:4] {
 				assert.LessOrEqual(t, d, test.most/2, "member %d", i)

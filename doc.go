@@ -1,47 +1,64 @@
-// Package wxtoken keeps one valid WeChat access_token for every goroutine,
-// process and machine of an app.
+// Package wxtoken keeps one valid WeChat access_token for every goroutine, process
+// and machine of an app.
 //
-// Each token that WeChat issues for an app supersedes the one before. So everything
-// that uses an app must share one token, and nothing but this package may fetch it:
-// give all processes the same Cache, key prefix and options.
+// WeChat supersedes an app's token whenever it issues another. So all programs that
+// use an app must share one token, and nothing but this package may fetch it: give
+// all processes the same [Cache], key prefix and options.
 //
 //	src := wxtoken.New(wxtoken.NewStableFetcher(appID, secret), wxtoken.NewRedisCache(rdb))
 //	tok, err := src.Token(ctx) // tok.Value goes into ?access_token=
 //
-// Or let a Transport add the token to each request, and replace rejected tokens:
+// Or let a [Transport] add the token to each request, and replace rejected tokens:
 //
 //	client := &http.Client{Transport: &wxtoken.Transport{Source: src}}
 //
-// Make one Source for each app and keep it. Most calls of Token read a copy in
-// memory; the token is replaced in the background before it expires. A caller blocks
-// only while there is no usable token, and never beyond its ctx.
+// Make one [Source] for each app when the process starts, and keep it. Most calls of
+// [Source.Token] read a copy in memory, and the token is replaced in the background
+// before it expires.
 //
 // # Fetchers and caches
 //
-// A Fetcher asks a platform for a token: NewStableFetcher and NewFetcher for WeChat,
-// NewTicketFetcher for the JS-SDK, NewWeComFetcher, NewQQFetcher, and
-// NewEndpointFetcher and FetcherFunc for everything else. A fetcher that may fetch
-// twice without harm is Repeatable.
+// A [Fetcher] asks a platform for a token: [NewStableFetcher] and [NewFetcher] for
+// WeChat, [NewTicketFetcher] for the JS-SDK, [NewWeComFetcher], [NewQQFetcher], and
+// [NewEndpointFetcher] and [FetcherFunc] for everything else. Declare a fetcher that
+// may fetch twice without harm to be [Repeatable].
 //
-// A Cache is what processes share: NewMemoryCache for one process, NewFileCache for
-// one machine, NewRedisCache, NewMemcachedCache, and those in the modules under
-// stores. The only shared state of a credential is one record under one key, changed
-// only by compare-and-swap; the cache may lose it at any time.
+// A [Cache] is what processes share: [NewMemoryCache] for one process, [NewFileCache]
+// for one machine, [NewRedisCache] and [NewMemcachedCache], and SQL, etcd and rueidis
+// in the modules under stores. The only shared state of a credential is one record
+// under one key, changed only by compare-and-swap; the cache may lose it at any time.
 //
 // # Rejected tokens
 //
 // A token can still be rejected: another system may have fetched one, this process
 // may have been paused while it held the token, or the platform may misbehave. Call
-// Invalidate and retry once; Transport does both.
+// [Source.Invalidate] and retry once; Transport does both.
 //
-// # Seeing what happens
+// # See what happens
 //
-// WithLogger and WithObserver report Events, Peek is for readiness handlers, and Wait
-// is for programs that are about to exit. Errors say what to do; use errors.As to
-// find an *APIError in them. The secret is in no record, key, log, event or error,
-// and no part of a token is in a key, log, event or error.
+// [WithLogger] and [WithObserver] report each [Event], [Source.Peek] is for readiness
+// handlers, and [Source.Wait] is for programs that are about to exit. Errors begin
+// with "wxtoken:" and say what to do; use errors.As to find an [*APIError] in them.
 //
-// The README lists what is promised, and docs/design.md says why it holds. Package
-// wxtest is a fake of the platform for tests, jssdk signs pages, openplatform keeps
-// the tokens of third-party platforms, and adapter connects other SDKs.
+// # What is promised
+//
+//  1. Without faults there is one fetch in a token's lifetime, 12 or 13 a day,
+//     whatever the number of processes.
+//  2. A caller waits for the platform only while there is no usable token, never
+//     beyond its ctx, and never fails because of another caller's ctx.
+//  3. While the store answers within a second, no copy is used that was last
+//     compared with the record over 45 s ago.
+//  4. No process, store or clock takes a usable token from the others, or makes all
+//     of them fetch over 320 times a day.
+//  5. No error, log line, event or key contains the secret or part of a token. The
+//     secret is in no record either.
+//  6. Not promised: that no call is ever rejected. [docs/design.md] says when.
+//
+// # Other packages
+//
+// Package wxtest is a fake of the platform for tests, jssdk signs pages, openplatform
+// keeps the tokens of third-party platforms, adapter connects other SDKs, and
+// cachetest tests a Cache of your own.
+//
+// [docs/design.md]: https://github.com/wxtoken/wxtoken/blob/main/docs/design.md#what-is-not-promised
 package wxtoken

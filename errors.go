@@ -9,7 +9,7 @@ import (
 )
 
 // ErrCacheUnavailable is wrapped, together with the cause, by errors of
-// Source.Invalidate, and of Source.Token when there is no usable token: the cache did
+// [Source.Invalidate], and of [Source.Token] when there is no usable token: the cache did
 // not answer, and a fetch without it could supersede the token of every other
 // process.
 var ErrCacheUnavailable = errors.New("wxtoken: cache unavailable; check its address and health")

@@ -39,7 +39,7 @@ const (
 	EventCacheError EventKind = "cache_error"
 )
 
-// An Event tells an observer what a Source did. It never contains the secret or a
+// An Event says what a [Source] did. It never contains the secret or a
 // token.
 type Event struct {
 	Kind EventKind
@@ -64,7 +64,7 @@ type Event struct {
 	Err error
 }
 
-// Level returns the level at which WithLogger logs e: Debug for an adopted token,
+// Level returns the level at which [WithLogger] logs e: Debug for an adopted token,
 // Info for a fetched one, Error for a failed fetch, a conflict or a cache error, and
 // Warn for the rest. Observers that log by other means can use it too.
 func (e Event) Level() slog.Level {
@@ -84,12 +84,9 @@ func (e Event) Level() slog.Level {
 
 var errRecordLost = errors.New("wxtoken: the cache lost the record; this process wrote its copy back, and a new token is fetched in a few minutes: check the cache's memory, eviction policy and restarts")
 
-// mutes limits the kinds of Event that are sent at most once a minute, and the log of
-// a cache outage, which is written once.
-type mutes struct {
-	ignored, conflict mute
-	outage            bool
-}
+// mutes limits the kinds of Event that are sent at most once a minute. Most Sources
+// never send one: nil until the first.
+type mutes map[EventKind]mute
 
 type mute struct {
 	until time.Time
@@ -98,14 +95,17 @@ type mute struct {
 
 // pass counts an occurrence and reports whether to send an Event, which then stands
 // for count of them.
-func (m *mute) pass(now time.Time) (count int, ok bool) {
-	m.count++
-	if now.Before(m.until) {
-		return 0, false
+func (m *mutes) pass(kind EventKind, now time.Time) (count int, ok bool) {
+	if *m == nil {
+		*m = mutes{}
 	}
-	count = m.count
-	*m = mute{until: now.Add(time.Minute)}
-	return count, true
+	last := (*m)[kind]
+	last.count++
+	if ok = !now.Before(last.until); ok {
+		count, last = last.count, mute{until: now.Add(time.Minute)}
+	}
+	(*m)[kind] = last
+	return count, ok
 }
 
 // emit delivers e to the observer and the log.
@@ -114,12 +114,10 @@ func (s *Source) emit(e Event) {
 	s.mu.Lock()
 	deliver, repeats := true, false
 	switch e.Kind {
-	case EventIgnored:
-		e.Count, deliver = s.mutes.ignored.pass(time.Now())
-	case EventConflict:
-		e.Count, deliver = s.mutes.conflict.pass(time.Now())
+	case EventIgnored, EventConflict:
+		e.Count, deliver = s.mutes.pass(e.Kind, time.Now())
 	case EventCacheError:
-		repeats, s.mutes.outage = s.mutes.outage, true
+		repeats, s.outage = s.outage, true
 	}
 	s.mu.Unlock()
 	if deliver && s.observer != nil {

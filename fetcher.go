@@ -16,8 +16,8 @@ import (
 // A Fetcher asks the platform for a token. It must be safe for concurrent use.
 //
 // A Fetcher with a method Repeatable() bool that returns true is called even while
-// the cache is unavailable: see Repeatable. A type that embeds the *HTTPFetcher of a
-// constructor keeps everything that a Source knows about it. A type that embeds a
+// the cache is unavailable: see [Repeatable]. A type that embeds the [*HTTPFetcher] of a
+// constructor keeps everything that a [Source] knows about it. A type that embeds a
 // Fetcher is not Repeatable; if it replaces Key, the new Key should keep the prefix.
 type Fetcher interface {
 	// Fetch asks the platform for a token; each call may supersede the previous one.
@@ -30,8 +30,8 @@ type Fetcher interface {
 	Key() string
 }
 
-// FetcherFunc returns a Fetcher that calls fn for tokens from anywhere, which a
-// Source keeps under key. It panics if fn is nil.
+// FetcherFunc returns a [Fetcher] that calls fn for tokens from anywhere. A
+// [Source] keeps them under key. It panics if fn is nil.
 func FetcherFunc(key string, fn func(context.Context) (Token, error)) Fetcher {
 	if fn == nil {
 		panic("wxtoken: FetcherFunc with a nil function")
@@ -48,7 +48,7 @@ func (f *funcFetcher) Fetch(ctx context.Context) (Token, error) { return f.fn(ct
 func (f *funcFetcher) Key() string                              { return f.key }
 
 // Repeatable declares that fetching twice with f is harmless: the second fetch
-// returns the same token, or a new one while the first stays valid. A Source then
+// returns the same token, or a new one while the first stays valid. A [Source] then
 // fetches even while the cache is unavailable, and need not fetch again after a fetch
 // whose outcome is unknown. Do not use it for tokens that a later fetch supersedes.
 // The result has f's Key and works as f does; f is not changed. It panics if f is
@@ -88,11 +88,11 @@ func (r repeatableFetcher) currentFingerprint(ctx context.Context, salt string) 
 	return "", nil
 }
 
-// An HTTPFetcher is a Fetcher for one of the platform's endpoints. The zero
-// HTTPFetcher has no endpoint, and its Fetch returns an error: use NewFetcher or
+// An HTTPFetcher is a [Fetcher] for one of the platform's endpoints. The zero
+// HTTPFetcher has no endpoint, and its Fetch returns an error: use [NewFetcher] or
 // another constructor.
 //
-// Fetch returns an *APIError if the platform denied the request. After any other
+// Fetch returns an [*APIError] if the platform denied the request. After any other
 // error a token may have been issued, unless the error says that nothing was sent. No
 // error shows the secret or a token.
 type HTTPFetcher struct {
@@ -104,24 +104,25 @@ type HTTPFetcher struct {
 	fault    error         // why nothing can be sent
 }
 
-// NewFetcher returns a Fetcher for GET cgi-bin/token, which supersedes the previous
+// NewFetcher returns a [Fetcher] for GET cgi-bin/token, which supersedes the previous
 // token. If appID or secret is empty, or contains a space, a control character or a
 // byte that is not ASCII, Fetch sends nothing and returns an error that says so.
 func NewFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 	return newAppFetcher("token:", errcode.WeChat, endpoint.Endpoint{Path: "/cgi-bin/token"}, appID, secret, opts)
 }
 
-// NewStableFetcher returns a Fetcher for POST cgi-bin/stable_token, which the
+// NewStableFetcher returns a [Fetcher] for POST cgi-bin/stable_token, which the
 // platform recommends: asked again, it returns the same token and its remaining time,
-// until that is under five minutes. Its tokens are independent of NewFetcher's.
+// until that is under five minutes. Its tokens are independent of [NewFetcher]'s. An
+// invalid appID or secret is an error of Fetch, as it is with NewFetcher.
 func NewStableFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 	e := endpoint.Endpoint{Path: "/cgi-bin/stable_token", Post: true, Repeatable: true}
 	return newAppFetcher("stable:", errcode.Stable, e, appID, secret, opts)
 }
 
-// NewQQFetcher returns a Fetcher for the access token of a QQ mini program, by GET
+// NewQQFetcher returns a [Fetcher] for the access token of a QQ mini program, by GET
 // api/getToken at api.q.qq.com, which supersedes the previous token as cgi-bin/token
-// does.
+// does. An invalid appID or secret is an error of Fetch, as it is with [NewFetcher].
 func NewQQFetcher(appID, secret string, opts ...FetcherOption) *HTTPFetcher {
 	return newAppFetcher("qq:", errcode.QQ, endpoint.Endpoint{Path: "/api/getToken"}, appID, secret, opts)
 }
@@ -138,13 +139,13 @@ func newAppFetcher(prefix string, p errcode.Platform, e endpoint.Endpoint, appID
 	})
 }
 
-// NewWeComFetcher returns a Fetcher for the access token of one app of a WeCom
+// NewWeComFetcher returns a [Fetcher] for the access token of one app of a WeCom
 // corporation, by GET cgi-bin/gettoken at qyapi.weixin.qq.com, which returns the same
 // token until it expires or is revoked. Each app of a corporation has its own secret
 // and its own token. So the Key ends in a fingerprint of the secret, 64 bits of a
 // keyed hash, which tells the apps apart and reveals nothing.
 //
-// With WithSecretFunc, secret is not sent; only its fingerprint is used, in the Key.
+// With [WithSecretFunc], secret is not sent; only its fingerprint is used, in the Key.
 // Pass something that identifies the app and does not change with the secret, such as
 // the agentid. It must not be empty.
 func NewWeComFetcher(corpID, secret string, opts ...FetcherOption) *HTTPFetcher {
@@ -178,7 +179,7 @@ func (f HTTPFetcher) with(opts []FetcherOption, check func(*HTTPFetcher) error) 
 	return &f
 }
 
-// A FetcherOption configures the fetcher of NewFetcher and the other constructors.
+// A FetcherOption configures the fetcher of [NewFetcher] and the other constructors.
 type FetcherOption interface{ applyFetcher(*HTTPFetcher) }
 
 type fetcherOption func(*HTTPFetcher)
@@ -189,7 +190,7 @@ func (o fetcherOption) applyFetcher(f *HTTPFetcher) { o(f) }
 // redirect is followed. An *http.Transport is copied, and the copy opens a new
 // connection for each fetch. The default, also for nil, is http.DefaultTransport,
 // which honours the environment's proxies. Any other RoundTripper must not itself
-// retry requests of a fetcher that is not Repeatable, and must keep the request's
+// retry requests of a fetcher that is not [Repeatable], and must keep the request's
 // context, or no second host is tried.
 func WithHTTPClient(c *http.Client) FetcherOption {
 	return fetcherOption(func(f *HTTPFetcher) { f.endpoint.Client = c })
@@ -200,7 +201,7 @@ func WithHTTPClient(c *http.Client) FetcherOption {
 // previous one could be made, so that no request can arrive twice. The default, also
 // without URLs, is the platform's own hosts over https: WeChat's five with
 // api.weixin.qq.com first, qyapi.weixin.qq.com for WeCom, api.q.qq.com for QQ, and
-// the host of Endpoint.URL. With an invalid URL, Fetch returns an error.
+// the host of [Endpoint.URL]. With an invalid URL, Fetch returns an error.
 func WithBaseURL(urls ...string) FetcherOption {
 	return fetcherOption(func(f *HTTPFetcher) {
 		if err := endpoint.CheckHosts(urls); err != nil {
@@ -218,9 +219,9 @@ func weChatHosts() []string { return endpoint.WeChatHosts() }
 func (f *HTTPFetcher) Key() string { return f.key }
 
 // Repeatable reports whether fetching twice is harmless: see the function Repeatable.
-// It is false for NewFetcher and NewQQFetcher, true for NewStableFetcher,
-// NewTicketFetcher and NewWeComFetcher, and Endpoint.Repeatable for
-// NewEndpointFetcher.
+// It is false for [NewFetcher] and [NewQQFetcher], true for [NewStableFetcher],
+// [NewTicketFetcher] and [NewWeComFetcher], and [Endpoint.Repeatable] for
+// [NewEndpointFetcher].
 func (f *HTTPFetcher) Repeatable() bool { return f.endpoint.Repeatable }
 
 // Format prints the Key, for every verb of package fmt.

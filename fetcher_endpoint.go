@@ -17,7 +17,7 @@ import (
 )
 
 // An Endpoint describes where the tokens of a platform are fetched and what the
-// answer looks like, for NewEndpointFetcher. The answer is a JSON object; nested
+// answer looks like, for [NewEndpointFetcher]. The answer is a JSON object; nested
 // names are dotted, such as "data.access_token". Every way of printing an Endpoint
 // hides Params and the query of URL, which hold the secret.
 type Endpoint struct {
@@ -80,9 +80,9 @@ func (e Endpoint) LogValue() slog.Value { return slog.StringValue(e.String()) }
 // MarshalText is String, so that JSON and the like show no secret either.
 func (e Endpoint) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
 
-// NewEndpointFetcher returns a Fetcher for any platform whose endpoint e describes. A
-// Source keeps the token under key, which names the platform and the app and must not
-// contain the secret. WithBaseURL replaces the scheme and host of e.URL. If e is
+// NewEndpointFetcher returns a [Fetcher] for any platform whose endpoint e describes. A
+// [Source] keeps the token under key, which names the platform and the app and must not
+// contain the secret. [WithBaseURL] replaces the scheme and host of e.URL. If e is
 // incomplete or invalid, Fetch sends nothing and returns an error.
 func NewEndpointFetcher(key string, e Endpoint, opts ...FetcherOption) *HTTPFetcher {
 	params := maps.Clone(e.Params)

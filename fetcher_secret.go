@@ -26,7 +26,7 @@ import (
 // contains a space, a control character or a byte that is not ASCII (the newline at
 // the end of a file, for example), Fetch sends nothing and returns an error.
 //
-// In the Params of NewEndpointFetcher, the secret replaces {secret}. NewTicketFetcher
+// In the Params of [NewEndpointFetcher], the secret replaces {secret}. [NewTicketFetcher]
 // has no secret: there, and with a nil fn, Fetch returns an error.
 func WithSecretFunc(fn func(context.Context) (string, error)) FetcherOption {
 	s := &secretSource{ask: fn} // one for all that this option is given to

@@ -10,15 +10,15 @@ import (
 	"github.com/wxtoken/wxtoken/internal/errcode"
 )
 
-// NewTicketFetcher returns a Fetcher for tickets, which sign pages for the JS-SDK. It
-// uses access tokens from src; make a second Source with it, on the same cache if you
+// NewTicketFetcher returns a [Fetcher] for tickets, which sign pages for the JS-SDK. It
+// uses access tokens from src; make a second [Source] with it, on the same cache if you
 // like. The kinds depend on the platform of src's Fetcher:
 //
 //	WeChat  jsapi, wx_card, 2 (SDK)  GET cgi-bin/ticket/getticket
 //	WeCom   jsapi                    GET cgi-bin/get_jsapi_ticket, for wx.config
 //	WeCom   agent_config             GET cgi-bin/ticket/get, for wx.agentConfig of src's app
 //
-// If wxtoken does not know src's Fetcher, such as a FetcherFunc, it assumes WeChat.
+// If wxtoken does not know src's Fetcher, such as a [FetcherFunc], it assumes WeChat.
 // If there is no such kind, or src's platform has no tickets, Fetch returns an error.
 // It panics if src is nil.
 //

@@ -83,6 +83,7 @@ func (s *Source) delivered() {
 	defer s.mu.Unlock()
 	if s.busy--; s.busy == 0 {
 		close(s.idle)
+		s.idle = nil
 	}
 }
 
@@ -138,7 +139,7 @@ func (f *flight) end(st protocol.Step) {
 	s.remember(f.err)
 	s.refresh(now)
 	if !slices.ContainsFunc(f.events, func(e Event) bool { return e.Kind == EventCacheError }) {
-		s.mutes.outage = false
+		s.outage = false
 	}
 }
 
@@ -148,17 +149,21 @@ var errWithheld = fmt.Errorf("%w: an API rejected the token, and the cache did n
 // remember keeps a failure for a growing while, up to the watch age, so that a
 // failing cache or platform sees a trickle of calls. s.mu is held.
 func (s *Source) remember(err error) {
-	if s.failure = err; err == nil {
-		s.retryAt, s.backoff = time.Time{}, 0
+	if err == nil {
+		s.failure = nil
 		return
 	}
 	watch := s.process.Watch()
-	s.backoff = min(max(2*s.backoff, watch/40), watch)
-	s.retryAt = time.Now().Add(jitter(s.backoff))
-	var cool *CooldownError
-	if errors.As(err, &cool) && cool.Until.Before(s.retryAt) {
-		s.retryAt = cool.Until
+	backoff := watch / 40
+	if s.failure != nil {
+		backoff = min(max(2*s.failure.backoff, backoff), watch)
 	}
+	until := time.Now().Add(jitter(backoff))
+	var cool *CooldownError
+	if errors.As(err, &cool) && cool.Until.Before(until) {
+		until = cool.Until
+	}
+	s.failure = &failure{err, until, backoff}
 }
 
 // read reads what the cache holds, after the pause that the Process asks for.
@@ -180,7 +185,7 @@ func (f *flight) read(ctx context.Context, st protocol.Step) {
 		if raw == nil {
 			raw = []byte{} // an empty value is not an absent one
 		}
-		r, err = protocol.Decode(raw, s.seal)
+		r, err = protocol.Decode(raw, s.seal())
 		if err != nil {
 			f.report(Event{Kind: EventCacheError, Err: err})
 		}
@@ -198,7 +203,7 @@ func (f *flight) read(ctx context.Context, st protocol.Step) {
 func (f *flight) swap(ctx context.Context, st protocol.Step) {
 	s := f.src
 	sentAt := time.Now()
-	raw := protocol.Encode(st.Next, s.seal)
+	raw := protocol.Encode(st.Next, s.seal())
 	ctx, cancel := context.WithTimeout(ctx, s.process.CacheCall())
 	defer cancel()
 	stored, err := cacheSwap(ctx, s.cache, s.key, f.raw, raw, st.TTL)

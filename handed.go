@@ -14,17 +14,12 @@ type memory struct{ last atomic.Pointer[fingerprints] }
 // fingerprints are immutable once they are published.
 type fingerprints struct {
 	salt maphash.Seed
-	n    int        // the number of values so far
-	sums [16]uint64 // of the latest: half a day or more, at two hours each
-}
-
-func (f *fingerprints) has(sum uint64) bool {
-	return slices.Contains(f.sums[:min(f.n, len(f.sums))], sum)
+	sums []uint64 // of the latest 16: half a day or more, at two hours each
 }
 
 func (m *memory) has(value string) bool {
 	f := m.last.Load()
-	return f != nil && f.has(maphash.String(f.salt, value))
+	return f != nil && slices.Contains(f.sums, maphash.String(f.salt, value))
 }
 
 func (m *memory) add(value string) {
@@ -37,13 +32,12 @@ func (m *memory) add(value string) {
 			}
 		}
 		sum := maphash.String(old.salt, value)
-		if old.has(sum) {
+		if slices.Contains(old.sums, sum) {
 			return
 		}
-		next := *old
-		next.sums[next.n%len(next.sums)] = sum
-		next.n++
-		if m.last.CompareAndSwap(old, &next) {
+		latest := old.sums[max(0, len(old.sums)-15):]
+		next := &fingerprints{old.salt, slices.Concat(latest, []uint64{sum})}
+		if m.last.CompareAndSwap(old, next) {
 			return
 		}
 	}

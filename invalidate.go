@@ -11,18 +11,18 @@ import (
 
 // Invalidate reports that an API rejected a token, by errcode 40001, 40014 or 42001.
 // It does not fetch; the next call of Token does, if rejected is still the shared
-// token. Reporting an old token has no effect, and any number of reports of the same
-// one cause one fetch.
+// token, whether or not this Source has handed it out. Reporting an old token has no
+// effect, and any number of reports of the same one cause one fetch.
 //
 // A nil error means that rejected is no longer handed out. Otherwise the error says
-// why it may still be: the cache did not answer (ErrCacheUnavailable) or holds
-// something that this process cannot read; the last flight failed (a *CooldownError,
-// for example); ctx ended; the platform denies a new token, and the rejected one is
-// the last resort; or the rejection is not believed, because the token is younger
-// than a tenth of WithFetchTimeout, or because tokens are rejected again and again,
-// most likely because another system fetches for the same app. While the cache does
-// not answer, a rejected token is withheld for a 22nd of WithLocalAge (2 s) from its
-// first report, and Token returns an error instead.
+// why it may still be: the cache did not answer ([ErrCacheUnavailable]) or holds
+// something that this process cannot read; the last flight failed (a [*CooldownError],
+// for example); ctx ended; the platform denies a new token or does not answer, and
+// the rejected one is the last resort; or the rejection is not believed, because the
+// token is younger than a tenth of [WithFetchTimeout], or because tokens are rejected
+// again and again, most likely because another system fetches for the same app. While
+// the cache does not answer, a rejected token is withheld for a 22nd of [WithLocalAge]
+// (2 s) from its first report, and Token returns an error instead.
 func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 	started := time.Now()
 	for rejected != "" {
@@ -50,9 +50,12 @@ func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 			continue // the flight ended before it handled this rejection
 		}
 		s.mu.Lock()
-		wait := time.Until(s.retryAt)
+		wait := time.Until(s.failure.retryAt())
 		s.mu.Unlock()
 		if time.Since(started)+wait > s.process.Patience() || !sleep(ctx, wait) {
+			if verdict.Believed {
+				return nil // the Source hands out another token, and cannot see now whether rejected is newer
+			}
 			return err
 		}
 	}
@@ -69,8 +72,8 @@ func (s *Source) reject(ctx context.Context, token string) (verdict protocol.Ver
 	s.refresh(now) // it may be withheld
 	switch {
 	case decided, s.flight != nil:
-	case now.Before(s.retryAt):
-		return verdict, false, nil, s.failure
+	case now.Before(s.failure.retryAt()):
+		return verdict, false, nil, s.failure.err
 	default:
 		s.start(ctx, true)
 	}
@@ -90,7 +93,7 @@ func (s *Source) verdictError(v protocol.Verdict) error {
 	case v.Believed:
 		return nil
 	case v.Young == 0:
-		return fmt.Errorf("wxtoken: the rejected token is handed out as a last resort until %s, or until the platform issues another", v.Until.UTC().Format(time.RFC3339))
+		return fmt.Errorf("wxtoken: the rejected token is handed out as a last resort until the platform issues another; it is asked again after %s", v.Until.UTC().Format(time.RFC3339))
 	case v.Early > 0:
 		return fmt.Errorf("%w: %w", tooYoung(v), s.conflict())
 	}

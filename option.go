@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// An Option configures the Source that New makes. Processes that share a credential
-// must agree on WithKeyPrefix and WithEncryption, and should agree on the durations,
+// An Option configures the [Source] that New makes. Processes that share a credential
+// must agree on [WithKeyPrefix] and [WithEncryption], and should agree on the durations,
 // which are capped at 24 h.
 type Option interface{ apply(*options) }
 
@@ -29,7 +29,7 @@ type optionFunc func(*options)
 
 func (f optionFunc) apply(o *options) { f(o) }
 
-// WithKeyPrefix puts prefix before the Fetcher's Key to make the record's key in the
+// WithKeyPrefix puts prefix before the [Fetcher]'s Key to make the record's key in the
 // cache. The default is "wxtoken:", and "" means no prefix. Key and prefix together
 // have at most 250 bytes, without spaces or control characters.
 func WithKeyPrefix(prefix string) Option {
@@ -39,14 +39,14 @@ func WithKeyPrefix(prefix string) Option {
 // WithFetchTimeout bounds one fetch, its retries included; one cache call may take a
 // fifth of it. The default, also for zero and less, is 10 seconds. If a process dies
 // while it fetches, callers without a token block for up to one and a half times this
-// long.
+// long, at most 45 seconds: a fetch that supersedes the token before ends by then.
 func WithFetchTimeout(d time.Duration) Option {
 	return optionFunc(func(o *options) { o.fetchTimeout = d })
 }
 
 // WithRefreshAhead sets how long before its expiry a token is replaced. The default,
 // also for zero and less, is 5 minutes. It is never more than a quarter of the
-// token's lifetime, and each Source subtracts up to a fifth at random.
+// token's lifetime, and each [Source] subtracts up to a fifth at random.
 func WithRefreshAhead(d time.Duration) Option {
 	return optionFunc(func(o *options) { o.refreshAhead = d })
 }
@@ -61,13 +61,13 @@ func WithLocalAge(d time.Duration) Option {
 // WithEncryption encrypts the record in the cache with AES-256-GCM. The first key
 // encrypts and every key decrypts, so that keys can be rotated: add the new key last
 // everywhere, then move it to the front. Without keys the record is plain JSON. With
-// keys, a plain record is an error and is not overwritten: see WithPlainRecords.
+// keys, a plain record is an error and is not overwritten: see [WithPlainRecords].
 func WithEncryption(keys ...[32]byte) Option {
 	keys = slices.Clone(keys)
 	return optionFunc(func(o *options) { o.keys = keys })
 }
 
-// WithPlainRecords lets a Source with WithEncryption also read plain records, and
+// WithPlainRecords lets a [Source] with [WithEncryption] also read plain records, and
 // encrypt them when it next writes them. Use it while encryption is being switched
 // on, and drop it when every process has the keys: otherwise anyone who can write to
 // the cache can plant a token there.
@@ -75,10 +75,10 @@ func WithPlainRecords() Option {
 	return optionFunc(func(o *options) { o.plainRecords = true })
 }
 
-// WithObserver calls fn once for each Event, as soon as the work that it belongs to
-// is done. Token never waits for fn; Invalidate does, at most once a minute, where it
-// ignores a rejection without a look at the cache. fn may use the Source, must be safe
-// for concurrent use and must not panic. Nil means no observer.
+// WithObserver calls fn once for each [Event], as soon as the work that it belongs to
+// is done. Token never waits for fn. Invalidate does, at most once a minute, when it
+// ignores a rejection without reading the cache. fn may use the [Source], must be safe
+// for concurrent use and must not panic. Nil, the default, means no observer.
 func WithObserver(fn func(Event)) Option {
 	return optionFunc(func(o *options) { o.observer = fn })
 }

@@ -180,7 +180,7 @@ func TestNothingShowsTheSecretOrAToken(t *testing.T) {
 	faults := map[string]wxtest.Fault{
 		"none": wxtest.Latency(0), "busy": wxtest.Busy(), "portal": wxtest.CaptivePortal(), "empty": wxtest.EmptyBody(),
 		"lost reply": wxtest.LostReply(), "5xx": wxtest.ServerError(502), "truncated": wxtest.Truncated(),
-		"refused": wxtest.Refusal(40125), "whitelist": wxtest.Refusal(40164), "slow": wxtest.Latency(time.Minute),
+		"refused": wxtest.Denial(40125), "whitelist": wxtest.Denial(40164), "slow": wxtest.Latency(time.Minute),
 		"echo":           wxtest.Answer(200, "text/html", "<p>no such page: /cgi-bin/token?secret="+markedSecret+"</p>"),
 		"echo in errmsg": wxtest.Answer(200, "application/json", `{"errcode":40013,"errmsg":"bad secret `+markedSecret+`"}`),
 		"bad lifetime":   wxtest.Answer(200, "", `{"access_token":"`+strings.Repeat("m", 136)+`","expires_in":-1}`),

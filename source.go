@@ -14,19 +14,18 @@ import (
 )
 
 // A Source hands out the one valid token of a credential, and ensures that
-// all Sources with the same Fetcher key and cache, in any number of processes,
-// fetch it only once. Make one with New, keep it for the lifetime of the
+// all Sources with the same [Fetcher] key and cache, in any number of processes,
+// fetch it only once. Make one with [New], keep it for the lifetime of the
 // process, and share it: it is safe for concurrent use, has no goroutine while idle,
-// and need not be closed.
+// and need not be closed. The zero Source is not usable.
 type Source struct {
 	fetcher Fetcher
 	cache   Cache
 	key     string
-	seal    protocol.Sealer
+	keys    [][32]byte // of WithEncryption
 
 	observer func(Event) // nil: none
 	log      func(Event) // nil: none
-	gate     bridge.Gate // nil: always open
 
 	// fresh is the held token for as long as it may be handed out without a look
 	// at anything else; a timer clears it. It makes the common path one load.
@@ -38,17 +37,33 @@ type Source struct {
 	process protocol.Process
 	flight  *flight       // nil: none
 	busy    int           // flights under way, or whose Events are being delivered
-	idle    chan struct{} // closed when there are none of those any more
+	idle    chan struct{} // closed when there are none of those any more; nil: there are none
 	stale   *time.Timer   // clears fresh
-	failure error         // of the last flight; nil after one that succeeded
-	retryAt time.Time     // while it is remembered, no new flight before this
-	backoff time.Duration
+	failure *failure      // of the last flight; nil after one that succeeded
 	mutes   mutes
-	seen    bridge.Revision // of gate, when a failure was last forgiven for it
+	seen    bridge.Revision // of the Fetcher's Gate, when a failure was last forgiven for it
+
+	plainRecords bool // of WithPlainRecords
+	outage       bool // of the cache, which is logged once
 }
 
-// New returns a Source of tokens that f fetches and that c shares between
-// processes. A nil c means a new MemoryCache, for a single process. New starts
+// A failure of a flight is remembered for a moment.
+type failure struct {
+	err     error
+	until   time.Time // no new flight before this
+	backoff time.Duration
+}
+
+// retryAt is when a new flight can start.
+func (f *failure) retryAt() time.Time {
+	if f == nil {
+		return time.Time{}
+	}
+	return f.until
+}
+
+// New returns a [Source] of tokens that f fetches and that c shares between
+// processes. A nil c means a new [MemoryCache], for a single process. New starts
 // nothing and sends nothing. It panics if f is nil.
 func New(f Fetcher, c Cache, opts ...Option) *Source {
 	if f == nil {
@@ -58,8 +73,7 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 		c = NewMemoryCache()
 	}
 	o := newOptions(opts)
-	s := &Source{fetcher: f, cache: c, key: o.prefix + f.Key(), observer: o.observer, log: o.log}
-	s.seal = protocol.Sealer{Keys: o.keys, CacheKey: s.key, Plain: o.plainRecords}
+	s := &Source{fetcher: f, cache: c, key: o.prefix + f.Key(), keys: o.keys, plainRecords: o.plainRecords, observer: o.observer, log: o.log}
 	s.process.Rules = protocol.Rules{
 		Fetch: o.fetchTimeout, Local: o.localAge, Ahead: jitter(o.refreshAhead),
 		Repeatable: isRepeatable(f),
@@ -69,8 +83,8 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 	}
 	_, s.process.Changeable = f.(changeable)
 	s.process.AtExpiry, s.process.FullLife = repeats(f)
-	if s.gate, _ = f.(bridge.Gate); s.gate != nil {
-		s.seen, _ = s.gate.Gate()
+	if gate, ok := f.(bridge.Gate); ok {
+		s.seen, _ = gate.Gate()
 	}
 	return s
 }
@@ -80,19 +94,26 @@ func isRepeatable(f Fetcher) bool {
 	return ok && r.Repeatable()
 }
 
+// seal seals and opens the record.
+func (s *Source) seal() protocol.Sealer {
+	return protocol.Sealer{Keys: s.keys, CacheKey: s.key, Plain: s.plainRecords}
+}
+
 // Format prints the key of the record, for every verb of package fmt, and neither
-// the token nor the keys of WithEncryption.
+// the token nor the keys of [WithEncryption].
 func (s *Source) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "wxtoken.Source(%s)", s.key) }
 
 // Token returns a token that can be used now. Usually that is a copy in memory;
 // when the copy is about to expire, one caller in one process makes the platform
-// replace it, in the background. A caller blocks while there is no usable token,
-// and for a look at the cache, but mostly no longer than a second (a tenth of
-// WithFetchTimeout), when the copy is older than WithLocalAge; never beyond its
-// ctx. Work that it started continues for other callers.
+// replace it, in the background.
 //
-// Errors wrap what happened: an *APIError if the platform denied the request,
-// inside a *CooldownError that says when it is asked again; ErrCacheUnavailable
+// A caller blocks while there is no usable token. If the copy is older than
+// [WithLocalAge], it also blocks while the cache is read, but rarely for more than a
+// second (a tenth of [WithFetchTimeout]). It never blocks beyond its ctx. Work that it
+// started continues for other callers.
+//
+// Errors wrap what happened: an [*APIError] if the platform denied the request,
+// inside a [*CooldownError] that says when it is asked again; [ErrCacheUnavailable]
 // if the cache does not answer and there is no usable copy; ctx's error if it
 // ended before anything else was known.
 func (s *Source) Token(ctx context.Context) (Token, error) {
@@ -128,11 +149,11 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 		s.refresh(now)
 		return t, nil, nil
 	case s.flight != nil:
-	case now.Before(s.retryAt):
+	case now.Before(s.failure.retryAt()):
 		if usable {
 			return t, nil, nil
 		}
-		return Token{}, nil, s.failure
+		return Token{}, nil, s.failure.err
 	case !usable && ctx.Err() != nil:
 		return Token{}, nil, fmt.Errorf("wxtoken: no token at hand: %w", context.Cause(ctx))
 	default:
@@ -149,14 +170,15 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 // closed returns why the gate is closed, if it is, and drops failures whose
 // cause may be gone. s.mu is held.
 func (s *Source) closed() error {
-	if s.gate == nil {
+	gate, ok := s.fetcher.(bridge.Gate)
+	if !ok {
 		return nil
 	}
-	revision, err := s.gate.Gate()
+	revision, err := gate.Gate()
 	if revision != s.seen && s.flight == nil {
 		s.seen = revision
 		s.process.Forgive()
-		s.failure, s.retryAt, s.backoff = nil, time.Time{}, 0
+		s.failure = nil
 	}
 	if err != nil {
 		s.fresh.Store(nil)
@@ -167,14 +189,14 @@ func (s *Source) closed() error {
 // failing reports whether a flight that starts then follows closely on one that
 // has failed: callers do not block on it while there is a copy. s.mu is held.
 func (s *Source) failing(then time.Time) bool {
-	return s.failure != nil && then.Before(s.retryAt.Add(s.process.Watch()))
+	return s.failure != nil && then.Before(s.failure.until.Add(s.process.Watch()))
 }
 
 // Peek returns the token that Token would return at once, without blocking and
 // without I/O, and false if there is none. It starts nothing, so a readiness
 // handler can call it at any rate. It does not keep the token fresh either: a copy
-// counts for WithLocalAge only, so a program that calls Peek also calls Token, or
-// runs Source.Run.
+// counts for [WithLocalAge] only, so a program that calls Peek also calls Token, or
+// runs [Source.Run].
 func (s *Source) Peek() (Token, bool) {
 	if t := s.fresh.Load(); t != nil {
 		return *t, true
@@ -297,7 +319,7 @@ func (s *Source) refresh(now time.Time) {
 func (s *Source) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		s.mu.Lock()
-		if s.closed() == nil && s.flight == nil && !time.Now().Before(s.retryAt) {
+		if s.closed() == nil && s.flight == nil && !time.Now().Before(s.failure.retryAt()) {
 			s.start(ctx, false)
 		}
 		f := s.flight
@@ -311,7 +333,7 @@ func (s *Source) Run(ctx context.Context) error {
 		s.mu.Lock()
 		next, _ := s.process.Ages(time.Now())
 		if s.failure != nil {
-			next = s.retryAt
+			next = s.failure.until
 		}
 		s.mu.Unlock()
 		sleep(ctx, max(time.Until(next), s.process.Watch()/10, 5*time.Millisecond))
@@ -323,14 +345,14 @@ func (s *Source) Run(ctx context.Context) error {
 // Events included, or until ctx ends, and then returns ctx's error, wrapped. It
 // starts nothing, and returns nil at once when the Source is idle.
 //
-// It is for programs that are about to exit: one that returns from main in the
-// middle of a fetch leaves the others to find out what came of it. An observer
-// must not call it.
+// It is for programs that are about to exit: if one exits in the middle of a fetch,
+// other processes must find out whether a token was issued. An observer must not
+// call it.
 func (s *Source) Wait(ctx context.Context) error {
 	s.mu.Lock()
-	busy, idle := s.busy > 0, s.idle
+	idle := s.idle
 	s.mu.Unlock()
-	if !busy {
+	if idle == nil {
 		return nil
 	}
 	select {

@@ -19,7 +19,7 @@ type Token struct {
 }
 
 // Valid reports whether t has a value and is not past ExpiresAt. The platform
-// may have revoked it all the same: see Source.Invalidate.
+// may have revoked it all the same: see [Source.Invalidate].
 func (t Token) Valid() bool { return t.Value != "" && time.Now().Before(t.ExpiresAt) }
 
 // String shows when t expires, but not its value.
@@ -43,8 +43,7 @@ func (t Token) LogValue() slog.Value { return slog.StringValue(t.String()) }
 func (t Token) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
 // A TokenSource returns a token that is valid now. It must be safe for concurrent
-// use. A Source is a TokenSource; so is a wrapper that an application puts around
-// one.
+// use. A [Source] is a TokenSource, and an application can wrap one in its own.
 type TokenSource interface {
 	Token(ctx context.Context) (Token, error)
 }

@@ -78,7 +78,7 @@ type Transport struct {
 }
 
 // RoundTrip implements http.RoundTripper. Its own errors begin with "wxtoken:" and
-// wrap the Source's; no error contains a token that it added.
+// wrap the [Source]'s; no error contains a token that it added.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	hosts, err := t.hosts()
 	switch {

@@ -1219,7 +1219,7 @@ func TestTransportOnThePlatform(t *testing.T) {
 		assert.Contains(t, readAll(t, resp), "ip_list")
 		srv.Revoke(srv.Latest("wx1"))
 	}
-	srv.Inject(wxtest.Refusal(42007).On(wxtest.BusinessCalls))
+	srv.Inject(wxtest.Denial(42007).On(wxtest.BusinessCalls))
 	before := srv.Latest("wx1")
 	resp, err := client.Get(apiURL)
 	require.NoError(t, err)

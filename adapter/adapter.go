@@ -1,4 +1,4 @@
-// Package adapter connects other WeChat SDKs to a wxtoken.TokenSource, so that they
+// Package adapter connects other WeChat SDKs to a [wxtoken.TokenSource], so that they
 // share one access_token with each other, with other processes, and with code that
 // uses wxtoken directly. It imports none of them: what it returns fits their
 // interfaces and function types as it is.
@@ -7,7 +7,7 @@
 // still fetches for one of its parts supersedes the shared token.
 //
 // The SDKs differ in how they handle a rejected token. If an SDK lets you replace its
-// HTTP client, use one with a wxtoken.Transport, which handles rejections before the
+// HTTP client, use one with a [wxtoken.Transport], which handles rejections before the
 // SDK sees them and reports the Source's errors:
 //
 //	                 rejected token                     error of the Source
@@ -24,7 +24,7 @@
 // and a rejected token is replaced by one of the same app.
 //
 // A token is replaced only if the TokenSource has a method Invalidate like that of
-// wxtoken.Source. SDKs that pass no context wait as long as the TokenSource does.
+// [wxtoken.Source]. SDKs that pass no context wait as long as the TokenSource does.
 // Every function here panics if its TokenSource is nil.
 package adapter
 
@@ -75,7 +75,7 @@ type ChanxuehongServer struct{ src wxtoken.TokenSource }
 //	client := core.NewClient(adapter.Chanxuehong(src), nil)
 //
 // The SDK replaces a token on errcode 40001 and 42001. To cover 40014 as well, give
-// its client an http.Client with a wxtoken.Transport.
+// its client an http.Client with a [wxtoken.Transport].
 func Chanxuehong(src wxtoken.TokenSource) *ChanxuehongServer {
 	return &ChanxuehongServer{must(src)}
 }

@@ -22,7 +22,7 @@ import (
 // the last one returned, unless that is so new that it was probably the one before.
 //
 // The SDK resends a rejected call, but without the body of a POST. A
-// wxtoken.Transport in UserConfig.Http.Transport fixes that, and reports the Source's
+// [wxtoken.Transport] in UserConfig.Http.Transport fixes that, and reports the Source's
 // errors.
 func PowerWeChat[M ~map[string]any](src wxtoken.TokenSource) func(key string, refresh bool) M {
 	g := &given{src: must(src)}
@@ -49,7 +49,7 @@ func PowerWeChat[M ~map[string]any](src wxtoken.TokenSource) func(key string, re
 // It never returns an error.
 //
 // The SDK resends a rejected call, but without the body of a POST. A
-// wxtoken.Transport in http.DefaultClient, which the SDK uses for all of its apps,
+// [wxtoken.Transport] in http.DefaultClient, which the SDK uses for all of its apps,
 // fixes that:
 //
 //	http.DefaultClient.Transport = &wxtoken.Transport{

@@ -56,8 +56,9 @@ func newPlatform(tb testing.TB, latency time.Duration) *platform {
 	return p
 }
 
-// A worker is one process of an application. It gets a token to connect and to page its code in, says so with an empty
-// line, and when its input ends, all callers ask an instance that has no token.
+// A worker is one process of an application. It gets a token to connect and to page its code in, and says so with an
+// empty line. When it is sent one, all callers ask an instance that has no token. It then lives until its input ends, as an
+// application would: a process that exits takes the processors from those whose callers still wait.
 type worker struct {
 	Library  string
 	Store    string // redis or memcached, where the library has a choice
@@ -96,10 +97,13 @@ func (w worker) run() error {
 		})
 	}
 	fmt.Println()
-	_, err := io.Copy(io.Discard, os.Stdin)
+	in := bufio.NewReader(os.Stdin)
+	_, err := in.ReadString('\n')
 	close(begin)
 	all.Wait()
-	return errors.Join(err, json.NewEncoder(os.Stdout).Encode(out))
+	err = errors.Join(err, json.NewEncoder(os.Stdout).Encode(out))
+	_, rest := io.Copy(io.Discard, in)
+	return errors.Join(err, rest)
 }
 
 // library returns what makes an instance without a token. Instances of one prefix share what the library lets them share.
@@ -130,7 +134,7 @@ type stampede struct {
 // start starts n processes and, when all are ready, their callers. It adds to st what comes of it.
 func (w worker) start(tb testing.TB, p *platform, n int, st *stampede) {
 	w.Platform, w.Prefix = p.url, fmt.Sprint("start", time.Now().UnixNano())
-	cmds, ends, outs := make([]*exec.Cmd, n), make([]io.Closer, n), make([]*bufio.Reader, n)
+	cmds, ins, outs := make([]*exec.Cmd, n), make([]io.WriteCloser, n), make([]*bufio.Reader, n)
 	for i := range cmds {
 		w.Dir = tb.TempDir()
 		conf, err := json.Marshal(w)
@@ -140,22 +144,26 @@ func (w worker) start(tb testing.TB, p *platform, n int, st *stampede) {
 		in, inErr := cmds[i].StdinPipe()
 		out, outErr := cmds[i].StdoutPipe()
 		require.NoError(tb, errors.Join(err, inErr, outErr, cmds[i].Start()))
-		ends[i], outs[i] = in, bufio.NewReader(out)
+		ins[i], outs[i] = in, bufio.NewReader(out)
 	}
 	for _, out := range outs {
 		_, err := out.ReadString('\n')
 		require.NoError(tb, err)
 	}
 	fetches, sent := p.Stats().Fetches().Total(), commands(tb, w.Store, w.Addr)
-	for _, end := range ends {
-		require.NoError(tb, end.Close())
+	for _, in := range ins {
+		_, err := in.Write([]byte("\n"))
+		require.NoError(tb, err)
 	}
 	outcomes := make([]outcome, n)
-	for i, cmd := range cmds {
-		require.NoError(tb, errors.Join(json.NewDecoder(outs[i]).Decode(&outcomes[i]), cmd.Wait()))
+	for i, out := range outs {
+		require.NoError(tb, json.NewDecoder(out).Decode(&outcomes[i]))
 	}
 	st.fetches += p.Stats().Fetches().Total() - fetches
 	st.commands += commands(tb, w.Store, w.Addr) - sent
+	for i, cmd := range cmds {
+		require.NoError(tb, errors.Join(ins[i].Close(), cmd.Wait()))
+	}
 	var lag time.Duration
 	for _, o := range outcomes {
 		if st.failed += len(o.Failed); len(o.Failed) > 0 {

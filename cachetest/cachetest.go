@@ -1,5 +1,5 @@
-// Package cachetest tests that a wxtoken.Cache keeps its contract. A test of a
-// Cache for another store calls Run:
+// Package cachetest tests that a [wxtoken.Cache] keeps its contract. A test of a
+// Cache for another store calls [Run]:
 //
 //	func TestCache(t *testing.T) {
 //		cachetest.Run(t, func(t *testing.T) wxtoken.Cache {

@@ -37,7 +37,7 @@ type Config struct {
 }
 
 // Sign signs the page at pageURL for the app or corporation appID with a ticket of
-// tickets, a Source of wxtoken.NewTicketFetcher. For wx.config its kind is jsapi,
+// tickets, a Source of [wxtoken.NewTicketFetcher]. For wx.config its kind is jsapi,
 // for wx.agentConfig agent_config.
 // pageURL must equal the page's location.href exactly, including parameters that were
 // added to a shared link: let the page send it. A #fragment is removed. Sign only

@@ -121,7 +121,7 @@ func TestBadInput(t *testing.T) {
 // Errors show neither the ticket nor the credentials behind it, whatever the
 // platform's faults.
 func TestErrorsOfSources(t *testing.T) {
-	for _, fault := range []wxtest.Fault{wxtest.Busy(), wxtest.ServerError(502), wxtest.Truncated(), wxtest.LostReply(), wxtest.Refusal(40001)} {
+	for _, fault := range []wxtest.Fault{wxtest.Busy(), wxtest.ServerError(502), wxtest.Truncated(), wxtest.LostReply(), wxtest.Denial(40001)} {
 		synctest.Test(t, func(t *testing.T) {
 			p := wxtest.NewPlatform(wxtest.WithApp("wx1", "hush-hush-secret"))
 			client := wxtoken.WithHTTPClient(p.Client())

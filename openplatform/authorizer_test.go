@@ -106,7 +106,7 @@ func TestALostOrInvalidRefreshTokenIsRecovered(t *testing.T) {
 		w := newWorld(t)
 		p := w.ready()
 		w.authorize("wx1")
-		lift := w.Inject(wxtest.Refusal(61023).On(wxtest.AuthorizerPath))
+		lift := w.Inject(wxtest.Denial(61023).On(wxtest.AuthorizerPath))
 		for range 10 {
 			_, err := p.Authorizer("wx1").Token(t.Context())
 			require.ErrorIs(t, err, openplatform.ErrNotAuthorized)
@@ -211,7 +211,7 @@ func TestNotAuthorized(t *testing.T) {
 		w := newWorld(t)
 		p := w.ready()
 		w.authorize("wx1")
-		w.Inject(wxtest.Refusal(61003).On(wxtest.AuthorizerPath).Times(1))
+		w.Inject(wxtest.Denial(61003).On(wxtest.AuthorizerPath).Times(1))
 		_, err := p.Authorizer("wx1").Token(t.Context())
 		require.Error(t, err)
 		assert.NotEmpty(t, token(t, w.process().Authorizer("wx1")), "no other process is affected")

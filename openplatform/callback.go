@@ -42,7 +42,7 @@ func (b *badPush) Error() string {
 }
 
 // ServeHTTP handles the pushes that the platform sends to the authorization event URL
-// (授权事件接收URL), and answers "success". It needs WithCallback.
+// (授权事件接收URL), and answers "success". It needs [WithCallback].
 //
 // component_verify_ticket: the newest ticket is kept for 12 hours. authorized and
 // updateauthorized: the code is exchanged, at once if the platform waits long enough,

@@ -109,7 +109,7 @@ func TestPushesAreAskedForOnceInTenMinutes(t *testing.T) {
 func TestADeniedTicket(t *testing.T) {
 	for name, kill := range map[string]func(w *world) int{
 		"61006": func(w *world) int { w.IssueTicket(compID); return 61006 },
-		"61005": func(w *world) int { w.Inject(wxtest.Refusal(61005).On(wxtest.ComponentPath).Times(1)); return 61005 },
+		"61005": func(w *world) int { w.Inject(wxtest.Denial(61005).On(wxtest.ComponentPath).Times(1)); return 61005 },
 	} {
 		bubble(t, name, func(t *testing.T) {
 			w := newWorld(t, wxtest.WithThirdParty(wxtest.ThirdParty{LatestTicketOnly: true}))
@@ -135,7 +135,7 @@ func TestADeniedTicket(t *testing.T) {
 	bubble(t, "that is pushed again counts as new", func(t *testing.T) {
 		w := newWorld(t, wxtest.WithThirdParty(wxtest.ThirdParty{RepeatTickets: true}))
 		p := w.ready()
-		w.Inject(wxtest.Refusal(61006).On(wxtest.ComponentPath).Times(1))
+		w.Inject(wxtest.Denial(61006).On(wxtest.ComponentPath).Times(1))
 		_, err := p.Source().Token(t.Context())
 		require.Error(t, err)
 		time.Sleep(time.Minute)
@@ -145,7 +145,7 @@ func TestADeniedTicket(t *testing.T) {
 	bubble(t, "of one process is not denied to the others", func(t *testing.T) {
 		w := newWorld(t)
 		p := w.ready()
-		w.Inject(wxtest.Refusal(61006).On(wxtest.ComponentPath).Times(1))
+		w.Inject(wxtest.Denial(61006).On(wxtest.ComponentPath).Times(1))
 		_, err := p.Source().Token(t.Context())
 		require.Error(t, err)
 		assert.NotEmpty(t, token(t, w.process().Source()))

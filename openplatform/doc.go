@@ -1,7 +1,7 @@
 // Package openplatform keeps the credentials of a third-party platform (微信开放平台第三方平台):
 // its component_verify_ticket, its component_access_token, and for each account that
 // has authorized it an authorizer_access_token and the refresh token that renews it.
-// All processes of the platform share them through one wxtoken.Cache. One process at
+// All processes of the platform share them through one [wxtoken.Cache]. One process at
 // a time fetches each of them, and each is replaced before it expires.
 //
 //	p := openplatform.New(appID, appSecret, wxtoken.NewRedisCache(rdb),
@@ -21,8 +21,8 @@
 // # Refresh tokens
 //
 // Refresh tokens are kept in the cache, or in the application's own store
-// (WithRefreshTokens). A cache may lose them at any time: they are then read again
+// ([WithRefreshTokens]). A cache may lose them at any time: they are then read again
 // from the platform, with one request for every 200 authorizers. WithEncryption,
-// passed through WithSourceOptions, also encrypts tickets and refresh tokens; use it,
+// passed through [WithSourceOptions], also encrypts tickets and refresh tokens; use it,
 // since a refresh token is as good as the authorization itself.
 package openplatform

@@ -33,7 +33,7 @@ type Platform struct {
 	authorizers map[string]*authorizer
 }
 
-// An Option configures the Platform that New makes.
+// An Option configures the [Platform] that New makes.
 type Option interface{ apply(*settings) }
 
 type settings struct {
@@ -73,22 +73,22 @@ func WithRefreshTokens(s RefreshTokens) Option {
 	return option(func(set *settings) { set.saved = s })
 }
 
-// WithSourceOptions sets options of every Source of the Platform. WithKeyPrefix and
+// WithSourceOptions sets options of every Source of the [Platform]. WithKeyPrefix and
 // WithEncryption also apply to the tickets and refresh tokens in the cache.
 func WithSourceOptions(opts ...wxtoken.Option) Option {
 	return option(func(s *settings) { s.source = append(s.source, opts...) })
 }
 
-// WithFetcherOptions sets options of every request of the Platform. WithSecretFunc,
+// WithFetcherOptions sets options of every request of the [Platform]. WithSecretFunc,
 // if among them, supplies the component's secret.
 func WithFetcherOptions(opts ...wxtoken.FetcherOption) Option {
 	return option(func(s *settings) { s.fetcher = append(s.fetcher, opts...) })
 }
 
-// New returns a Platform with this appID and secret, which shares its state with
+// New returns a [Platform] with this appID and secret, which shares its state with
 // every Platform of the same appID and the same cache. A nil c means a new
 // MemoryCache, for a single process that may lose its refresh tokens. New starts
-// nothing and sends nothing. It panics if WithCallback has no token or an invalid
+// nothing and sends nothing. It panics if [WithCallback] has no token or an invalid
 // key; an empty or invalid appID or secret is an error when a token is asked for.
 func New(appID, secret string, c wxtoken.Cache, opts ...Option) *Platform {
 	var set settings

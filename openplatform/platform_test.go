@@ -209,7 +209,7 @@ func TestSourcesServeTransportsAndTickets(t *testing.T) {
 		}
 		assert.Equal(t, 2, w.sent("/cgi-bin/get_api_domain_ip")[41001], "no token goes to another platform's host")
 
-		w.Inject(wxtest.Refusal(61011))
+		w.Inject(wxtest.Denial(61011))
 		w.cache = wxtoken.NewMemoryCache()
 		p = w.process()
 		require.NoError(t, p.SetTicket(t.Context(), w.IssueTicket(compID)))

@@ -27,7 +27,7 @@ func TestNothingShowsASecret(t *testing.T) {
 	faults := map[string]wxtest.Fault{
 		"none": wxtest.Latency(0), "busy": wxtest.Busy(), "portal": wxtest.CaptivePortal(), "empty": wxtest.EmptyBody(),
 		"lost reply": wxtest.LostReply(), "5xx": wxtest.ServerError(502), "truncated": wxtest.Truncated(),
-		"40125": wxtest.Refusal(40125), "61006": wxtest.Refusal(61006), "61023": wxtest.Refusal(61023), "40001": wxtest.Refusal(40001),
+		"40125": wxtest.Denial(40125), "61006": wxtest.Denial(61006), "61023": wxtest.Denial(61023), "40001": wxtest.Denial(40001),
 	}
 	for name, fault := range faults {
 		for _, own := range []bool{false, true} {

@@ -46,8 +46,8 @@ var messages = map[int]string{
 	61024: "use the access_token of a third-party platform",
 	89501: "this ip is waiting for an administrator's confirmation",
 	89503: "this ip needs an administrator's confirmation",
-	89506: "this ip was refused by an administrator, retry in 24 hours",
-	89507: "this ip was refused by an administrator, retry in 1 hour",
+	89506: "this ip was denied by an administrator, retry in 24 hours",
+	89507: "this ip was denied by an administrator, retry in 1 hour",
 }
 
 func message(code int, ip string) string {
@@ -61,13 +61,13 @@ func message(code int, ip string) string {
 	return fmt.Sprintf("%s rid: %08x-%08x-%08x", text, time.Now().Unix(), rand.Uint32(), rand.Uint32())
 }
 
-// deny counts and writes an errcode, with status 200 as the platform does.
-func (p *Platform) deny(w http.ResponseWriter, r *http.Request, code int) {
+// answerCode counts and writes an errcode, with status 200 as the platform does.
+func (p *Platform) answerCode(w http.ResponseWriter, r *http.Request, code int) {
 	p.count(r.URL.Path, code)
-	writeRefusal(w, r, code)
+	writeCode(w, r, code)
 }
 
-func writeRefusal(w http.ResponseWriter, r *http.Request, code int) {
+func writeCode(w http.ResponseWriter, r *http.Request, code int) {
 	writeJSON(w, struct {
 		Errcode int    `json:"errcode"`
 		Errmsg  string `json:"errmsg"`

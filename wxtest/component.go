@@ -15,18 +15,30 @@ const (
 	StartPushPath      = "/cgi-bin/component/api_start_push_ticket" // only counted; the test sends the pushes
 	ComponentPath      = "/cgi-bin/component/api_component_token"   // each answer supersedes the previous token
 	QueryAuthPath      = "/cgi-bin/component/api_query_auth"
-	AuthorizerPath     = "/cgi-bin/component/api_authorizer_token" // so does this
+	AuthorizerPath     = "/cgi-bin/component/api_authorizer_token" // each answer supersedes the previous token
 	AuthorizerListPath = "/cgi-bin/component/api_get_authorizer_list"
 )
 
 // A ThirdParty sets how the platform behaves where its documentation is silent. Code
 // that works with the zero value and with each field set works with either reading.
 type ThirdParty struct {
-	RotateRefreshTokens bool // api_authorizer_token returns a new refresh token each time, and accepts the previous one for 5 minutes; otherwise it returns the same one while the authorization lasts
-	EmptyRefreshTokens  bool // api_authorizer_token returns an empty refresh token
-	RepeatTickets       bool // pushes carry the same ticket until it has expired
-	LatestTicketOnly    bool // a ticket is accepted until the next one; otherwise for 12 hours
-	KeepOnReauthorize   bool // a new authorization leaves the current access token valid; otherwise it revokes it
+	// api_authorizer_token returns a new refresh token each time, and accepts the
+	// previous one for 5 minutes. Otherwise it returns the same one while the
+	// authorization lasts.
+	RotateRefreshTokens bool
+
+	// api_authorizer_token returns an empty refresh token.
+	EmptyRefreshTokens bool
+
+	// Pushes carry the same ticket until it has expired.
+	RepeatTickets bool
+
+	// A ticket is accepted until the next one; otherwise for 12 hours.
+	LatestTicketOnly bool
+
+	// A new authorization leaves the current access token valid; otherwise it revokes
+	// it.
+	KeepOnReauthorize bool
 }
 
 // WithThirdParty sets how the third-party platform behaves.
@@ -82,7 +94,7 @@ type authorization struct {
 
 // AddComponent adds a third-party platform, with the message token and the
 // EncodingAESKey of 43 characters that its pushes are signed and encrypted with. It
-// has no ticket yet. SetWhitelist and Refuse treat it as an app. AddComponent panics
+// has no ticket yet. SetWhitelist and Deny treat it as an app. AddComponent panics
 // if the appID already exists or the key is invalid.
 func (p *Platform) AddComponent(appID, secret, token, encodingAESKey string) {
 	box, err := msgcrypt.New(token, encodingAESKey)

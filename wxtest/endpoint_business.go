@@ -16,7 +16,7 @@ import (
 // Built in are /cgi-bin/get_api_domain_ip, /cgi-bin/message/custom/send (a JSON POST,
 // returned as "echo"), /cgi-bin/media/upload (multipart, field "media"),
 // /cgi-bin/media/get (binary, by media_id), /cgi-bin/ticket/getticket and WeCom's
-// /cgi-bin/get_jsapi_ticket and /cgi-bin/ticket/get. WithAnyPath adds all others.
+// /cgi-bin/get_jsapi_ticket and /cgi-bin/ticket/get. [WithAnyPath] adds all others.
 func (p *Platform) Handle(path string, h http.Handler) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -52,11 +52,11 @@ func (p *Platform) serveBusiness(w http.ResponseWriter, r *http.Request) {
 	p.mu.Unlock()
 	switch {
 	case code != 0:
-		p.deny(w, r, code)
+		p.answerCode(w, r, code)
 	case serve == nil && p.anyPath:
 		p.ok(w, r, map[string]any{"errcode": 0, "errmsg": "ok"})
 	case serve == nil:
-		p.deny(w, r, 40066)
+		p.answerCode(w, r, 40066)
 	default:
 		serve(w, r, t)
 	}
@@ -68,12 +68,12 @@ func (p *Platform) serveDomainIP(w http.ResponseWriter, r *http.Request, _ *toke
 
 func (p *Platform) serveSend(w http.ResponseWriter, r *http.Request, _ *token) {
 	if r.Method != http.MethodPost {
-		p.deny(w, r, 43002)
+		p.answerCode(w, r, 43002)
 		return
 	}
 	var sent json.RawMessage
 	if json.NewDecoder(r.Body).Decode(&sent) != nil {
-		p.deny(w, r, 47001)
+		p.answerCode(w, r, 47001)
 		return
 	}
 	p.ok(w, r, map[string]any{"errcode": 0, "errmsg": "ok", "echo": sent})
@@ -87,12 +87,12 @@ type media struct {
 
 func (p *Platform) serveUpload(w http.ResponseWriter, r *http.Request, _ *token) {
 	if r.Method != http.MethodPost {
-		p.deny(w, r, 43002)
+		p.answerCode(w, r, 43002)
 		return
 	}
 	m, err := readMedia(r)
 	if err != nil {
-		p.deny(w, r, 41005)
+		p.answerCode(w, r, 41005)
 		return
 	}
 	id := randomString(64)
@@ -127,7 +127,7 @@ func (p *Platform) serveMedia(w http.ResponseWriter, r *http.Request, _ *token) 
 	m, found := p.media[r.URL.Query().Get("media_id")]
 	p.mu.Unlock()
 	if !found {
-		p.deny(w, r, 40007)
+		p.answerCode(w, r, 40007)
 		return
 	}
 	p.count(r.URL.Path, 0)

@@ -26,17 +26,17 @@ func (p *Platform) serveComponent(w http.ResponseWriter, r *http.Request) {
 	var call componentCall
 	switch {
 	case r.Method != http.MethodPost:
-		p.deny(w, r, 43002)
+		p.answerCode(w, r, 43002)
 		return
 	case json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&call) != nil:
-		p.deny(w, r, 47001)
+		p.answerCode(w, r, 47001)
 		return
 	}
 	p.mu.Lock()
 	answer, code := p.answerComponent(r, call, time.Now())
 	p.mu.Unlock()
 	if code != 0 {
-		p.deny(w, r, code)
+		p.answerCode(w, r, code)
 		return
 	}
 	p.ok(w, r, answer)
@@ -82,10 +82,10 @@ func (p *Platform) admitComponent(c *component, secret, ip string) int {
 	switch {
 	case len(a.whitelist) > 0 && !slices.Contains(a.whitelist, ip):
 		return 61004
-	case a.refusals[ip] != 0:
-		return a.refusals[ip]
-	case a.refusals[""] != 0:
-		return a.refusals[""]
+	case a.denials[ip] != 0:
+		return a.denials[ip]
+	case a.denials[""] != 0:
+		return a.denials[""]
 	case secret == "":
 		return 41004
 	case secret != a.secret:

@@ -28,7 +28,7 @@ func WithTickets(life, ahead time.Duration) Option {
 func (p *Platform) serveTicket(w http.ResponseWriter, r *http.Request, t *token) {
 	kind := r.URL.Query().Get("type")
 	if t.ledger.app == nil || kind != "jsapi" && kind != "wx_card" && kind != "2" {
-		p.deny(w, r, 40097)
+		p.answerCode(w, r, 40097)
 		return
 	}
 	p.answerTicket(w, r, ticketKey{owner: t.ledger.app.id, kind: kind}, nil)
@@ -48,13 +48,13 @@ func (p *Platform) serveCorpTicket(w http.ResponseWriter, r *http.Request, t *to
 	key := ticketKey{owner: l.corp.corpID, kind: "jsapi"}
 	switch {
 	case l.app != nil:
-		p.deny(w, r, 40014)
+		p.answerCode(w, r, 40014)
 		return
 	case r.URL.Path != CorpTicketPath:
 	case r.URL.Query().Get("type") == "agent_config":
 		key.agentSecret, key.kind = l.corp.secret, "agent_config"
 	default:
-		p.deny(w, r, 40097)
+		p.answerCode(w, r, 40097)
 		return
 	}
 	p.answerTicket(w, r, key, func(now time.Time) int {
@@ -90,7 +90,7 @@ func (p *Platform) answerTicket(w http.ResponseWriter, r *http.Request, key tick
 	}
 	p.mu.Unlock()
 	if code != 0 {
-		p.deny(w, r, code)
+		p.answerCode(w, r, code)
 		return
 	}
 	p.ok(w, r, map[string]any{

@@ -28,10 +28,10 @@ func (p *Platform) admit(c credential, ip string) (*app, int) {
 		return nil, 40013
 	case len(a.whitelist) > 0 && !slices.Contains(a.whitelist, ip):
 		return nil, 40164
-	case a.refusals[ip] != 0:
-		return nil, a.refusals[ip]
-	case a.refusals[""] != 0:
-		return nil, a.refusals[""]
+	case a.denials[ip] != 0:
+		return nil, a.denials[ip]
+	case a.denials[""] != 0:
+		return nil, a.denials[""]
 	case c.Secret == "":
 		return nil, 41004
 	case c.Secret != a.secret:
@@ -85,7 +85,7 @@ const (
 // with its remaining lifetime until its last minutes, or until it is forced.
 func (p *Platform) serveStable(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
-		p.deny(w, r, 43002)
+		p.answerCode(w, r, 43002)
 		return
 	}
 	var c credential
@@ -146,7 +146,7 @@ func (p *Platform) answerToken(w http.ResponseWriter, r *http.Request, decide fu
 	}
 	p.mu.Unlock()
 	if code != 0 {
-		p.deny(w, r, code)
+		p.answerCode(w, r, code)
 		return
 	}
 	if r.URL.Path == CorpPath || r.URL.Path == QQPath {

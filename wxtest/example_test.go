@@ -1,6 +1,7 @@
 package wxtest_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/openplatform"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
@@ -92,14 +95,34 @@ func ExamplePlatform_Inject() {
 	// map[lost reply:1]
 }
 
-func ExampleRefusal() {
+func ExampleDenial() {
 	p := wxtest.NewPlatform(wxtest.WithApp("wx1", "s3cret"))
-	defer p.Inject(wxtest.Refusal(45009))()
+	defer p.Inject(wxtest.Denial(45009))()
 
 	a, _ := get(p.Client(), fetchWx1)
 	text, _, _ := strings.Cut(a.Errmsg, ",")
 	fmt.Println(a.Errcode, text)
 	// Output: 45009 reach max api daily quota limit
+}
+
+// The platform pushes a ticket, and an account authorizes the component.
+func ExamplePlatform_PushTicket() {
+	const key = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
+	p := wxtest.NewPlatform(wxtest.WithComponent("wxc", "s3cret", "message token", key))
+	app := openplatform.New("wxc", "s3cret", nil, openplatform.WithCallback("message token", key),
+		openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(p.Client())))
+	p.PushThrough(wxtest.HandlerClient(app))
+
+	fmt.Println(p.PushTicket("wxc", "https://example.com/wechat/events"))
+	_, err := p.PushAuthorized("wxc", "wxshop", "https://example.com/wechat/events")
+	fmt.Println(err)
+
+	tok, err := app.Authorizer("wxshop").Token(context.Background())
+	fmt.Println(tok.Value == p.LatestAuthorizer("wxc", "wxshop"), err)
+	// Output:
+	// <nil>
+	// <nil>
+	// true <nil>
 }
 
 // ExampleNewPlatform in a testing/synctest bubble needs a *testing.T, so it is

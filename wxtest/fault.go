@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Sets of requests for Fault.On.
+// Sets of requests for [Fault.On].
 const (
 	TokenCalls    = "token calls"
 	BusinessCalls = "business calls"
@@ -21,7 +21,7 @@ const (
 // is lifted, unless On, Times or Rate narrow it:
 //
 //	srv.Inject(wxtest.LostReply().On(wxtest.TokenPath).Times(1))
-//	srv.Inject(wxtest.Refusal(40001).On(wxtest.BusinessCalls).Rate(0.01)) // good tokens are rejected now and then
+//	srv.Inject(wxtest.Denial(40001).On(wxtest.BusinessCalls).Rate(0.01)) // of good tokens
 //
 // A Fault is a plain value; the zero Fault does nothing. A request whose answer is
 // replaced by a Fault has no effect, unless Applied is added.
@@ -47,7 +47,7 @@ const (
 	slow
 	lose
 	land
-	refusal
+	denial
 	replace
 	truncate
 )
@@ -71,15 +71,15 @@ func LateRequest(d time.Duration) Fault {
 	return Fault{name: "late request", do: land, delay: d, rate: 1}
 }
 
-// Refusal answers with an errcode and the platform's message for it, in place of the
+// Denial answers with an errcode and the platform's message for it, in place of the
 // real answer: -1 for a busy platform, for example, or 40001 for a good token that is
 // rejected anyway.
-func Refusal(code int) Fault {
-	return Fault{name: fmt.Sprint("errcode ", code), do: refusal, code: code, rate: 1}
+func Denial(code int) Fault {
+	return Fault{name: fmt.Sprint("errcode ", code), do: denial, code: code, rate: 1}
 }
 
-// Busy is Refusal(-1), "system error": try again.
-func Busy() Fault { return Refusal(-1) }
+// Busy is [Denial](-1), "system error": try again.
+func Busy() Fault { return Denial(-1) }
 
 // Truncated lets the request take effect and cuts its answer in half.
 func Truncated() Fault { return Fault{name: "truncated", do: truncate, rate: 1} }
@@ -107,10 +107,10 @@ func EmptyBody() Fault { return Answer(http.StatusOK, "text/html", "").named("em
 
 func (f Fault) named(name string) Fault { f.name = name; return f }
 
-// String is the name under which Stats counts the fault, such as "lost reply".
+// String is the name under which [Stats] counts the fault, such as "lost reply".
 func (f Fault) String() string { return f.name }
 
-// On narrows the fault to TokenCalls, to BusinessCalls or to one path.
+// On narrows the fault to [TokenCalls], to [BusinessCalls] or to one path.
 func (f Fault) On(where string) Fault { f.on = where; return f }
 
 // Times ends the fault after it has hit n requests; 0 means no limit.
@@ -207,13 +207,13 @@ func (p *Platform) serveReplaced(w http.ResponseWriter, r *http.Request, f Fault
 	switch {
 	case f.applied:
 		p.serve(httptest.NewRecorder(), r)
-	case f.do == refusal:
+	case f.do == denial:
 		p.count(r.URL.Path, f.code)
 	default:
 		p.count(r.URL.Path, Spoiled)
 	}
-	if f.do == refusal {
-		writeRefusal(w, r, f.code)
+	if f.do == denial {
+		writeCode(w, r, f.code)
 		return
 	}
 	write(w, f.status, f.ctype, []byte(f.body))

@@ -28,7 +28,7 @@ func TestFaults(t *testing.T) {
 		body   string // regexp
 	}{
 		{wxtest.Busy(), "errcode -1", false, wxtest.Tally{-1: 1}, 200, "application/json", `^{"errcode":-1,"errmsg":"system error rid: [0-9a-f-]{26}"}$`},
-		{wxtest.Refusal(45009), "errcode 45009", false, wxtest.Tally{45009: 1}, 200, "application/json", `"errcode":45009`},
+		{wxtest.Denial(45009), "errcode 45009", false, wxtest.Tally{45009: 1}, 200, "application/json", `"errcode":45009`},
 		{wxtest.Busy().Applied(), "errcode -1", true, wxtest.Tally{0: 1}, 200, "application/json", `"errcode":-1`},
 		{wxtest.ServerError(502), "server error", false, wxtest.Tally{wxtest.Spoiled: 1}, 502, "text/html", `<title>502 Bad Gateway</title>`},
 		{wxtest.ServerError(503).Applied(), "server error", true, wxtest.Tally{0: 1}, 503, "text/html", `503`},
@@ -155,9 +155,9 @@ func TestOn(t *testing.T) {
 
 func TestTimesAndOrder(t *testing.T) {
 	p := newPlatform(t)
-	p.Inject(wxtest.Refusal(1001).Times(2))
-	lift := p.Inject(wxtest.Refusal(1002))
-	p.Inject(wxtest.Refusal(1003).Times(1))
+	p.Inject(wxtest.Denial(1001).Times(2))
+	lift := p.Inject(wxtest.Denial(1002))
+	p.Inject(wxtest.Denial(1003).Times(1))
 	code := func() int { return p.get(tokenURL("wx1", "s3cret")).Errcode }
 	assert.Equal(t, []int{1001, 1001, 1002, 1002}, []int{code(), code(), code(), code()})
 	lift()
@@ -168,7 +168,7 @@ func TestTimesAndOrder(t *testing.T) {
 func TestRateIsSeeded(t *testing.T) {
 	run := func(opts ...wxtest.Option) (codes []int) {
 		p := newPlatform(t, opts...)
-		p.Inject(wxtest.Refusal(40001).On(wxtest.BusinessCalls).Rate(0.3))
+		p.Inject(wxtest.Denial(40001).On(wxtest.BusinessCalls).Rate(0.3))
 		token := p.fetch()
 		for range 500 {
 			codes = append(codes, p.call(token))

@@ -25,7 +25,7 @@ const (
 )
 
 // A Platform is the fake without a network: an http.Handler, and a client (Client,
-// Transport) that calls it in process. NewServer puts it behind a socket. It is safe
+// Transport) that calls it in process. [NewServer] puts it behind a socket. It is safe
 // for concurrent use.
 //
 // Methods that name an app panic if there is no such app: that is a mistake in the
@@ -62,7 +62,7 @@ type app struct {
 	id        string
 	secret    string
 	whitelist []string       // empty: every IP may ask
-	refusals  map[string]int // errcode by IP; "" is every IP
+	denials   map[string]int // errcode by IP; "" is every IP
 	plain     ledger         // cgi-bin/token
 	stable    ledger         // cgi-bin/stable_token
 	forced    quota          // force_refresh
@@ -70,7 +70,7 @@ type app struct {
 
 type corpKey struct{ corpID, secret string }
 
-// An Option configures a Platform or Server at its creation.
+// An Option configures a [Platform] or [Server] at its creation.
 type Option func(*Platform)
 
 // WithApp adds an app, as AddApp does.
@@ -113,7 +113,7 @@ func WithQuota(perDay, perMinute int) Option {
 	return func(p *Platform) { p.perDay, p.perMinute = perDay, perMinute }
 }
 
-// WithSeed seeds the random choices of Fault.Rate; the default is a fixed seed, so
+// WithSeed seeds the random choices of [Fault.Rate]; the default is a fixed seed, so
 // that a sequence of requests meets the same faults in every run.
 func WithSeed(seed uint64) Option {
 	return func(p *Platform) { p.rng = rand.New(rand.NewPCG(seed, seed)) }
@@ -167,7 +167,7 @@ func (p *Platform) AddApp(appID, secret string) {
 	if p.apps[appID] != nil {
 		panic("wxtest: AddApp: app " + appID + " already exists; SetSecret changes its secret")
 	}
-	a := &app{id: appID, secret: secret, refusals: map[string]int{}}
+	a := &app{id: appID, secret: secret, denials: map[string]int{}}
 	a.plain = ledger{app: a}
 	a.stable = ledger{app: a, strict: true}
 	p.apps[appID] = a
@@ -194,7 +194,7 @@ func (p *Platform) SetSecret(appID, secret string) {
 
 // SetWhitelist lets only these IPs ask for the app's tokens; others get 40164.
 // Without ips, every IP may ask. It takes effect at once, whereas the platform takes
-// about 5 minutes. Requests to a Server on loopback come from 127.0.0.1, as do those
+// about 5 minutes. Requests to a [Server] on loopback come from 127.0.0.1, as do those
 // through Transport; those through TransportFrom come from the IP given there.
 func (p *Platform) SetWhitelist(appID string, ips ...string) {
 	p.mu.Lock()
@@ -202,12 +202,12 @@ func (p *Platform) SetWhitelist(appID string, ips ...string) {
 	p.app(appID).whitelist = slices.Clone(ips)
 }
 
-// Refuse makes the token endpoints answer code to otherwise valid requests for the
+// Deny makes the token endpoints answer code to otherwise valid requests for the
 // app, from the given IPs or, without ips, from everywhere: 40243 for a frozen
 // secret, 50004 or 50007 for an account, 89501, 89503, 89506 or 89507 for an IP that
 // an administrator has yet to confirm or has denied. It is checked after the
 // whitelist and before the secret. Code 0 lifts it.
-func (p *Platform) Refuse(appID string, code int, ips ...string) {
+func (p *Platform) Deny(appID string, code int, ips ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := p.app(appID)
@@ -215,7 +215,7 @@ func (p *Platform) Refuse(appID string, code int, ips ...string) {
 		ips = []string{""}
 	}
 	for _, ip := range ips {
-		a.refusals[ip] = code
+		a.denials[ip] = code
 	}
 }
 
@@ -238,7 +238,7 @@ type Stats struct {
 // reached the client.
 type Tally map[int]int
 
-// Spoiled is the key in a Tally for requests that had no effect because of a fault;
+// Spoiled is the key in a [Tally] for requests that had no effect because of a fault;
 // it is not an errcode.
 const Spoiled = 1
 

@@ -14,7 +14,7 @@ import (
 )
 
 // PushThrough sets the client that sends the pushes; nil, the default, means
-// http.DefaultClient. In a testing/synctest bubble, use HandlerClient.
+// http.DefaultClient. In a testing/synctest bubble, use [HandlerClient].
 func (p *Platform) PushThrough(c *http.Client) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// A Server is a Platform that listens on a port of the loopback interface.
+// A Server is a [Platform] that listens on a port of the loopback interface.
 // Its Close must be called.
 type Server struct {
 	*Platform
@@ -38,7 +38,7 @@ func (s *Server) Client() *http.Client {
 }
 
 // Close ends the delays of faults, waits for requests to end and stops listening.
-// Requests that are still delayed by a LateRequest never take effect.
+// Requests that are still delayed by a [LateRequest] never take effect.
 func (s *Server) Close() {
 	s.stop()
 	s.http.Close()

@@ -153,7 +153,7 @@ func TestConcurrentUse(t *testing.T) {
 					p.Revoke("unknown")
 					p.SetSecret("wx1", "s3cret")
 					p.SetWhitelist("wx1")
-					p.Refuse("wx1", 0)
+					p.Deny("wx1", 0)
 					p.Honoured(p.LatestStable("wx1"))
 					p.Stats()
 					lift()

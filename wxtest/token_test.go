@@ -51,9 +51,9 @@ func TestDenials(t *testing.T) {
 	p.AddApp("listed", "s")
 	p.SetWhitelist("listed", "1.2.3.4", "5.6.7.8")
 	p.AddApp("frozen", "s")
-	p.Refuse("frozen", 40243)
+	p.Deny("frozen", 40243)
 	p.AddApp("odd", "s3cret")
-	p.Refuse("odd", 12345)
+	p.Deny("odd", 12345)
 	token := p.Issue("wx1")
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -83,9 +83,9 @@ func TestWhitelistAndDenialByIP(t *testing.T) {
 		return p.get(tokenURL("wx1", "s3cret")).Errcode
 	}
 	p.SetWhitelist("wx1", "10.0.0.1", "10.0.0.2")
-	p.Refuse("wx1", 89503, "10.0.0.2")
+	p.Deny("wx1", 89503, "10.0.0.2")
 	assert.Equal(t, []int{0, 89503, 40164}, []int{at("10.0.0.1"), at("10.0.0.2"), at("10.0.0.3")})
-	p.Refuse("wx1", 0, "10.0.0.2")
+	p.Deny("wx1", 0, "10.0.0.2")
 	p.SetWhitelist("wx1")
 	assert.Equal(t, []int{0, 0, 0}, []int{at("10.0.0.1"), at("10.0.0.2"), at("10.0.0.3")})
 }

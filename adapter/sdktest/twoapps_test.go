@@ -105,7 +105,7 @@ func TestSilenceperUsers(t *testing.T) {
 		}
 		answer("/sns/userinfo", `{"errcode":42001,"errmsg":"access_token expired"}`)
 		answer("/sns/jscode2session", `{"openid":"o","session_key":"k"}`)
-		p.Inject(wxtest.Refusal(45009).On(wxtest.TokenCalls))
+		p.Inject(wxtest.Denial(45009).On(wxtest.TokenCalls))
 		account, program := silenceperPair(t, p)
 
 		_, err := account.GetOauth().GetUserInfo("the-users-token", "openid", "")

@@ -96,7 +96,7 @@ func TestWorkwxInParallel(t *testing.T) {
 func TestWorkwxGetsTheSourcesError(t *testing.T) {
 	inWorld(t, func(t *testing.T, w world) {
 		app := workwxApp(w)
-		w.Inject(wxtest.Refusal(60020).On(wxtest.TokenCalls))
+		w.Inject(wxtest.Denial(60020).On(wxtest.TokenCalls))
 		_, err := app.GetUser("u")
 		var denied *wxtoken.APIError
 		require.ErrorAs(t, err, &denied)

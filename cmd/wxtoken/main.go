@@ -1,8 +1,19 @@
 // Wxtoken is a token server to deploy, and a set of commands to diagnose the tokens
-// that processes share through a store. README.md describes it.
+// that processes share through a store:
+//
+//	wxtoken serve    keep the tokens of apps fresh, and hand them out over HTTP
+//	wxtoken doctor   find out what is wrong with a token that processes share; needs no secret
+//	wxtoken show     print the record of a token, without the token
+//	wxtoken reject   mark the current token as rejected, so that it is replaced
+//	wxtoken move     copy a record from one store to another
+//	wxtoken version  print which build this is
+//
+// To try it, and to look at a token in Redis:
 //
 //	wxtoken serve -demo
 //	wxtoken doctor -store redis://127.0.0.1:6379/0 -key token:wx1
+//
+// Its README describes all of this: https://github.com/wxtoken/wxtoken/tree/main/cmd/wxtoken
 package main
 
 import (

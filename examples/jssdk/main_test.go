@@ -83,7 +83,7 @@ func TestItSignsItsOwnPages(t *testing.T) {
 
 func TestErrorsSayWhyThereIsNoTicket(t *testing.T) {
 	p, srv, logs := serve(t)
-	p.Fake.Inject(wxtest.Refusal(45009).On(wxtest.TicketPath))
+	p.Fake.Inject(wxtest.Denial(45009).On(wxtest.TicketPath))
 	status, _, body := get(t, srv.URL+"/wx/config?url="+url.QueryEscape(srv.URL+"/"))
 	assert.Equal(t, http.StatusServiceUnavailable, status)
 	assert.Equal(t, "the page cannot be signed now\n", body)

@@ -50,7 +50,7 @@ func run(ctx context.Context, stdout io.Writer) error {
 	const app = "wxfake"
 	toProm, toOTel := prom.Observer(app), otel.Observer(app)
 	platform := wxtest.NewPlatform(wxtest.WithApp(app, "secret"))
-	platform.Inject(wxtest.Refusal(40164).Times(1)) // the first fetch is denied, as from an unknown address
+	platform.Inject(wxtest.Denial(40164).Times(1)) // the first fetch is denied, as from an unknown address
 	src := wxtoken.New(
 		wxtoken.NewFetcher(app, "secret", wxtoken.WithHTTPClient(platform.Client())),
 		wxtoken.NewMemoryCache(),

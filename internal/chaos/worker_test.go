@@ -4,6 +4,7 @@ package chaos
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -33,6 +34,7 @@ const (
 // A process is this test binary as a worker, which shares the token with others.
 type process struct {
 	id      int
+	program string // of another version; empty: this test binary
 	config  string
 	proxies []*servers.FaultProxy // one to each server
 	hear    func(*process, report)
@@ -44,7 +46,7 @@ type process struct {
 }
 
 func (p *process) start() (err error) {
-	p.cmd = exec.Command(os.Args[0])
+	p.cmd = exec.Command(cmp.Or(p.program, os.Args[0]))
 	p.cmd.Env = append(os.Environ(), workerEnv+"="+p.config, "GORACE=atexit_sleep_ms=0")
 	p.cmd.Stderr = os.Stderr
 	if p.in, err = p.cmd.StdinPipe(); err != nil {

@@ -1,18 +1,13 @@
 package docscheck
 
 import (
-	"encoding/json"
 	"fmt"
-	"go/ast"
 	"go/format"
-	"go/parser"
-	"go/token"
-	"maps"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -29,8 +24,7 @@ const (
 		github.com/redis/go-redis/v9 github.com/bradfitz/gomemcache/memcache`
 	variables = `
 		ctx              context.Context
-		appID, appSecret, corpID, agentSecret, authorizerAppID string
-		msgToken, encodingAESKey, pageURL string
+		appID, appSecret, corpID, agentSecret, authorizerAppID, msgToken, encodingAESKey, pageURL string
 		oldKey, newKey   [32]byte
 		rdb              *redis.Client
 		mc               *memcache.Client
@@ -44,115 +38,81 @@ const (
 `
 )
 
+var (
+	versioned = regexp.MustCompile(`/(go-)?([a-z]+)(/v\d+)?$`)
+	declared  = regexp.MustCompile(`(?m)^([a-zA-Z, ]+) := `)
+)
+
 // program makes a Go file of code that is a whole file, declarations or
 // statements.
-func program(b block) ([]byte, error) {
-	text := b.text
-	if !strings.HasPrefix(text, "package ") {
-		body := text
-		if !strings.HasPrefix(body, "func ") && !strings.HasPrefix(body, "type ") {
-			used, err := declared(text)
-			if err != nil {
-				return nil, err
-			}
-			body = "var (" + variables + ")\n\nfunc _() {\n" + text + used + "}\n"
-		}
-		text = "package snippet\n\n"
-		for path := range strings.FieldsSeq(imports) {
-			if name := nameOf(path); strings.Contains(body, name+".") && !strings.Contains(body, name+" := ") {
-				text += fmt.Sprintf("import %s %q\n", name, path)
-			}
-		}
-		text += body
+func program(text string) ([]byte, error) {
+	if strings.HasPrefix(text, "package ") {
+		return []byte(text), nil
 	}
-	return format.Source([]byte(text))
-}
-
-var versioned = regexp.MustCompile(`/(go-)?([a-z]+)(/v\d+)?$`)
-
-// nameOf is the name of the package at path.
-func nameOf(path string) string {
-	return versioned.FindStringSubmatch("/" + path)[2]
-}
-
-// declared uses the variables that statements declare, so that the compiler is
-// content.
-func declared(statements string) (string, error) {
-	file, err := parser.ParseFile(token.NewFileSet(), "", "package p; func _() {\n"+statements+"}", 0)
-	if err != nil {
-		return "", err
+	body := text
+	if !strings.HasPrefix(body, "func ") && !strings.HasPrefix(body, "type ") {
+		for _, m := range declared.FindAllStringSubmatch(text, -1) {
+			text += strings.Repeat("_, ", strings.Count(m[1], ",")) + "_ = " + m[1] + "\n" // or they would be unused
+		}
+		body = "var (" + variables + ")\n\nfunc _() {\n" + text + "}\n"
 	}
-	used := map[string]bool{}
-	for _, s := range file.Decls[0].(*ast.FuncDecl).Body.List {
-		if a, ok := s.(*ast.AssignStmt); ok && a.Tok == token.DEFINE {
-			for _, v := range a.Lhs {
-				used["_ = "+v.(*ast.Ident).Name+"\n"] = true
-			}
+	head := "package snippet\n\n"
+	for path := range strings.FieldsSeq(imports) {
+		name := versioned.FindStringSubmatch("/" + path)[2]
+		if strings.Contains(body, name+".") && !strings.Contains(body, name+" := ") {
+			head += fmt.Sprintf("import %s %q\n", name, path)
 		}
 	}
-	return strings.Join(slices.Sorted(maps.Keys(used)), ""), nil
+	return format.Source([]byte(head + body))
 }
 
 // nested reports whether a page belongs to a module other than the root's.
-func nested(path string) bool {
-	for dir := filepath.Dir(path); dir != "."; dir = filepath.Dir(dir) {
-		if exists(filepath.Join(dir, "go.mod")) {
+func nested(file string) bool {
+	for dir := path.Dir(file); dir != "."; dir = path.Dir(dir) {
+		if exists(path.Join(dir, "go.mod")) {
 			return true
 		}
 	}
 	return false
 }
 
-// All Go code in the pages of the root module compiles, and tests in it pass:
-// each piece as a package of its own that exists only in the compiler's overlay.
+// All Go code in the pages of the root module compiles, and tests in it pass: each
+// piece as a package of a module that requires what the root requires.
 func TestGoCode(t *testing.T) {
-	abs, err := filepath.Abs(root)
-	require.NoError(t, err)
-	overlay := struct{ Replace map[string]string }{map[string]string{}}
 	dir := t.TempDir()
-	var programs, tests []string
+	write := func(text []byte, elem ...string) {
+		file := filepath.Join(append([]string{dir}, elem...)...)
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		require.NoError(t, os.WriteFile(file, text, 0o644))
+	}
+	tests := 0
 	for path, p := range pages(t) {
 		for _, b := range p.blocks {
 			if b.lang != "go" || nested(path) {
 				continue
 			}
-			text, err := program(b)
-			if !assert.NoError(t, err, "%s:%d", b.page, b.line) {
+			text, err := program(b.text)
+			if !assert.NoError(t, err, "%s:%d", path, b.line) {
 				continue
 			}
-			name := fmt.Sprintf("%s_%d", strings.NewReplacer("/", "_", ".", "_").Replace(b.page), b.line)
-			code := filepath.Join(dir, name)
-			require.NoError(t, os.WriteFile(code, text, 0o600))
-			file, to := "code.go", &programs
+			name := "code.go"
 			if strings.Contains(b.text, "func Test") {
-				file, to = "code_test.go", &tests
+				name = "code_test.go"
+				tests++
 			}
-			overlay.Replace[filepath.Join(abs, "internal", "docscheck", name, file)] = code
-			*to = append(*to, "./internal/docscheck/"+name)
+			write(text, fmt.Sprintf("%s_%d", strings.NewReplacer("/", "_", ".", "_").Replace(path), b.line), name)
 		}
 	}
-	require.NotEmpty(t, programs, "where is all the code?")
-	require.NotEmpty(t, tests)
-	text, err := json.Marshal(overlay)
+	require.NotZero(t, tests, "where is all the code?")
+	abs, err := filepath.Abs(root)
 	require.NoError(t, err)
-	file := filepath.Join(dir, "overlay.json")
-	require.NoError(t, os.WriteFile(file, text, 0o600))
+	mod := strings.Replace(read(t, "go.mod"), "module github.com/wxtoken/wxtoken\n", "module snippets\n", 1)
+	write(fmt.Appendf(nil, "%s\nrequire github.com/wxtoken/wxtoken v0.0.0\nreplace github.com/wxtoken/wxtoken => %q\n", mod, filepath.ToSlash(abs)), "go.mod")
+	write([]byte(read(t, "go.sum")), "go.sum")
 
-	run := func(name string, args ...string) {
-		cmd := exec.Command(name, args...)
-		cmd.Dir = abs
-		cmd.Env = append(os.Environ(), "GOFLAGS=", "PWD="+abs)
-		out, err := cmd.CombinedOutput()
-		assert.NoError(t, err, "%s", out)
-	}
-	run("go", append([]string{"build", "-overlay", file}, programs...)...)
-	bin := filepath.Join(dir, "bin") + string(filepath.Separator)
-	// Compiled and run apart, since go vet and go test want real directories.
-	run("go", append([]string{"test", "-c", "-vet=off", "-overlay", file, "-o", bin}, tests...)...)
-	built, err := filepath.Glob(bin + "*")
-	require.NoError(t, err)
-	assert.Len(t, built, len(tests))
-	for _, test := range built {
-		run(test)
-	}
+	cmd := exec.Command("go", "test", "-vet=off", "./...")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "PWD="+dir)
+	out, err := cmd.CombinedOutput()
+	assert.NoError(t, err, "%s", out)
 }

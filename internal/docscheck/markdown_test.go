@@ -1,14 +1,15 @@
 // Package docscheck tests the documentation: links lead somewhere, Go code
-// compiles, both languages have the same structure, the errcodes are those of the
-// code, and docs/api.txt lists what is exported.
+// compiles, both languages have the same structure, what two places say is the
+// same, and docs/api.txt lists what is exported.
 package docscheck
 
 import (
-	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,21 +21,15 @@ const root = "../.."
 
 // A page is a Markdown file of the repository.
 type page struct {
-	path     string // from root, with slashes
-	headings []heading
-	blocks   []block
-	links    []string
-	tables   [][]string // of each its lines, without the one under the heading
-}
-
-type heading struct {
-	level  int
-	anchor string
+	path    string // from root, with slashes
+	anchors []string
+	links   []string
+	blocks  []block
+	outline []string // the structure, which does not depend on the language
 }
 
 // A block is fenced code.
 type block struct {
-	page string
 	line int // where it begins
 	lang string
 	text string
@@ -42,30 +37,28 @@ type block struct {
 
 var (
 	link     = regexp.MustCompile(`\]\(([^)\s]+)\)`)
-	fence    = regexp.MustCompile("^\\s*```(\\w*)\\s*$")
 	code     = regexp.MustCompile("`[^`]*`")
 	anchored = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
+	numbered = regexp.MustCompile(`^\d+\. `)
+	comment  = regexp.MustCompile(`(^|\s)(//|#) .*$`)
+	spaces   = regexp.MustCompile(`\s+`)
 )
 
-// pages reads every Markdown file.
-func pages(t *testing.T) map[string]page {
-	all := map[string]page{}
+// files calls f with every file of the repository whose name ends in suffix.
+func files(t *testing.T, suffix string, f func(path, text string)) {
 	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch name := d.Name(); {
 		case err != nil:
 			return err
 		case d.IsDir() && strings.HasPrefix(name, ".") && name != ".." && name != ".github":
 			return fs.SkipDir
-		case strings.HasSuffix(name, ".md"):
+		case strings.HasSuffix(name, suffix) && !d.IsDir():
 			rel, err := filepath.Rel(root, path)
 			require.NoError(t, err)
-			rel = filepath.ToSlash(rel)
-			all[rel] = parse(t, rel, read(t, rel))
+			f(filepath.ToSlash(rel), read(t, rel))
 		}
 		return nil
 	}))
-	require.Contains(t, all, "README.md")
-	return all
 }
 
 // read returns a file of the repository.
@@ -75,47 +68,65 @@ func read(t *testing.T, path string) string {
 	return strings.ReplaceAll(string(text), "\r\n", "\n")
 }
 
+// section is the text under a heading of a page, up to the next of its level.
+func section(t *testing.T, path, heading string) string {
+	_, text, found := strings.Cut(read(t, path), "\n"+heading+"\n")
+	require.True(t, found, "%s has no %s", path, heading)
+	text, _, _ = strings.Cut(text, "\n"+heading[:strings.LastIndex(heading, "#")+1]+" ")
+	return text
+}
+
+// pages reads every Markdown file.
+func pages(t *testing.T) map[string]page {
+	all := map[string]page{}
+	files(t, ".md", func(path, text string) { all[path] = parse(t, path, text) })
+	return all
+}
+
 func parse(t *testing.T, path, text string) page {
 	p := page{path: path}
-	seen := map[string]int{}
-	inTable := false
 	var open *block
 	for i, line := range strings.Split(text, "\n") {
-		if m := fence.FindStringSubmatch(line); m != nil {
-			if open == nil {
-				open = &block{page: path, line: i + 1, lang: m[1]}
-			} else {
-				p.blocks = append(p.blocks, *open)
-				open = nil
-			}
-			continue
-		}
-		if open != nil {
+		lang, fence := strings.CutPrefix(strings.TrimSpace(line), "```")
+		level := len(line) - len(strings.TrimLeft(line, "#"))
+		switch {
+		case fence && open == nil:
+			open = &block{line: i + 1, lang: lang}
+		case fence:
+			p.blocks = append(p.blocks, *open)
+			p.outline = append(p.outline, "```"+open.lang+"\n"+open.bare())
+			open = nil
+		case open != nil:
 			open.text += line + "\n"
-			continue
+		case level > 0:
+			p.anchors = append(p.anchors, anchor(strings.TrimSpace(line[level:])))
+			p.outline = append(p.outline, line[:level])
+		case strings.HasPrefix(line, "|"): // a | in code is written &#124;
+			p.outline = append(p.outline, strings.Repeat("|", strings.Count(line, "|")))
+		case numbered.MatchString(line):
+			p.outline = append(p.outline, numbered.FindString(line))
 		}
-		if level := len(line) - len(strings.TrimLeft(line, "#")); level > 0 {
-			h := heading{level, anchor(strings.TrimSpace(line[level:]))}
-			seen[h.anchor]++
-			if n := seen[h.anchor]; n > 1 {
-				h.anchor = fmt.Sprintf("%s-%d", h.anchor, n-1)
+		if open == nil {
+			for _, m := range link.FindAllStringSubmatch(code.ReplaceAllString(line, ""), -1) {
+				p.links = append(p.links, m[1])
 			}
-			p.headings = append(p.headings, h)
-		}
-		row := strings.HasPrefix(line, "|")
-		if row && !inTable {
-			p.tables = append(p.tables, nil)
-		}
-		inTable = row
-		if last := len(p.tables) - 1; row && strings.Trim(line, "|-: ") != "" {
-			p.tables[last] = append(p.tables[last], line)
-		}
-		for _, m := range link.FindAllStringSubmatch(code.ReplaceAllString(line, ""), -1) {
-			p.links = append(p.links, m[1])
 		}
 	}
 	assert.Nil(t, open, "%s: code that is not closed", path)
 	return p
+}
+
+// bare is the code without what is in the language of its readers.
+func (b block) bare() (text string) {
+	if !slices.Contains([]string{"go", "sh", "json", "yaml"}, b.lang) {
+		return strings.Repeat("\n", strings.Count(b.text, "\n"))
+	}
+	for line := range strings.Lines(b.text) {
+		if line = strings.TrimSpace(comment.ReplaceAllString(strings.TrimRight(line, "\n"), "")); line != "" {
+			text += spaces.ReplaceAllString(line, " ") + "\n"
+		}
+	}
+	return text
 }
 
 // anchor is what GitHub makes of a heading.
@@ -123,23 +134,13 @@ func anchor(heading string) string {
 	return strings.ReplaceAll(anchored.ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
 }
 
-// index is the number of the heading with this anchor, or -1.
-func (p page) index(anchor string) int {
-	for i, h := range p.headings {
-		if h.anchor == anchor {
-			return i
-		}
-	}
-	return -1
-}
-
 // target resolves a link of p within the repository.
-func (p page) target(to string) (path, anchor string) {
-	path, anchor, _ = strings.Cut(to, "#")
-	if path == "" {
+func (p page) target(to string) (file, anchor string) {
+	file, anchor, _ = strings.Cut(to, "#")
+	if file == "" {
 		return p.path, anchor
 	}
-	return filepath.ToSlash(filepath.Join(filepath.Dir(p.path), path)), anchor
+	return path.Join(path.Dir(p.path), file), anchor
 }
 
 func exists(path string) bool {
@@ -153,14 +154,36 @@ func TestLinks(t *testing.T) {
 	all := pages(t)
 	for _, p := range all {
 		for _, to := range p.links {
-			if strings.Contains(to, "://") {
+			file, anchor := p.target(to)
+			if strings.Contains(to, "://") || !assert.True(t, exists(file), "%s links to %s", p.path, to) {
 				continue
 			}
-			path, anchor := p.target(to)
-			if !assert.True(t, exists(path), "%s links to %s", p.path, to) || anchor == "" {
-				continue
+			if anchor != "" {
+				assert.Contains(t, all[file].anchors, anchor, "%s links to %s", p.path, to)
 			}
-			assert.GreaterOrEqual(t, all[path].index(anchor), 0, "%s links to %s: %s has no such heading", p.path, to, path)
 		}
 	}
+}
+
+// A Chinese page has the headings, tables, numbered lists and code of the English
+// one, in the same order, and both link to each other.
+func TestBothLanguages(t *testing.T) {
+	link := func(from, to page) {
+		rel, _ := filepath.Rel(path.Dir(from.path), to.path)
+		assert.Contains(t, from.links, filepath.ToSlash(rel), from.path)
+	}
+	all, pairs := pages(t), 0
+	for _, en := range all {
+		at := strings.TrimSuffix(en.path, ".md") + ".zh-CN.md"
+		if rest, ok := strings.CutPrefix(en.path, "docs/"); ok {
+			at = "docs/zh-CN/" + rest
+		}
+		if zh, ok := all[at]; ok {
+			pairs++
+			assert.Equal(t, en.outline, zh.outline, "%s and %s", en.path, zh.path)
+			link(en, zh)
+			link(zh, en)
+		}
+	}
+	require.Greater(t, pairs, 1)
 }

@@ -29,6 +29,7 @@ type Process struct {
 	withheld memo     // the token that is not handed out, since it was reported
 	readOnly bool     // the last swap failed
 	ignored  memo     // the token whose rejection was not believed
+	old      memo     // a token that was reported and that neither the record nor this process knows
 	rejects  rejects  // of its own that were believed
 	run      *run     // the flight under way; nil: none
 

@@ -530,3 +530,35 @@ func TestLeasesGrowAcrossALostRecord(t *testing.T) {
 		assert.Equal(t, min(length*3/2, maxLease).Milliseconds(), d.store.LeaseFor)
 	}
 }
+
+// A process whose own last fetch failed leaves the next refresh to the others.
+func TestRefreshAfterAFailure(t *testing.T) {
+	r := aged("t", 115*time.Minute+30*time.Second)
+	owed := r
+	owed.Owed = 1
+	for _, test := range []struct {
+		record  Record
+		fetch   time.Duration
+		failed  time.Duration // when, before it is asked
+		at      time.Duration
+		due     bool
+		because string
+	}{
+		{r, 10 * time.Second, -1, 0, true, "it did not fail"},
+		{r, 10 * time.Second, time.Hour, 0, false, "the others go first"},
+		{r, 7 * time.Minute, 8 * time.Hour, 0, false, "however large its ample is"},
+		{r, 10 * time.Second, time.Hour, 3*time.Minute + 20*time.Second, true, "they did not"},
+		{r, 10 * time.Second, 0, 0, true, "in this refresh only the cooldown counts"},
+		{owed, 7 * time.Minute, 0, 0, false, "unless nobody knows what came of it"},
+		{owed, 7 * time.Minute, 0, 3*time.Minute + 20*time.Second, true, "and the token is about to expire"},
+	} {
+		p := &Process{Rules: usual}
+		p.Fetch = test.fetch
+		p.view.copy, p.view.copySeen = test.record, clock.Add(-115*time.Minute-30*time.Second)
+		now := clock.Add(test.at)
+		if test.failed >= 0 {
+			p.view.own = &failure{at: now.Add(-test.failed)}
+		}
+		assert.Equal(t, test.due, p.due(test.record, &p.view, now), test.because)
+	}
+}

@@ -28,7 +28,7 @@ func (ru *Rules) Watch() time.Duration     { return min(max(ru.Local/22, time.Mi
 func (ru *Rules) Patience() time.Duration  { return max(ru.Fetch/10, time.Millisecond) }                     // 1 s: how long a flight takes until callers get an old copy; the age of a token whose rejection is believed
 func (ru *Rules) CacheCall() time.Duration { return ru.Fetch / 5 }                                           // 2 s: one call of the cache
 func (ru Rules) fresh() time.Duration      { return ru.Local * 2 / 3 }                                       // 30 s: copies older are read again
-func (ru Rules) lease() time.Duration      { return min(ru.Fetch*3/2, maxLease) }                            // 15 s: a lease watched for longer is abandoned
+func (ru Rules) lease() time.Duration      { return min(ru.Fetch*3/2, 45*time.Second) }                      // 15 s: a lease watched for longer is abandoned
 func (ru Rules) verify() time.Duration     { return 2*ru.Local + ru.Fetch }                                  // 100 s: when an unknown request has landed
 func (ru Rules) ample() time.Duration      { return ru.verify() + 2*ru.Fetch }                               // 120 s: a token with more left need not be replaced in a hurry
 func (ru Rules) announce() time.Duration   { return ru.Local + ru.Watch() }                                  // 47 s: by then every process reads the record often
@@ -61,7 +61,17 @@ func (p *Process) due(r Record, v *View, now time.Time) bool {
 		}
 		return now.Sub(v.seqSeen) >= wait && (v.born == r.Epoch || now.Sub(v.copySeen) >= p.respite())
 	}
-	return !now.Before(p.refreshAt(r)) || p.outlived(r, v, now)
+	return !now.Before(p.turn(r, v)) || p.outlived(r, v, now)
+}
+
+// turn is when this process is to replace r's token. One whose own last fetch
+// failed, before that or with an outcome that is still unknown, is the last to try.
+func (p *Process) turn(r Record, v *View) time.Time {
+	turn := p.refreshAt(r)
+	if f := v.own; f != nil && (f.at.Before(turn) || r.Owed > 0) {
+		turn = turn.Add(time.UnixMilli(r.ExpiresAt).Sub(turn) * 3 / 4)
+	}
+	return turn
 }
 
 // outlived reports whether this process has seen r's token for almost as long as
@@ -69,7 +79,7 @@ func (p *Process) due(r Record, v *View, now time.Time) bool {
 // issuer lives, it is first given the time to replace the token.
 func (p *Process) outlived(r Record, v *View, now time.Time) bool {
 	issued := time.UnixMilli(r.IssuedAt)
-	life := max(time.UnixMilli(r.ExpiresAt).Sub(issued)-p.ample(), p.refreshAt(r).Sub(issued))
+	life := max(time.UnixMilli(r.ExpiresAt).Sub(issued)-p.ample(), p.turn(r, v).Sub(issued))
 	return r.Token == v.copy.Token && r.IssuedAt == v.copy.IssuedAt && now.Sub(v.copySeen) >= life
 }
 
@@ -143,12 +153,14 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	if !p.due(r, v, now) {
 		return Step{Do: Return}
 	}
-	_, usable := p.Held(now)
+	held, usable := p.Held(now)
 	watched := now.Sub(v.leaseSeen)
 	left := p.abandoned(r, now) - watched
 	taken := r.Lease != "" && left > 0
 	switch {
-	case taken && usable, usable && r.Token == "" && v.keepsNone():
+	case usable && !held.Rejected && r.Token == "" && v.keepsNone():
+		return Step{Do: Return}
+	case taken && usable && !held.Rejected: // else the fetch may soon bring a better one
 		return Step{Do: Return}
 	case taken && !r.Noted && watched >= p.Patience():
 		// Its store may keep the record for long, and this process may not live
@@ -156,7 +168,7 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 		r.Noted = true
 		return Step{Do: Swap, Next: r, after: *v}
 	case taken:
-		return Step{Do: Read, Pause: min(pace(p.run.spent), left)}
+		return Step{Do: Read, Pause: min(pace(watched), left)}
 	}
 	if st, cools := p.cooling(r, v, now); cools {
 		return p.cool(r, st, usable, now)
@@ -167,25 +179,27 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	return p.take(r, nonce, now)
 }
 
-// pace is the pause between two reads of a flight that waits for another
-// process's fetch. No fetch is over sooner than in the time that it takes to
-// connect to the platform; after that the pause is in proportion to how long the
-// flight has taken, so that the end of a short fetch is seen soon, and a long one
-// costs few reads.
-func pace(waited time.Duration) time.Duration {
-	return max(30*time.Millisecond-waited, min(waited/14, 20*time.Millisecond))
+// pace is the pause between two reads of a process that has watched another's
+// lease for so long. Most fetches take 40 ms, as they have to connect first: until
+// then the pause is half of what is left of that. Later it is an eighth of the time
+// that the platform has had since some 30 ms: the end of a short fetch is seen
+// soon, and a long one costs few reads.
+func pace(watched time.Duration) time.Duration {
+	return max((40*time.Millisecond-watched)/2, min((watched-30*time.Millisecond)/8, 20*time.Millisecond))
 }
 
 // cool is what to do while the platform must not be asked. A rejected token is
-// the last resort where that takes long: the rejection may have been a mistake.
+// the last resort where that takes long: the rejection may have been a mistake. It
+// stays that until another comes: the next fetch may fail, too, and take long.
 func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
 	if st.secret && p.Changeable && !p.run.asked && now.Sub(p.secretAsked) >= p.Watch() {
 		p.secretAsked, p.run.asked = now, true
 		return Step{Do: Secret}
 	}
-	c := p.view.copy
-	if !usable && c.Token == r.Token && r.Rejected && r.Owed == 0 && !r.expired(now) && st.Until.Sub(now) > p.Watch() {
-		p.view.resort = memo{c.Token, st.Until}
+	v := &p.view
+	long := st.Until.Sub(now) > p.Watch() || v.resort.token == r.Token
+	if long && v.copy.Token == r.Token && r.Rejected && !r.expired(now) {
+		v.resort = memo{r.Token, st.Until}
 		_, usable = p.Held(now)
 	}
 	if usable {
@@ -210,7 +224,7 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	}
 	length := p.lease()
 	if p.Repeatable && r.Cooldown == nil {
-		length = min(p.Patience(), maxLease)
+		length = min(p.Patience(), length)
 	}
 	if v.longest > 0 {
 		length = max(length, min(v.longest*3/2, maxLease))

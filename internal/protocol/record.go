@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -19,7 +19,7 @@ const recordVersion = 1
 type Record struct {
 	Version   int       `json:"v"`
 	Epoch     string    `json:"epoch"`                // random, made with the record; tells it from one that was lost
-	Seq       int64     `json:"seq"`                  // one more with each token, doubt or rejection
+	Seq       int64     `json:"seq"`                  // one more with each token and doubt
 	Token     string    `json:"token,omitempty"`      // empty before the first fetch
 	IssuedAt  int64     `json:"issued_at,omitempty"`  // unix ms, from before the request was sent
 	ExpiresAt int64     `json:"expires_at,omitempty"` // unix ms
@@ -67,6 +67,12 @@ func (r Record) pastAfter() string {
 	}
 	past := strings.TrimSpace(tokenID(r.Token) + " " + r.Past)
 	return past[:min(len(past), pastTokens*(idLength+1)-1)]
+}
+
+// fetchesAfter is how many fetches r's token came after token at least, if r is not
+// older: as many as Past tells, or one.
+func (r Record) fetchesAfter(token string) int {
+	return max(strings.Index(r.Past, tokenID(token)), 0)/(idLength+1) + 1
 }
 
 // pastCount is the number of tokens in Past.
@@ -139,8 +145,10 @@ func Decode(raw []byte, seal Sealer) (Record, error) {
 // than those of this one, else ErrCorrupt. Every version writes its number first, so
 // that a value of any size need not be parsed.
 func oversized(raw []byte) error {
-	var version int
-	if _, err := fmt.Sscanf(string(raw[:min(len(raw), 32)]), `{"v":%d`, &version); err == nil && version > recordVersion {
+	rest, ours := strings.CutPrefix(string(raw[:32]), `{"v":`)
+	rest = strings.TrimLeft(rest, " ")
+	digits := rest[:len(rest)-len(strings.TrimLeft(rest, "0123456789"))]
+	if version, err := strconv.Atoi(digits); ours && err == nil && version > recordVersion {
 		return ErrNewer
 	}
 	return ErrCorrupt

@@ -76,7 +76,9 @@ func TestSizeOfARecord(t *testing.T) {
 	assert.Equal(t, ErrCorrupt, err)
 	_, err = Decode([]byte(`{"v":2,"x":"`+strings.Repeat("x", 30<<20)+`"}`), Sealer{})
 	assert.Equal(t, ErrNewer, err, "a newer version may write more")
-	for _, foreign := range []string{`{"v":1,"x":"`, `{"x":"`, `{"v":"2","x":"`, `["v":2,"`, `{"v":-2,"x":"`, `{"v":99999999999999999999,"x":"`, ``} {
+	_, err = Decode([]byte(`{"v": 12}`+strings.Repeat(" ", 30<<10)), Sealer{})
+	assert.Equal(t, ErrNewer, err)
+	for _, foreign := range []string{`{"v":1,"x":"`, `{"x":"`, `{"v":"2","x":"`, `["v":2,"`, `{"v":-2,"x":"`, `{"v":99999999999999999999,"x":"`, `2,"`, ` {"v":2,"`, ``} {
 		_, err = Decode([]byte(foreign+strings.Repeat("x", 30<<20)+`"}`), Sealer{})
 		assert.Equal(t, ErrCorrupt, err, foreign)
 	}

@@ -7,23 +7,28 @@ import (
 
 // A Verdict is what came of a reported rejection.
 type Verdict struct {
-	Believed bool          // the token is out of use; else, if Young is 0, it is handed out as a last resort until Until
+	Believed bool          // the token is out of use; else, if Young is 0, it is handed out as a last resort, and the platform is asked again after Until
 	Age      time.Duration // of the token when it was reported
 	Young    time.Duration // if not Believed: the age from which a rejection is believed
-	Until    time.Time     // if not Believed: when it is worth reporting again
+	Until    time.Time     // if not Believed and Young is over 0: when it is worth reporting again
 	Early    int           // tokens in a row that were rejected before their time
 }
 
-// Reject notes that an API rejected token, which is not empty. It returns false if a flight has to
-// decide on that, and then the token is withheld until one has; at most for the
-// watch age, since the platform now and then rejects a good one and the cache may
-// be down, and only once until the cache answers again.
+// Reject notes that an API rejected token, which is not empty. It returns false if
+// a flight has to decide on that; the Verdict is then for the case that none can.
+// Meanwhile the token is withheld; at most for the watch age, since the platform now
+// and then rejects a good one and the cache may be down, and only once until the
+// cache answers again.
 func (p *Process) Reject(token string, now time.Time) (Verdict, bool) {
 	held, usable := p.view.held(now)
 	switch {
 	case held.Token != token && usable && !(p.view.unpublished() && p.view.claim.Token.Token == token):
 		p.rejectCopy(token) // it must not come back when the held one is dropped
-		return Verdict{Believed: true}, true
+		if p.Knows(token) || p.old.holds(token, now) {
+			return Verdict{Believed: true}, true
+		}
+		p.report(token) // it may be newer than the copy
+		return Verdict{Believed: true}, false
 	case held.Token == token && held.Rejected:
 		return Verdict{Believed: !usable, Until: p.view.resort.until}, true
 	case held.Token == token && p.ignored.holds(token, now):
@@ -34,10 +39,15 @@ func (p *Process) Reject(token string, now time.Time) (Verdict, bool) {
 	if held.Token == token && p.withheld.token == "" {
 		p.withheld = memo{token, now.Add(p.Watch())}
 	}
+	p.report(token)
+	return Verdict{}, false
+}
+
+// report lets the next flight, or the one under way, decide on token.
+func (p *Process) report(token string) {
 	if !slices.Contains(p.pending, token) {
 		p.pending = append(p.pending, token)
 	}
-	return Verdict{}, false
 }
 
 // rejectCopy takes token out of use in this process, where it is the copy.
@@ -146,6 +156,9 @@ func (p *Process) decideRejections(r Record, now time.Time) (Step, bool) {
 		}
 		if token != r.Token || r.Rejected {
 			p.rejectCopy(token) // else the store has not got it
+			if token != r.Token && !p.Knows(token) {
+				p.old = memo{token, now.Add(p.Watch())}
+			}
 			p.conclude(Verdict{Believed: true})
 			continue
 		}
@@ -154,8 +167,7 @@ func (p *Process) decideRejections(r Record, now time.Time) (Step, bool) {
 			p.conclude(verdict)
 			continue
 		}
-		r.Rejected = true
-		r.Seq++
+		r.Rejected = true // not in Seq: no request is in doubt, and what is owed need not be watched anew
 		r.Early++
 		return Step{Do: Swap, Next: r, after: p.view, Event: Reject, Age: verdict.Age}, true
 	}

@@ -68,8 +68,8 @@ func TestRejectionOfATokenFromTheFuture(t *testing.T) {
 }
 
 func TestReject(t *testing.T) {
-	d := holding(t, usual, aged("t", time.Hour))
-	verdict, decided := d.Reject("another", d.now)
+	d := holding(t, usual, change(aged("t", time.Hour), func(r *Record) { r.Past = tokenID("before") }))
+	verdict, decided := d.Reject("before", d.now)
 	assert.True(t, decided)
 	assert.True(t, verdict.Believed, "an old token is no longer handed out")
 	assert.Equal(t, "t", d.held())
@@ -93,6 +93,48 @@ func TestReject(t *testing.T) {
 	verdict, decided = d.Reject("t", d.now)
 	assert.True(t, decided)
 	assert.True(t, verdict.Believed)
+}
+
+// A token that this process has not seen may be newer than its copy: so it reads the
+// record before it takes the token for an old one.
+func TestRejectionOfATokenNotSeen(t *testing.T) {
+	d := holding(t, usual, aged("t1", time.Hour))
+	look := func(token string) map[string]Verdict {
+		verdict, decided := d.Reject(token, d.now)
+		require.False(t, decided)
+		assert.Equal(t, Verdict{Believed: true}, verdict, "without a look it is taken for old")
+		assert.NotEmpty(t, d.held(), "nothing is withheld")
+		d.Begin(true, d.now)
+		d.read()
+		if d.Next("n", d.now).Do == Swap {
+			d.store = d.run.swap.Next
+			d.DidSwap(true, d.now, d.now)
+			d.expect(Return)
+		}
+		return d.End()
+	}
+	d.store = change(aged("t2", 0), func(r *Record) { r.Seq, r.Past = 2, tokenID("t1") })
+	d.after(900 * time.Millisecond)
+	verdict := look("t2")["t2"]
+	assert.Equal(t, Verdict{Age: 900 * time.Millisecond, Young: time.Second, Until: d.now.Add(100 * time.Millisecond)}, verdict)
+
+	d.store = change(aged("t3", 0), func(r *Record) { r.Seq, r.Past = 3, tokenID("t2")+" "+tokenID("t1") })
+	d.after(time.Minute)
+	assert.Equal(t, map[string]Verdict{"t3": {Believed: true, Age: d.now.Sub(clock), Early: 1}}, look("t3"))
+	assert.True(t, d.store.Rejected)
+	assert.Empty(t, d.held())
+
+	d = holding(t, usual, aged("t1", time.Hour))
+	for range 3 {
+		assert.Equal(t, map[string]Verdict{"older": {Believed: true}}, look("older"))
+		assert.False(t, d.store.Rejected)
+		assert.Equal(t, "t1", d.held())
+		for _, age := range []time.Duration{0, usual.Watch() - 1} {
+			_, decided := d.after(age).Reject("older", d.now)
+			assert.True(t, decided, "remembered")
+		}
+		d.after(1)
+	}
 }
 
 // A verdict of "not yet" is remembered until it can change, for at most the watch age.
@@ -245,9 +287,12 @@ func TestRejectionsWithoutTheCache(t *testing.T) {
 		d.expect(want)
 	}
 	d.Reject("t1", d.now)
+	offline(Return)
+	assert.Equal(t, map[string]Verdict{"t1": {Believed: true, Age: time.Hour, Early: 1}}, d.End())
+	assert.Empty(t, d.held())
 	offline(Fetch)
 	d.issue("t2")
-	assert.Equal(t, map[string]Verdict{"t1": {Believed: true, Age: time.Hour, Early: 1}}, d.End())
+	d.End()
 	assert.Equal(t, "t2", d.held())
 	assert.Equal(t, "t1", aged("t1", time.Hour).Token)
 
@@ -266,10 +311,9 @@ func TestRejectionsWithoutTheCache(t *testing.T) {
 	assert.Equal(t, Verdict{Age: 20 * time.Second, Early: 2, Until: d.now.Add(usual.Fetch)}, verdict)
 	assert.Equal(t, "t2", d.held(), "two in a row: the reports may be wrong, and the fetch goes on")
 	d.after(usual.Fetch)
-	assert.Empty(t, d.held())
-	d.Reject("never seen", d.now)
-	offline(Return)
-	assert.True(t, d.End()["never seen"].Believed)
+	assert.Equal(t, "t2", d.held(), "nor has that brought a better one")
+	fresh, stale := d.Ages(d.now)
+	assert.True(t, Passed(d.now, fresh) && Passed(d.now, stale), "but the next fetch may")
 
 	d.Begin(false, d.now) // the cache is back, and the record still has t1
 	assert.Empty(t, d.read(), "which this process rejected")
@@ -301,5 +345,63 @@ func TestReportsThatAFlightDidNotComeTo(t *testing.T) {
 		verdicts := d.End()
 		assert.True(t, verdicts["t"].Believed)
 		assert.NotContains(t, verdicts, "other")
+	}
+}
+
+// A rejection is no doubt: a fetch that comes after all that is owed settles it,
+// whenever the token before is rejected.
+func TestARejectionLeavesNothingMoreOwed(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		owed     int
+		watched  time.Duration // until the rejection
+		during   bool          // it comes during the fetch
+		doubt    bool          // so does a doubt
+		leftOver int
+	}{
+		{"just before the fetch", 2, usual.verify() - time.Second, false, false, 0},
+		{"long before the fetch", 1, time.Second, false, false, 0},
+		{"during the fetch", 2, usual.verify(), true, false, 0},
+		{"during the fetch, three owed", 3, usual.verify(), true, false, 0},
+		{"too soon", 2, usual.verify() - 2*time.Second, true, false, 1},
+		{"with a doubt", 2, usual.verify(), true, true, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := change(aged("old", time.Hour), func(r *Record) { r.Owed = c.owed })
+			fetching, rejecting := holding(t, usual, r), holding(t, usual, r)
+			reject := func() {
+				rejecting.store, rejecting.now = fetching.store, fetching.now
+				rejecting.Reject("old", rejecting.now)
+				rejecting.Begin(true, rejecting.now)
+				rejecting.read()
+				require.Equal(t, Reject, rejecting.swap())
+				rejecting.End()
+				fetching.store = rejecting.store
+			}
+			fetching.after(c.watched)
+			if !c.during {
+				reject()
+				fetching.after(max(usual.verify()-c.watched, 0))
+			} else if c.watched < usual.verify() { // it does not wait for that
+				fetching.store = change(fetching.store, func(r *Record) { r.ExpiresAt = fetching.now.Add(time.Minute).UnixMilli() })
+			}
+			fetching.Begin(false, fetching.now)
+			fetching.read()
+			fetching.swap()
+			fetching.expect(Fetch)
+			if c.during {
+				reject()
+			}
+			if c.doubt {
+				fetching.store.Seq++
+			}
+			fetching.issue("new")
+			fetching.expect(Swap)
+			fetching.DidSwap(false, fetching.now, fetching.now)
+			fetching.read()
+			fetching.swap()
+			assert.Equal(t, "new", fetching.store.Token)
+			assert.Equal(t, c.leftOver, fetching.store.Owed)
+		})
 	}
 }

@@ -28,7 +28,9 @@ type key [16]byte
 
 // key tells worlds apart. past says that the store can still go back.
 func (w *world) key(past bool) key {
-	k := keyer{past: past, rejects: w.rejects}
+	k := keyer{past: past, rejects: w.rejects, buf: make([]byte, 0, 512), names: make([]string, 0, 24), seqs: make([]int64, 0, 24),
+		tokens: make([]string, 0, 8), pasts: make([]string, 0, 16)}
+	k.put(bit(past))
 	for i := range 1 + bit(w.split) {
 		k.record(&w.stores[i].Record)
 		k.put(int(w.stores[i].ttl / time.Second))
@@ -72,15 +74,17 @@ func (k *keyer) procs(w *world) []byte {
 			about[i] |= 1<<3 | int(c.Outcome)
 		}
 	}
+	possible := slices.DeleteFunc(slices.Clone(orders[w.n]), func(order []int) bool {
+		return !slices.IsSortedFunc(order, func(i, j int) int { return about[i] - about[j] })
+	})
 	var least []byte
-	for _, order := range orders[w.n] {
-		if !slices.IsSortedFunc(order, func(i, j int) int { return about[i] - about[j] }) {
-			continue
-		}
+	for _, order := range possible {
 		one := *k
-		one.buf = append(make([]byte, 0, len(k.buf)+512), k.buf...)
-		one.names, one.seqs = slices.Clone(k.names), slices.Clone(k.seqs)
-		one.tokens, one.pasts = slices.Clone(k.tokens), slices.Clone(k.pasts)
+		if len(possible) > 1 {
+			one.buf = append(make([]byte, 0, cap(k.buf)), k.buf...)
+			one.names, one.seqs = slices.Clone(k.names), slices.Clone(k.seqs)
+			one.tokens, one.pasts = slices.Clone(k.tokens), slices.Clone(k.pasts)
+		}
 		for _, i := range order {
 			one.proc(w, i)
 		}
@@ -324,12 +328,12 @@ func (k *keyer) proc(w *world, i int) {
 	}
 	switch p.phase {
 	case sending:
-		k.put(bit(Passed(noon, p.sent.Until)))
+		k.put(bit(Passed(noon, p.until)))
 	case fetching:
-		k.put(bit(Passed(noon, p.sent.Until)))
+		k.put(bit(Passed(noon, p.until)))
 		k.request(w.requests[slices.IndexFunc(w.requests, func(r request) bool { return r.by == i })])
 	case fetched:
-		k.put(bit(Passed(noon, p.sent.Until)))
-		k.token(&p.reply.Token)
+		k.put(bit(Passed(noon, p.until)))
+		k.token(&p.reply)
 	}
 }

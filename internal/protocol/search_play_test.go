@@ -120,6 +120,30 @@ func TestDoubtWithoutATokenIsKnownWhenTheStoreWentBack(t *testing.T) {
 	assert.Positive(t, w.stores[0].Owed)
 }
 
+func TestDoubtIsKnownInAnotherEpoch(t *testing.T) {
+	w := play(t, newWorld(rules{n: 2}, endless),
+		"P1 reads",
+		"P1 takes the lease",
+		"P1 has its fetch answered",
+		"P1 publishes its token",
+		"tokens come near their end",
+		"P1 reads",
+		"P1 takes the lease",
+		"P1 gets no reply to its fetch",
+		"P1 gives the lease back",
+		"the store loses the record",
+		"P2 reads",
+		"P2 takes the lease",
+		"P2 has its fetch answered",
+		"P2 publishes its token",
+		"a late request lands",
+	)
+	assert.NotEqual(t, w.latest.Token, w.stores[0].Token)
+	assert.Zero(t, w.stores[0].Owed)
+	w = play(t, w, "P1 reads", "P1 adds to what is owed")
+	assert.Positive(t, w.stores[0].Owed)
+}
+
 func TestTokenThatWasWrittenBackIsNotPublishedAgain(t *testing.T) {
 	w := play(t, newWorld(rules{n: 2}, endless),
 		"P1 reads",

@@ -5,6 +5,7 @@ package protocol
 import (
 	"slices"
 	"strconv"
+	"time"
 )
 
 // phase is what a process is about to do. Upon the ones marked local it goes
@@ -29,10 +30,10 @@ type proc struct {
 	Process
 	phase  phase
 	paused bool
-	side   int    // of the store, while that is split
-	sent   Step   // from sending on: the fetch
-	reply  Result // in fetched
-	debt   excuse // for a silence if the process dies before it settles its claim
+	side   int       // of the store, while that is split
+	until  time.Time // from sending on: when the fetch must have ended
+	reply  Record    // in fetched: the token
+	debt   excuse    // for a silence if the process dies before it settles its claim
 }
 
 var pauses = [...]string{
@@ -68,7 +69,7 @@ func (p *proc) begin(judging bool) {
 // land ends the flight.
 func (p *proc) land() {
 	p.End()
-	p.phase, p.sent = idle, Step{}
+	p.phase, p.until = idle, time.Time{}
 }
 
 // local is what a flight does between two actions that others can see.
@@ -77,20 +78,23 @@ func (p *proc) local(w *world, i int) {
 	case asking:
 		p.ask(w, i)
 	case sending:
-		if Passed(noon, p.sent.Until) {
+		if Passed(noon, p.until) {
 			p.told(w, Result{Outcome: Unsent})
 			return
 		}
 		p.send(w, i)
 	case fetched:
-		p.told(w, p.reply)
+		p.told(w, Result{Outcome: Issued, Token: p.reply})
 	}
 }
 
 // ask does what flight.run does. A process that is to wait before it reads again
 // ends its flight: it does nothing meanwhile.
 func (p *proc) ask(w *world, i int) {
-	before := p.clone()
+	var before *proc
+	if w.leases == 0 {
+		before = p.clone()
+	}
 	known := p.run.known
 	st := p.Next("n"+strconv.Itoa(w.nonces), noon)
 	w.checkStep(p, st)
@@ -112,7 +116,7 @@ func (p *proc) ask(w *world, i int) {
 		w.nonces++
 		p.phase = swapping
 	case Fetch:
-		p.phase, p.sent = sending, st
+		p.phase, p.until = sending, st.Until
 		if p.run.leaveAlone {
 			w.wrong = "fetched for a record that must be left alone"
 		}
@@ -137,7 +141,7 @@ func (p *proc) send(w *world, i int) {
 // told notes what came of the fetch.
 func (p *proc) told(w *world, result Result) {
 	p.DidFetch(result, noon)
-	p.phase, p.reply, p.sent = asking, Result{}, Step{}
+	p.phase, p.reply, p.until = asking, Record{}, time.Time{}
 }
 
 func (p *proc) unanswered(w *world, i int) {

@@ -84,19 +84,32 @@ type search struct {
 	bound
 	seen    map[key]int32
 	states  []state
-	queues  [][]visit     // by the number of faults so far
-	rounds  map[int32]key // for worlds in which all is quiet, the world after everyone has called
+	deeds   []told // that led to states
+	told    map[told]int32
+	queues  [][]visit // by the number of faults so far
+	rounds  []round   // of worlds in which all is quiet
 	silent  map[string]*silence
 	slowest int // how many actions it takes to recover
 	wrong   string
 }
 
-// A state is how a world first came about, and how it recovers.
+// A state is how a world first came about, and how it recovers. There are millions.
 type state struct {
-	from  int32 // -1: at the start
-	by    deed
+	from int32 // -1: at the start
+	by   int32 // of search.deeds
+	heal int32 // the world after the next action of a run without more faults, or below
+}
+
+// told is a deed as a trace tells it.
+type told struct {
+	deed
 	fault string
-	heal  int32 // the world after the next action of a run without more faults, or below
+}
+
+// A round leads from a world to the one after everyone has called.
+type round struct {
+	from int32
+	to   key
 }
 
 const (
@@ -117,15 +130,13 @@ type silence struct {
 }
 
 func (s *search) run() {
-	s.seen, s.rounds, s.silent = map[key]int32{}, map[int32]key{}, map[string]*silence{}
+	s.seen, s.told, s.silent = map[key]int32{}, map[told]int32{}, map[string]*silence{}
 	s.queues = make([][]visit, s.faults+1)
 	s.find(move{world: newWorld(s.rules, s.leases)}, 0, -1)
 	for faults := range s.queues {
-		for len(s.queues[faults]) > 0 && s.wrong == "" {
-			v := s.queues[faults][0]
-			s.queues[faults][0].world = nil // for the garbage collector
-			s.queues[faults] = s.queues[faults][1:]
-			s.expand(v, faults)
+		for s.next(faults) {
+			for s.next(s.faults) { // most worlds come after the last fault: visited at once, few wait at a time
+			}
 		}
 	}
 	if s.wrong == "" && s.leases == endless {
@@ -133,7 +144,21 @@ func (s *search) run() {
 	}
 }
 
-// find adds the world after m, unless it has been found with no more faults.
+// next visits the next world with that many faults, and returns false if none waits.
+func (s *search) next(faults int) bool {
+	q := s.queues[faults]
+	if len(q) == 0 || s.wrong != "" {
+		return false
+	}
+	v := q[0]
+	q[0].world = nil // for the garbage collector
+	s.queues[faults] = q[1:]
+	s.expand(v, faults)
+	return true
+}
+
+// find adds the world after m, unless it has been found with no more faults. Worlds
+// after the last fault have keys of their own, and can be visited before the others.
 func (s *search) find(m move, faults int, from int32) int32 {
 	k := m.world.key(faults < s.faults)
 	if id, ok := s.seen[k]; ok {
@@ -141,7 +166,12 @@ func (s *search) find(m move, faults int, from int32) int32 {
 	}
 	id := int32(len(s.states))
 	s.seen[k] = id
-	s.states = append(s.states, state{from, m.deed, m.fault, healLater})
+	by := told{m.deed, m.fault}
+	if _, ok := s.told[by]; !ok {
+		s.told[by] = int32(len(s.deeds))
+		s.deeds = append(s.deeds, by)
+	}
+	s.states = append(s.states, state{from, s.told[by], healLater})
 	s.queues[faults] = append(s.queues[faults], visit{m.world, id})
 	s.check(m.world, id, faults)
 	return id
@@ -164,7 +194,7 @@ func (s *search) expand(v visit, faults int) {
 	}
 	s.states[v.id].heal = heal
 	if heal == healLater && s.leases == endless {
-		s.rounds[v.id] = v.world.round(canBreak).key(canBreak)
+		s.rounds = append(s.rounds, round{v.id, v.world.round(canBreak).key(canBreak)})
 	}
 }
 
@@ -249,16 +279,16 @@ func (w *world) round(past bool) *world {
 // heal checks that every world recovers if nothing else breaks, at the latest
 // when the token expires.
 func (s *search) heal() {
-	for id, k := range s.rounds {
-		next, ok := s.seen[k]
+	for _, r := range s.rounds {
+		next, ok := s.seen[r.to]
 		if !ok {
-			s.wrong = "the search missed the world after a round" + s.trace(id)
+			s.wrong = "the search missed the world after a round" + s.trace(r.from)
 			return
 		}
-		s.states[id].heal = next
+		s.states[r.from].heal = next
 	}
 	const unseen, underway = -1, -2
-	steps := slices.Repeat([]int{unseen}, len(s.states))
+	steps := slices.Repeat([]int32{unseen}, len(s.states))
 	for i := range s.states {
 		var path []int32
 		id := int32(i)
@@ -266,7 +296,7 @@ func (s *search) heal() {
 			steps[id] = underway
 			path = append(path, id)
 		}
-		n := 0
+		n := int32(0)
 		if id >= 0 {
 			n = steps[id] + 1
 		}
@@ -276,7 +306,7 @@ func (s *search) heal() {
 		}
 		for _, id := range slices.Backward(path) {
 			steps[id] = n
-			s.slowest = max(s.slowest, n)
+			s.slowest = max(s.slowest, int(n))
 			n++
 		}
 	}
@@ -292,7 +322,7 @@ func (s *search) class(w *world, id int32) string {
 		}
 	}
 	for ; id >= 0; id = s.states[id].from {
-		if fault := s.states[id].fault; fault != "" {
+		if fault := s.deeds[s.states[id].by].fault; fault != "" {
 			faults = append(faults, fault)
 		}
 	}
@@ -304,7 +334,7 @@ func (s *search) class(w *world, id int32) string {
 func (s *search) trace(id int32) string {
 	var lines []string
 	for ; s.states[id].from >= 0; id = s.states[id].from {
-		lines = append(lines, "\n    "+s.states[id].by.String())
+		lines = append(lines, "\n    "+s.deeds[s.states[id].by].String())
 	}
 	slices.Reverse(lines)
 	return strings.Join(lines, "")
@@ -330,7 +360,7 @@ func (s *search) log(t *testing.T) {
 func TestSearchKnowsEveryField(t *testing.T) {
 	assert.Equal(t, 14, reflect.TypeFor[Record]().NumField())
 	assert.Equal(t, 6, reflect.TypeFor[Cooldown]().NumField())
-	assert.Equal(t, 11, reflect.TypeFor[Process]().NumField())
+	assert.Equal(t, 12, reflect.TypeFor[Process]().NumField()) // old: only held tokens are reported here
 	assert.Equal(t, 16, reflect.TypeFor[run]().NumField())
 	assert.Equal(t, 14, reflect.TypeFor[Step]().NumField())
 	assert.Equal(t, 19, reflect.TypeFor[View]().NumField())

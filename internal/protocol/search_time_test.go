@@ -91,8 +91,8 @@ func (p *proc) after(d time.Duration) *proc {
 	c.began, c.rejects.at = agedBy(c.began, d), agedBy(c.rejects.at, d)
 	c.view.age(d)
 	c.withheld.until, c.ignored.until = sooner(c.withheld.until, d), sooner(c.ignored.until, d)
-	c.sent.Until = sooner(c.sent.Until, d.Truncate(tick))
-	c.reply.Token = older(c.reply.Token, d)
+	c.until = sooner(c.until, d.Truncate(tick))
+	c.reply = older(c.reply, d)
 	if c.run != nil {
 		c.run.record, c.run.last = older(c.run.record, d), noon
 		if st := c.run.swap; st != nil {

@@ -224,7 +224,7 @@ func (m *mover) settle(what string, i int, w *world, fault string, call bool) {
 // steps are the actions of process i.
 func (m *mover) steps(i int, old *proc) {
 	w, p := m.w.with(i)
-	switch late := old.phase >= sending && Passed(noon, old.sent.Until); {
+	switch late := old.phase >= sending && Passed(noon, old.until); {
 	case p.paused && late:
 		if p.phase != fetching {
 			p.paused = false
@@ -332,7 +332,7 @@ func (m *mover) land(r int) {
 		req.excuse |= outlasted
 	}
 	if req.by >= 0 {
-		p.phase, p.reply = fetched, Result{Outcome: Issued, Token: w.latest}
+		p.phase, p.reply = fetched, w.latest
 		p.debt |= req.excuse
 		m.settle("has its fetch answered", req.by, w, "", false)
 		return

@@ -31,7 +31,7 @@ type View struct {
 	claim *claim   // nil: none; never changed once it is here
 	own   *failure // of this process's last fetch; nil after one that succeeded
 
-	resort memo // the rejected token that is handed out all the same
+	resort memo // the rejected token that is handed out all the same, and until when the platform has no better one
 }
 
 // A memo is remembered of a token until a time.
@@ -123,7 +123,7 @@ func (p *Process) observe(r Record, swapped bool, readAt, now time.Time) (event 
 		return ""
 	}
 	if r.Token != v.copy.Token || r.IssuedAt != v.copy.IssuedAt {
-		v.copySeen, v.born = now, r.Epoch
+		v.copySeen, v.born, v.resort = now, r.Epoch, memo{}
 		p.rejects.issues = min(p.rejects.issues+1, 100)
 		if !swapped || v.unkept == 0 {
 			v.longest = 0
@@ -161,7 +161,12 @@ func (v *View) held(now time.Time) (Record, bool) {
 	if c := v.claim; v.unpublished() && c.Token.usable(now) && (c.kept || !Passed(now, c.ends)) {
 		return c.Token, true
 	}
-	return v.copy, v.copy.usable(now) || !v.copy.expired(now) && v.resort.holds(v.copy.Token, now)
+	return v.copy, v.copy.usable(now) || v.lastResort(now)
+}
+
+// lastResort reports whether the copy is handed out although it was rejected.
+func (v *View) lastResort(now time.Time) bool {
+	return v.copy.Rejected && v.copy.Token == v.resort.token && !v.copy.expired(now)
 }
 
 // alone makes token, fetched just now, the copy of a process without a cache.
@@ -172,7 +177,7 @@ func (v *View) alone(token Record, now time.Time) {
 	if v.copy.Rejected {
 		token.Early = v.copy.Early // it goes on, as in a record
 	}
-	v.copy, v.copyRead, v.copySeen, v.born, v.settled = token, now, now, "", true
+	v.copy, v.copyRead, v.copySeen, v.born, v.settled, v.resort = token, now, now, "", true, memo{}
 }
 
 // unpublished reports whether this process has fetched a token and does not know
@@ -186,10 +191,11 @@ func (p *Process) Unpublished() bool { return p.view.unpublished() }
 // Ages returns until when the held token is fresh, and handed out without a look
 // at the cache, and until when it is handed out without waiting for that look. For
 // a token that is in no record yet, and without which nobody has one, both are past:
-// a program that ends with it would leave the others without.
+// a program that ends with it would leave the others without. So are they for a last
+// resort when a better one may soon be there.
 func (p *Process) Ages(now time.Time) (fresh, stale time.Time) {
 	v := &p.view
-	if v.unpublished() && !v.copy.usable(now) {
+	if v.unpublished() && !v.copy.usable(now) || v.lastResort(now) && (v.lease != "" || Passed(now, v.resort.until)) {
 		return time.Time{}, time.Time{}
 	}
 	if c := v.claim; c != nil && c.lease == v.lease && c.Outcome == Pending && !p.Repeatable {

@@ -67,6 +67,7 @@ func fleets() []fleet {
 		{"short lives, repeatable", shortLives(Stable, WeCom), []bound{stretch(5 * time.Second), aDay(60)}},
 		{"one sick member, definite denials", sickMember(denials()), []bound{without(0), aDay(320)}},
 		{"one sick member, unknown outcomes", sickMember(unknowns()), []bound{without(time.Minute), aDay(320)}},
+		{"one sick member with a timeout of minutes", patientMember(), []bound{without(time.Minute), aDay(320)}},
 		{"one clock off", oneClockOff(), []bound{without(0), aDay(20)}},
 		{"renewed values", renewedValues(), []bound{without(0), aDay(20)}},
 		{"restarts in a conflict", conflict(), []bound{recovery(6 * time.Minute), aDay(320)}},
@@ -179,6 +180,22 @@ func sickMember(ailments []Ailment) []Config {
 		}
 		c.Members = []Member{{N: 3 + i%3, Every: v.a.good, Fixed: fixed}, {N: 1, Every: v.a.sick, Fixed: fixed, Ails: &v.b}}
 		return fmt.Sprintf("%s, %s, good called every %s, sick every %s", v.b.Name, c.Grace, v.a.good, v.a.sick)
+	})
+}
+
+// patientMember is one whose way to the platform is bad, and which waits for very
+// long.
+func patientMember() []Config {
+	return each(product([]time.Duration{10 * time.Minute, time.Minute, 24 * time.Hour, 3 * time.Minute}, unknowns()[2:]), func(i int, v struct {
+		a time.Duration
+		b Ailment
+	}, c *Config) string {
+		c.Grace = []Grace{Lenient, Strict, Stable}[i%3]
+		c.Members = []Member{
+			{N: 3, Every: sec(1), Fixed: i%2 == 0},
+			{N: 1, Every: sec(0.5), Ails: &v.b, Options: []wxtoken.Option{wxtoken.WithFetchTimeout(v.a)}},
+		}
+		return fmt.Sprintf("%s, %s, fetch timeout %s", v.b.Name, c.Grace, v.a)
 	})
 }
 

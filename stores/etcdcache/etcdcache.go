@@ -12,10 +12,10 @@ import (
 	"github.com/wxtoken/wxtoken/internal/store"
 )
 
-// A Cache is a wxtoken.Cache in etcd.
+// A Cache is a [wxtoken.Cache] in etcd.
 type Cache struct{ client *clientv3.Client }
 
-// New returns a Cache that uses client. The caller keeps ownership of client and
+// New returns a [Cache] that uses client. The caller keeps ownership of client and
 // closes it. New panics if client is nil. The client's user needs permission to read
 // and write keys that start with the prefix of WithKeyPrefix ("wxtoken:").
 func New(client *clientv3.Client) *Cache {
@@ -25,7 +25,7 @@ func New(client *clientv3.Client) *Cache {
 	return &Cache{client}
 }
 
-// Get implements wxtoken.Cache, by a linearizable read.
+// Get implements [wxtoken.Cache], by a linearizable read.
 func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
 	got, err := c.client.Get(ctx, key)
 	switch {
@@ -37,7 +37,7 @@ func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
 	return append([]byte{}, got.Kvs[0].Value...), nil // an empty value arrives as nil
 }
 
-// CompareAndSwap implements wxtoken.Cache. etcd counts whole seconds, at least about
+// CompareAndSwap implements [wxtoken.Cache]. etcd counts whole seconds, at least about
 // two, and expires a lease by its leader's clock; an election restarts all leases.
 func (c *Cache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
 	is := clientv3.Compare(clientv3.Value(key), "=", string(old))

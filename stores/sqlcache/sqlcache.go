@@ -30,8 +30,13 @@ type Dialect struct {
 
 // The supported databases.
 var (
-	// PostgreSQL is PostgreSQL 9.5 or newer.
-	PostgreSQL = Dialect{
+	PostgreSQL = postgreSQL // 9.5 or newer
+	MySQL      = mySQL      // MySQL 5.6 or MariaDB 10.0, or newer
+	SQLite     = sqlite     // 3.24 or newer; entries expire by the millisecond
+)
+
+var (
+	postgreSQL = Dialect{
 		create: `CREATE TABLE IF NOT EXISTS %s (k BYTEA PRIMARY KEY, v BYTEA NOT NULL, expires TIMESTAMPTZ NOT NULL)`,
 		get:    `SELECT v FROM %s WHERE k = $1 AND expires > clock_timestamp()`,
 		add: `INSERT INTO %s AS t (v, expires, k) VALUES ($1, clock_timestamp() + $2 * INTERVAL '1 microsecond', $3)
@@ -40,8 +45,7 @@ var (
 			WHERE k = $3 AND v = $4 AND expires > clock_timestamp()`,
 	}
 
-	// MySQL is MySQL 5.6 or MariaDB 10.0, or newer.
-	MySQL = Dialect{
+	mySQL = Dialect{
 		create: `CREATE TABLE IF NOT EXISTS %s (k VARBINARY(250) PRIMARY KEY, v BLOB NOT NULL, expires DATETIME(6) NOT NULL)`,
 		get:    `SELECT v FROM %s WHERE k = ? AND expires > UTC_TIMESTAMP(6)`,
 		// IGNORE skips a key that exists; with any other statement, which rows
@@ -53,8 +57,7 @@ var (
 			WHERE k = ? AND v = ? AND expires > UTC_TIMESTAMP(6)`,
 	}
 
-	// SQLite is SQLite 3.24 or newer. Entries expire by the millisecond.
-	SQLite = Dialect{
+	sqlite = Dialect{
 		create: `CREATE TABLE IF NOT EXISTS %s (k BLOB PRIMARY KEY, v BLOB NOT NULL, expires REAL NOT NULL)`,
 		get:    `SELECT v FROM %s WHERE k = ? AND expires > ` + sqliteNow,
 		add: `INSERT INTO %s (v, expires, k) VALUES (?, ` + sqliteNow + ` + ? / 1e6, ?)
@@ -67,7 +70,7 @@ var (
 // sqliteNow is unix time in seconds, with milliseconds.
 const sqliteNow = `(julianday('now') - 2440587.5) * 86400`
 
-// A Cache is a wxtoken.Cache in a table.
+// A Cache is a [wxtoken.Cache] in a table.
 type Cache struct {
 	db  *sql.DB
 	sql Dialect
@@ -75,9 +78,9 @@ type Cache struct {
 
 var name = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$`)
 
-// New returns a Cache in the given table, whose name may include a schema. The caller
+// New returns a [Cache] in the given table, whose name may include a schema. The caller
 // keeps ownership of db and closes it. New does not query the database; it panics if
-// db is nil, the Dialect is zero or the name is invalid.
+// db is nil, the [Dialect] is zero or the name is invalid.
 func New(db *sql.DB, dialect Dialect, table string) *Cache {
 	switch {
 	case db == nil:
@@ -101,7 +104,7 @@ func (c *Cache) CreateTable(ctx context.Context) error {
 	return err
 }
 
-// Get implements wxtoken.Cache.
+// Get implements [wxtoken.Cache].
 func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
 	var value []byte
 	err := c.db.QueryRowContext(ctx, c.sql.get, []byte(key)).Scan(&value)
@@ -111,7 +114,7 @@ func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
 	return append([]byte{}, value...), err // some drivers return nil for an empty value
 }
 
-// CompareAndSwap implements wxtoken.Cache.
+// CompareAndSwap implements [wxtoken.Cache].
 func (c *Cache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
 	if new == nil {
 		new = []byte{} // nil would be NULL

@@ -26,11 +26,11 @@ const (
 	pause   = time.Second      // after a failure, before the server is asked again
 )
 
-// A Source is a wxtoken.TokenSource for one app. It asks the server about twice a
+// A Source is a [wxtoken.TokenSource] for one app. It asks the server about twice a
 // minute, and only while it is used; concurrent callers share one request. While the
 // server is down, a token stays in use until it expires.
 //
-// It has a method Invalidate, so that a wxtoken.Transport with it replaces rejected
+// It has a method Invalidate, so that a [wxtoken.Transport] with it replaces rejected
 // tokens. It is safe for concurrent use and need not be closed.
 type Source struct {
 	server, appID string
@@ -45,7 +45,7 @@ type Source struct {
 	retryAt time.Time
 }
 
-// An Option configures the Source that New makes.
+// An Option configures the [Source] that New makes.
 type Option func(*Source)
 
 // WithHTTPClient sets the client for requests to the server, for a private
@@ -59,7 +59,7 @@ func WithHTTPClient(c *http.Client) Option {
 	}
 }
 
-// New returns a Source for the app's token. server is the server's URL, such as
+// New returns a [Source] for the app's token. server is the server's URL, such as
 // https://tokens.example:8443; appID is the app's name in the server's configuration,
 // and secret the client's secret. New sends nothing. Invalid arguments are errors of
 // Token.
@@ -84,9 +84,9 @@ func (s *Source) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "client.Source(%s, %s)", host, s.appID)
 }
 
-// Token implements wxtoken.TokenSource. An error wraps a *wxtoken.APIError if
+// Token implements [wxtoken.TokenSource]. An error wraps a [*wxtoken.APIError] if
 // the server, or the platform behind it, answered with an errcode, inside a
-// *wxtoken.CooldownError if the server said when to ask again.
+// [*wxtoken.CooldownError] if the server said when to ask again.
 func (s *Source) Token(ctx context.Context) (wxtoken.Token, error) {
 	s.mu.Lock()
 	now := time.Now()

@@ -199,13 +199,13 @@ func TestWhatThePlatformSays(t *testing.T) {
 	_, out := examine()
 	assert.Contains(t, out, "it honours the record's token")
 
-	lift := platform.Inject(wxtest.Refusal(40001).On(wxtest.BusinessCalls).Times(1))
+	lift := platform.Inject(wxtest.Denial(40001).On(wxtest.BusinessCalls).Times(1))
 	v, out := examine()
 	assert.Contains(t, out, "it rejected the record's token once and honoured it then")
 	assert.Equal(t, OK, v.Level)
 	lift()
 
-	defer platform.Inject(wxtest.Refusal(42001).On(wxtest.BusinessCalls))()
+	defer platform.Inject(wxtest.Denial(42001).On(wxtest.BusinessCalls))()
 	d.nap = func(_ context.Context, wait time.Duration) {
 		if wait == time.Second { // between two attempts
 			d.put(t, "token:wx1", func(r *protocol.Record) { r.Rejected = true })

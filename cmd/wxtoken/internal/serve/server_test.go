@@ -159,7 +159,7 @@ func TestACacheThatIsDownIsASystemError(t *testing.T) {
 // One app without a token does not affect the others.
 func TestHealthReadinessAndMetrics(t *testing.T) {
 	platform := fakePlatform(t)
-	platform.Refuse("wx1", 40243)
+	platform.Deny("wx1", 40243)
 	srv := start(t, testConfig(platform))
 	assert.Equal(t, http.StatusOK, srv.do("GET", "/healthz", "", "").Status)
 	require.Eventually(t, func() bool { return srv.do("GET", "/readyz", "", "").Status == http.StatusOK },
@@ -185,7 +185,7 @@ func TestHealthReadinessAndMetrics(t *testing.T) {
 
 func TestAServerWithoutAnyTokenIsNotReady(t *testing.T) {
 	platform := fakePlatform(t)
-	platform.Inject(wxtest.Refusal(50004))
+	platform.Inject(wxtest.Denial(50004))
 	srv := start(t, testConfig(platform))
 	srv.do("GET", "/token?appid=wx1", shopSecret, "")
 	assert.Equal(t, http.StatusServiceUnavailable, srv.do("GET", "/readyz", "", "").Status)

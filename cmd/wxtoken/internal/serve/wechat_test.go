@@ -156,7 +156,7 @@ func TestTicketsOfTheServersOwnEndpoint(t *testing.T) {
 
 func TestThePlatformsDenialIsPassedOnToSDKs(t *testing.T) {
 	platform := fakePlatform(t)
-	platform.Inject(wxtest.Refusal(40164).On(wxtest.TokenPath))
+	platform.Inject(wxtest.Denial(40164).On(wxtest.TokenPath))
 	srv := start(t, testConfig(platform))
 	a := srv.do("GET", plainPath("wx1", shopSecret), "", "")
 	assert.Equal(t, http.StatusOK, a.Status)
