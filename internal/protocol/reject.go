@@ -90,10 +90,6 @@ func (p *Process) conclude(verdict Verdict) {
 func (p *Process) judge(r Record, token string, now time.Time) (verdict Verdict, believed bool) {
 	young := p.Patience()
 	age := now.Sub(time.UnixMilli(r.IssuedAt))
-	pace := p.Fetch
-	if -age > p.clockError() { // by the issuer's clock, the token that this process fetches may be expired, and is then fetched again
-		pace *= 2
-	}
 	switch {
 	case r.Early > 0:
 		young = p.Fetch << min(r.Early, 5)
@@ -105,7 +101,7 @@ func (p *Process) judge(r Record, token string, now time.Time) (verdict Verdict,
 		age = max(age, now.Sub(p.view.copySeen))
 	}
 	verdict = Verdict{Age: max(age, 0), Early: r.Early}
-	if rest := p.rejects.rest(pace, now); age < young || rest > 0 {
+	if rest := p.rejects.rest(p.Fetch, now); age < young || rest > 0 {
 		verdict.Young = max(young, age+rest)
 		verdict.Until = now.Add(min(verdict.Young-age, p.Watch()))
 		if rest > 0 {
@@ -122,22 +118,24 @@ func (p *Process) judge(r Record, token string, now time.Time) (verdict Verdict,
 // record says: by clocks that are wrong every token can be old, or have lived its
 // life, and what one process reports must not spend the quota of all.
 type rejects struct {
-	at  time.Time // of the last
-	row int       // how many came within an hour of the one before
+	at     time.Time // of the last
+	row    int       // how many came within an hour of the one before
+	issues int       // tokens first seen since the last: where clocks differ, one rejection can lead to two fetches
 }
 
 func (r *rejects) count(now time.Time) {
 	if now.Sub(r.at) > time.Hour {
 		r.row = 0
 	}
-	r.row, r.at = r.row+1, now
+	r.row, r.at, r.issues = r.row+1, now, 0
 }
 
 func (r *rejects) rest(fetch time.Duration, now time.Time) time.Duration {
 	if r.row == 0 {
 		return 0
 	}
-	return max(fetch<<min(r.row, 5)-now.Sub(r.at), 0)
+	space := fetch << min(r.row, 5) * time.Duration(max(r.issues, 1))
+	return max(min(space, max(time.Hour, fetch<<5))-now.Sub(r.at), 0)
 }
 
 // decideRejections decides on the pending reports by the record r, and returns
@@ -145,6 +143,17 @@ func (r *rejects) rest(fetch time.Duration, now time.Time) time.Duration {
 func (p *Process) decideRejections(r Record, now time.Time) (Step, bool) {
 	for len(p.pending) > 0 {
 		token := p.pending[0]
+		if c := p.view.copy; token == c.Token && r.Token == "" && !c.Rejected && p.relate(r, now) == behind {
+			verdict, believed := p.judge(c, token, now) // the store lost it
+			if believed {
+				p.rejectCopy(token)
+				p.view.copy.Early++
+				verdict.Early = p.view.copy.Early
+				p.rejects.count(now)
+			}
+			p.conclude(verdict)
+			continue
+		}
 		if token != r.Token || r.Rejected {
 			p.rejectCopy(token) // else the store has not got it
 			if token != r.Token && !p.Knows(token) {

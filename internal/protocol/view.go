@@ -115,6 +115,7 @@ func (p *Process) observe(r Record, readAt, now time.Time) (event string) {
 	}
 	if r.Token != v.copy.Token || r.IssuedAt != v.copy.IssuedAt {
 		v.copySeen, v.born, v.longest, v.resort = now, r.Epoch, 0, memo{}
+		p.rejects.issues = min(p.rejects.issues+1, 100)
 		if v.claim == nil || r.Token != v.claim.Token.Token {
 			event = Adopt
 		}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -44,7 +45,7 @@ func (c nodeCache) CompareAndSwap(ctx context.Context, key string, old, new []by
 		before := shift(old, c.p.n.skew)
 		after := shift(new, c.p.n.skew)
 		if w.cfg.Small != AllValues && decode(after).token() != "" {
-			stored, full = w.cfg.Small.swap(&w.store)
+			stored, full = w.cfg.Small.swap(&w.store, bytes.Equal(w.store.get(time.Now()), before))
 			return
 		}
 		if stored = w.storeOf(c.p.n).cas(time.Now(), before, after, ttl); stored {

@@ -303,14 +303,15 @@ func mixedOptions() []Config {
 }
 
 func smallValues() []Config {
-	return each(product([]Small{Fails, Drops, SaysFalse, Evicts}, []int{3, 1}), func(i int, v struct {
+	graces := []Grace{Lenient, Stable, Strict}
+	return each(product([]Small{Drops, Fails, Evicts, SaysFalse}, []int{3, 1, 6}), func(i int, v struct {
 		a Small
 		b int
 	}, c *Config) string {
-		c.Grace, c.Small, c.Length = []Grace{Lenient, Stable}[i/3%2], v.a, 8*time.Hour
+		c.Grace, c.Small, c.Length = graces[i/3%3], v.a, 8*time.Hour
 		c.Members = []Member{{N: v.b, Every: sec(1), Fixed: i%2 == 0}}
 		if v.b > 1 { // more than one poll while they have no token
-			c.Members[0].Every, c.Retry = 2*time.Minute, 0
+			c.Members[0].Every, c.Retry = time.Duration(v.b)*40*time.Second, 0
 		}
 		return fmt.Sprintf("%s, %s, %d processes", [...]string{"", "error", "false", "true", "true and gone"}[v.a], c.Grace, v.b)
 	})

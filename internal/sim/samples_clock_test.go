@@ -2,12 +2,15 @@ package sim
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/wxtest"
 )
 
 // skewed is the cache as a process sees it whose clock is ahead by off.
@@ -84,6 +87,47 @@ func TestAClockThatIsOffAndReportsEveryToken(t *testing.T) {
 			}
 			assert.LessOrEqual(t, n, most, "fetches in %s", day)
 		})
+	}
+}
+
+// Whatever the clock, the periods and the number of members, and whoever fetches
+// after a rejection.
+func TestAnyClockThatReportsEveryToken(t *testing.T) {
+	for _, m := range []struct {
+		sick, good time.Duration
+		n          int
+	}{{6 * time.Second, 7 * time.Second, 3}, {20 * time.Second, 41 * time.Second, 1}, {time.Minute, 7 * time.Second, 5}} {
+		for _, hours := range []float64{-12, -3, -2.1, -1, 0, 0.3, 1.97, 2.1, 3, 12} {
+			off := time.Duration(hours * float64(time.Hour))
+			bubble(t, fmt.Sprintf("%s, %d good ones, off by %s", m.sick, m.n, off), func(t *testing.T) {
+				p, c := newPlatform(wxtest.WithQuota(0, 0)), wxtoken.NewMemoryCache()
+				over, stop := context.WithCancel(context.Background())
+				defer stop()
+				r := rand.New(rand.NewPCG(uint64(m.n), uint64(off)))
+				member := func(c wxtoken.Cache, period time.Duration, reports bool) {
+					src, first := wxtoken.New(plain(p), c), time.Duration(r.Int64N(int64(period)))
+					go func() {
+						for time.Sleep(first); over.Err() == nil; time.Sleep(rare(period)) {
+							ctx, cancel := context.WithTimeout(over, tolerated)
+							if tok, err := src.Token(ctx); err == nil && reports {
+								_ = src.Invalidate(ctx, tok.Value)
+							}
+							cancel()
+						}
+					}()
+				}
+				member(skewed{c, off}, m.sick, true)
+				for range m.n {
+					member(c, m.good, false)
+				}
+				time.Sleep(day / 3)
+				most := 107 // 320 a day
+				if day < 24*time.Hour {
+					most = 35
+				}
+				assert.LessOrEqual(t, fetches(p), most, "fetches in %s", day/3)
+			})
+		}
 	}
 }
 

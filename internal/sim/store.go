@@ -75,13 +75,13 @@ const (
 
 var errFull = errors.New("sim: SERVER_ERROR object too large for cache")
 
-func (s Small) swap(st *store) (bool, error) {
-	switch s {
-	case Fails:
+func (s Small) swap(st *store, matches bool) (bool, error) {
+	switch {
+	case s == Fails:
 		return false, errFull
-	case SaysFalse:
+	case s == SaysFalse, !matches:
 		return false, nil
-	case Evicts:
+	case s == Evicts:
 		st.flush()
 	}
 	return true, nil
