@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var searchDeep = flag.Bool("search.deep", false, "let TestEveryInterleaving search further: ten minutes, and 4 GB")
+var searchDeep = flag.Bool("search.deep", false, "let TestEveryInterleaving search further: some minutes, and 2 GB")
 
 // A bound says which worlds are searched.
 type bound struct {
