@@ -38,7 +38,9 @@ var (
 		{1, endless, rules{n: 2, repeatable: true}},
 	}
 	deep = []bound{
-		{2, endless, rules{n: 2}},
+		{1, endless, rules{n: 2, splits: true}},
+		{1, endless, rules{n: 2, rejects: true}},
+		{2, 3, rules{n: 2}}, // any number of leases makes tens of millions of states
 	}
 )
 
