@@ -39,7 +39,6 @@ var (
 	}
 	deep = []bound{
 		{1, endless, rules{n: 2, splits: true}},
-		{1, endless, rules{n: 2, rejects: true}},
 		{2, 3, rules{n: 2}}, // any number of leases makes tens of millions of states
 	}
 )
