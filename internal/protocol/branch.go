@@ -25,6 +25,8 @@ func (p *Process) relate(r Record, now time.Time) relation {
 			return diverges
 		}
 		return follows
+	case r.Token != "" && r.Epoch != c.Epoch && r.Token != c.Token && !c.follows(r.Token) && r.Owed < c.Owed-r.fetchesAfter(c.Token):
+		return diverges // the store lost the record, and with it that more was owed: that outlives the copy
 	case c.Token == "" || c.expired(now):
 		return follows
 	case r.Token == c.Token && (r.IssuedAt == c.IssuedAt || c.Epoch != "" || p.FullLife):
@@ -49,8 +51,6 @@ func (p *Process) relate(r Record, now time.Time) relation {
 	}
 	ahead := r.follows(c.Token)
 	switch {
-	case !c.follows(r.Token) && r.Epoch != c.Epoch && r.Owed < c.Owed-r.fetchesAfter(c.Token):
-		return diverges // the store lost the record, and with it that more was owed
 	case c.follows(r.Token):
 		if ahead && (r.Epoch != c.Epoch || r.Seq >= c.Seq) {
 			return follows // the platform came back to a token that it issued before

@@ -343,7 +343,7 @@ func (p *Process) lost(r Record, nonce string, now time.Time) Step {
 		}
 		st.Event = LeaseLost
 		if r.Epoch == "" { // the next fetch comes after this one; the copy is older than the token that is dropped
-			st.after.copy = Record{}
+			st.after.copy = v.copy.debt()
 		} else {
 			owed = p.owe(1)
 		}

@@ -69,6 +69,14 @@ func (r Record) pastAfter() string {
 	return past[:min(len(past), pastTokens*(idLength+1)-1)]
 }
 
+// debt is what remains of r without its token: what is owed, if anything.
+func (r Record) debt() Record {
+	if r.Owed == 0 {
+		return Record{}
+	}
+	return Record{Epoch: r.Epoch, Seq: r.Seq, Owed: r.Owed}
+}
+
 // fetchesAfter is how many fetches r's token came after token at least, if r is not
 // older: as many as Past tells, or one.
 func (r Record) fetchesAfter(token string) int {

@@ -11,6 +11,7 @@ import (
 )
 
 // This file tells whether two worlds are the same but for the names of things.
+// TestKeys checks that what it leaves out bears on nothing.
 
 // A keyer writes down all of a world that bears on what can still happen.
 // Nonces are numbered in the order in which they are met, and the seqs of an
@@ -200,7 +201,6 @@ func (k *keyer) request(r request) {
 // has left behind. live are the records that it holds or can come to hold.
 func (k *keyer) view(p *proc, v *View, live []*Record) {
 	any := func(of func(r *Record) bool) bool { return slices.ContainsFunc(live, of) }
-	canGo := func(r *Record) bool { return r.Epoch == "" || r.Lease != "" }
 	if v.copy.Token == "" {
 		k.put(leftOut, v.copy.Owed)
 		if v.copy.Owed > 0 {
@@ -216,7 +216,7 @@ func (k *keyer) view(p *proc, v *View, live []*Record) {
 		}
 		if k.rejects {
 			k.since(v.copySeen, minutes)
-		} else if !v.copy.expired(noon) && (k.past || any(func(r *Record) bool { return canGo(r) || r.Owed > 0 && v.born != r.Epoch })) {
+		} else if !v.copy.expired(noon) { // when the record goes
 			k.put(bit(noon.Sub(v.copySeen) >= minutes))
 		}
 	}
@@ -226,8 +226,9 @@ func (k *keyer) view(p *proc, v *View, live []*Record) {
 	} else {
 		k.put(leftOut)
 	}
-	if k.past || any(func(r *Record) bool { return canGo(r) || r.Lease != "" && p.leaseOf(*r) < v.longest }) {
-		k.put(int(v.longest / time.Second))
+	k.put(int(v.longest / time.Second))
+	for _, r := range live {
+		k.put(bit(v.longest > 0 && v.epoch == r.Epoch)) // reading r resets it
 	}
 	if v.losses > 0 {
 		k.put(min(v.losses, 6), bit(noon.Sub(v.lostAt) > time.Hour))
@@ -262,7 +263,7 @@ func (k *keyer) claim(p *proc, c *claim, live []*Record) {
 	k.since(c.asked, watched)
 	for _, r := range live {
 		if r.Lease == c.lease {
-			k.put(bit(c.settles == r.Seq))
+			k.put(bit(r.Owed > 1 && c.settles == r.Seq)) // a fetch pays one in any case
 		} else {
 			k.put(bit(c.base == r.Token))
 		}

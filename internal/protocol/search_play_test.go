@@ -144,6 +144,31 @@ func TestDoubtIsKnownInAnotherEpoch(t *testing.T) {
 	assert.Positive(t, w.stores[0].Owed)
 }
 
+func TestDoubtOutlivesATokenThatIsDropped(t *testing.T) {
+	w := play(t, newWorld(rules{n: 1}, endless),
+		"P1 reads",
+		"P1 takes the lease",
+		"P1 gets no reply to its fetch",
+		"P1 gives the lease back",
+		"a moment passes",
+		"P1 reads",
+		"P1 takes the lease",
+		"P1 has its fetch answered, and is paused before the token is there",
+		"16 s pass",
+		"16 s pass", // the store drops the record
+		"P1 wakes up in time after all",
+		"P1 swaps in vain",
+		"P1 reads",
+		"P1 adds to what is owed",
+		"P1 takes the lease",
+		"P1 has its fetch answered",
+		"P1 publishes its token",
+		"a late request lands",
+	)
+	assert.NotEqual(t, w.latest.Token, w.stores[0].Token)
+	assert.Positive(t, w.stores[0].Owed)
+}
+
 func TestTokenThatWasWrittenBackIsNotPublishedAgain(t *testing.T) {
 	w := play(t, newWorld(rules{n: 2}, endless),
 		"P1 reads",

@@ -132,7 +132,7 @@ func (p *proc) send(w *world, i int) {
 		r.lease = "n" + strconv.Itoa(w.nonces)
 		w.nonces++
 	} else {
-		r.lease, r.age = p.view.claim.lease, noon.Sub(p.view.claim.asked)
+		r.lease, r.age = p.view.claim.lease, min(noon.Sub(p.view.claim.asked), watched)
 	}
 	w.requests = append(w.requests, r)
 	p.phase = fetching

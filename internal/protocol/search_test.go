@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var searchDeep = flag.Bool("search.deep", false, "let TestEveryInterleaving search further: ten minutes, and 4 GB")
+var searchDeep = flag.Bool("search.deep", false, "let TestEveryInterleaving search further: some minutes, and 2 GB")
 
 // A bound says which worlds are searched.
 type bound struct {
@@ -38,7 +38,8 @@ var (
 		{1, endless, rules{n: 2, repeatable: true}},
 	}
 	deep = []bound{
-		{2, endless, rules{n: 2}},
+		{1, endless, rules{n: 2, splits: true}},
+		{2, 3, rules{n: 2}}, // any number of leases makes tens of millions of states
 	}
 )
 
