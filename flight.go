@@ -22,7 +22,9 @@ type flight struct {
 
 	// Used by the flight's goroutine alone.
 	raw     []byte // what the cache holds; nil: nothing
-	trouble error  // the last failure of the cache
+	parsed  string // what record was parsed from; "": nothing yet
+	record  protocol.Record
+	trouble error // the last failure of the cache
 	events  []Event
 
 	// Guarded by src.mu.
@@ -180,7 +182,7 @@ func (f *flight) read(ctx context.Context, st protocol.Step) {
 		if raw == nil {
 			raw = []byte{} // an empty value is not an absent one
 		}
-		r, err = protocol.Decode(raw, s.seal)
+		r, err = f.decode(raw)
 		if err != nil {
 			f.report(Event{Kind: EventCacheError, Err: err})
 		}
@@ -192,6 +194,19 @@ func (f *flight) read(ctx context.Context, st protocol.Step) {
 	}
 	f.raw = raw
 	f.did(func(now time.Time) string { return s.process.DidRead(r, readAt, now) })
+}
+
+// decode is protocol.Decode, once for a record that is read again and again while
+// another process fetches.
+func (f *flight) decode(raw []byte) (protocol.Record, error) {
+	if f.parsed != "" && f.parsed == string(raw) {
+		return f.record, nil
+	}
+	r, err := protocol.Decode(raw, f.src.seal)
+	if err == nil {
+		f.parsed, f.record = string(raw), r
+	}
+	return r, err
 }
 
 // swap stores st.Next in place of what was read.
