@@ -24,14 +24,22 @@ help: ## list the targets
 
 .PHONY: test
 test: servers ## vet and run all tests with the race detector, against real servers
-	@# -race by GOFLAGS, so that what the tests build by themselves comes from the same build cache.
-	@# More packages at a time than there are processors, as most of them wait; the longest first.
+	@$(MAKE) --no-print-directory -j 2 test-race test-rest
+
+# -race by GOFLAGS, so that what the tests build by themselves comes from the same build cache.
+# More packages at a time than there are processors, as most of them wait; the longest first.
+.PHONY: test-race
+test-race:
+	@GOFLAGS="$$GOFLAGS -race" go test -vet=all -p 4 ./internal/chaos ./openplatform . ./internal/storetest ./internal/sim ./...
+
+# What the race detector would only slow down: with it, less is simulated, and the search is left out. Then the nested
+# modules, with it.
+.PHONY: test-rest
+test-rest:
+	@go test -vet=all ./internal/protocol ./internal/sim
+	@go test -vet=all -run '^Test(Days|Guard|Simulation|RefreshTokensLast|TenThousand)' . ./openplatform ./examples/manyapps
 	@set -e; export GOFLAGS="$$GOFLAGS -race"; \
-	go test -vet=all -p 4 ./openplatform ./internal/chaos . ./internal/sim ./internal/storetest ./...; \
-	for dir in $(filter-out . $(HEAVY) $(STORES),$(MODULES)); do echo "== $$dir"; (cd $$dir && go test -vet=all ./...); done
-	@# What the race detector would only slow down: with it, less is simulated, and the search is left out.
-	go test ./internal/protocol ./internal/sim
-	go test -run '^Test(Days|Guard|Simulation|RefreshTokensLast|TenThousand)' . ./openplatform ./examples/manyapps
+	for dir in $(filter-out . $(HEAVY) $(STORES),$(MODULES)); do (cd $$dir && go test -vet=all ./...); done
 
 .PHONY: test-all
 test-all: test stores alerts ## test, stores, alerts, and the tests of the heavy modules

@@ -4,5 +4,7 @@ package openplatform_test
 
 const (
 	seeds = 2
+	days  = 3
 	every = 1 // minute from one round of calls to the next
+	asked = 2_000
 )

@@ -220,7 +220,7 @@ func TestSourcesServeTransportsAndTickets(t *testing.T) {
 
 // For the cost of an idle authorizer, see examples/manyapps.
 func TestTenThousandAuthorizers(t *testing.T) {
-	const many, asked = 10_000, 2_000
+	const many = 10_000
 	w := newWorld(t)
 	p := w.ready()
 	for i := range asked {

@@ -211,8 +211,8 @@ func TestNoRefreshTokenIsLostInAFailover(t *testing.T) {
 		wxtest.WithThirdParty(wxtest.ThirdParty{RotateRefreshTokens: true}), wxtest.WithLifetime(3*time.Second), wxtest.WithGrace(time.Second))
 	f.authorize(t, "p:")
 	// Long enough to leave the machine to the servers, and short enough that each
-	// token is missed within a hundredth of its life.
-	const pause = 20 * time.Millisecond
+	// token is missed within a fortieth of its life.
+	const pause = 75 * time.Millisecond
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	for range 4 {

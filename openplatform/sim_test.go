@@ -89,9 +89,9 @@ type tally struct {
 	calls, rejected, rejectedTwice, none int
 }
 
-// simulate runs a component with five authorizers in six processes for some days. Now
+// simulate runs a component with five authorizers in six processes for days. Now
 // and then a process is replaced, or an account's owner authorizes again.
-func simulate(t *testing.T, seed uint64, days int, faults bool, opts ...wxtest.Option) (tally, *world) {
+func simulate(t *testing.T, seed uint64, faults bool, opts ...wxtest.Option) (tally, *world) {
 	w := newWorld(t, append(opts, wxtest.WithSeed(seed))...)
 	d := &dice{rng: rand.New(rand.NewPCG(seed, seed))}
 	cache := &roughCache{dice: d, now: wxtoken.NewMemoryCache()}
@@ -157,7 +157,6 @@ func (s *tally) call(w *world, src *wxtoken.Source) {
 }
 
 func TestSimulation(t *testing.T) {
-	const days = 3
 	for _, test := range []struct {
 		name       string
 		faults     bool
@@ -175,7 +174,7 @@ func TestSimulation(t *testing.T) {
 		for seed := range uint64(seeds) {
 			t.Run(fmt.Sprint(test.name, " seed=", seed), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					sum, w := simulate(t, seed, days, test.faults, test.opts...)
+					sum, w := simulate(t, seed, test.faults, test.opts...)
 					perDay := float64(w.sent(wxtest.AuthorizerPath)[0]) / float64(len(accounts)*days)
 					component := float64(w.sent(wxtest.ComponentPath)[0]) / days
 					t.Logf("%+v; fetches a day: %.1f for each authorizer, %.1f for the component; lists: %d, 61023: %d",

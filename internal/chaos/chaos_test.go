@@ -130,12 +130,14 @@ func play(t *testing.T, name string, seed uint64, faults time.Duration) string {
 	r.front = servers.Proxy(t, strings.TrimPrefix(r.platform.URL, "http://"))
 	spoiler := httptest.NewServer(spoiler(r.front.Addr()))
 	t.Cleanup(spoiler.Close)
-	config := workerConfig{Backend: r.backend, Platform: "http://" + r.front.Addr(), Scale: scale}
+	config := workerConfig{Backend: r.backend, Platform: "http://" + r.front.Addr(), Scale: scale, Pause: callPause}
 	if faults == 0 {
 		config.Scale = scale / 5 // so that a busy machine is no fault
 	}
 	r.began = time.Now()
-	r.until = r.began.Add(faults)
+	if r.until = r.began.Add(faults); !r.long() { // other packages are tested at the same time
+		config.Pause *= 2
+	}
 	for range members + brief {
 		r.start(config)
 	}

@@ -26,7 +26,7 @@ const workerEnv = "WXTOKEN_CHAOS_WORKER" // set in the processes that a round st
 const (
 	fetchTimeout = 10 * time.Second / scale
 	callers      = 2                     // per process
-	callPause    = 50 * time.Millisecond // between a caller's calls, on average
+	callPause    = 50 * time.Millisecond // between a caller's calls, on average; twice as long in a short round
 	holding      = 10 * time.Millisecond // from Token to the request, on average
 	patience     = time.Second           // of a caller with Token, and with the platform
 )
@@ -89,6 +89,7 @@ type workerConfig struct {
 	Platform string            // URL
 	Scale    time.Duration     // how much faster than by default the options are
 	Eager    bool              // mostly the first to fetch
+	Pause    time.Duration     // between a caller's calls, on average
 }
 
 // A report is what a process tells: one of its fields, or none if it is about to fetch.
@@ -147,7 +148,7 @@ func (c workerConfig) work() {
 		go func() {
 			client := &http.Client{Timeout: patience, Transport: &http.Transport{}}
 			for {
-				time.Sleep(callPause/2 + rand.N(callPause))
+				time.Sleep(c.Pause/2 + rand.N(c.Pause))
 				from := time.Now()
 				result := c.call(src, client)
 				tell(report{Call: &call{window{from, time.Now()}, result}})

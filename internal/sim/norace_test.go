@@ -6,4 +6,6 @@ import "time"
 
 func rare(period time.Duration) time.Duration { return period }
 
+func few[T any](cases []T) []T { return cases }
+
 const day = 24 * time.Hour

@@ -56,7 +56,7 @@ func fleetWith(t *testing.T, off, lives, period, length time.Duration, sick func
 // A token whose issuer's clock was ahead is replaced in time all the same, by
 // those who have seen it for as long as it lives: nobody has to run into an error.
 func TestAClockThatIsAheadGivesNoLongerLife(t *testing.T) {
-	for _, off := range []time.Duration{3 * time.Hour, time.Hour, 17 * time.Minute, -3 * time.Hour} {
+	for _, off := range few([]time.Duration{3 * time.Hour, time.Hour, 17 * time.Minute, -3 * time.Hour}) {
 		for _, lives := range []time.Duration{time.Minute, 12 * time.Hour} {
 			bubble(t, off.String()+", lives "+lives.String(), func(t *testing.T) {
 				expired := 0
@@ -72,7 +72,7 @@ func TestAClockThatIsAheadGivesNoLongerLife(t *testing.T) {
 // By a clock that is off, every token is old enough for a rejection, or has lived
 // its life: the quota is safe from a member that reports each one.
 func TestAClockThatIsOffAndReportsEveryToken(t *testing.T) {
-	for _, off := range []time.Duration{0, 3 * time.Hour, -3 * time.Hour, -10 * time.Hour, time.Hour, -2 * time.Hour} {
+	for _, off := range few([]time.Duration{0, 3 * time.Hour, -3 * time.Hour, -10 * time.Hour, time.Hour, -2 * time.Hour}) {
 		bubble(t, off.String(), func(t *testing.T) {
 			n := fleetWith(t, off, day, rare(time.Second), day, func(m *mortal) {
 				ctx, cancel := context.WithTimeout(t.Context(), tolerated)
@@ -133,7 +133,7 @@ func TestAnyClockThatReportsEveryToken(t *testing.T) {
 
 // One member's clock is ahead; all others live for less than a second.
 func TestShortLivesAfterAClockThatIsAhead(t *testing.T) {
-	for _, off := range []time.Duration{3 * time.Minute, 30 * time.Minute, 3 * time.Hour, 26 * time.Hour} {
+	for _, off := range few([]time.Duration{3 * time.Minute, 30 * time.Minute, 3 * time.Hour, 26 * time.Hour}) {
 		bubble(t, off.String(), func(t *testing.T) {
 			p, c := newPlatform(), wxtoken.NewMemoryCache()
 			m := startMortal(plain(p), skewed{c, off})

@@ -46,14 +46,14 @@ func TestALeaseOfADeadProcessInAnEmptyStore(t *testing.T) {
 }
 
 func TestACronJob(t *testing.T) {
-	for _, job := range []struct{ every, patience, works, latency time.Duration }{
+	for _, job := range few([]struct{ every, patience, works, latency time.Duration }{
 		{10 * time.Second, 5 * time.Second, 100 * time.Millisecond, 400 * time.Millisecond},
 		{7 * time.Second, 3 * time.Second, 0, 900 * time.Millisecond},
 		{time.Minute, 2 * time.Second, time.Second, 1500 * time.Millisecond},
 		{25 * time.Minute, 20 * time.Second, 50 * time.Millisecond, 4 * time.Second},
 		{10 * time.Second, 9 * time.Second, 0, 3 * time.Second}, // it has the token, and returns at once
 		{13 * time.Second, 9 * time.Second, 0, 1050 * time.Millisecond},
-	} {
+	}) {
 		bubble(t, fmt.Sprint(job), func(t *testing.T) {
 			p, c := newPlatform(), &hooked{Cache: wxtoken.NewMemoryCache()}
 			c.before = func(context.Context, bool) error { time.Sleep(5 * time.Millisecond); return nil }
@@ -92,7 +92,7 @@ func badGateway(http.RoundTripper) http.RoundTripper {
 }
 
 func TestOneMemberBehindABadProxy(t *testing.T) {
-	for _, c := range []struct {
+	for _, c := range few([]struct {
 		name       string
 		way        func(http.RoundTripper) http.RoundTripper
 		n          int
@@ -103,7 +103,7 @@ func TestOneMemberBehindABadProxy(t *testing.T) {
 		{"without the query", withoutQuery, 3, 20 * time.Second, 300 * time.Millisecond, 0},
 		{"502", badGateway, 4, 55 * time.Second, 50 * time.Millisecond, 1},
 		{"502", badGateway, 5, 7 * time.Second, time.Second, 3},
-	} {
+	}) {
 		bubble(t, fmt.Sprintf("%s, %d good ones called every %s, it every %s", c.name, c.n, c.good, c.sick), func(t *testing.T) {
 			p, cache := newPlatform(), wxtoken.NewMemoryCache()
 			sick := wxtoken.New(wxtoken.NewFetcher(sampleApp, sampleSecret, through(p, c.way)), cache)
@@ -127,7 +127,7 @@ func TestOneMemberBehindABadProxy(t *testing.T) {
 }
 
 func TestAValueThatIsRenewed(t *testing.T) {
-	for _, life := range []time.Duration{time.Hour, 20 * time.Minute, 2 * time.Hour} {
+	for _, life := range few([]time.Duration{time.Hour, 20 * time.Minute, 2 * time.Hour}) {
 		for _, repeatable := range []bool{false, true} {
 			bubble(t, fmt.Sprint(life, repeatable), func(t *testing.T) {
 				n := 0
@@ -136,8 +136,8 @@ func TestAValueThatIsRenewed(t *testing.T) {
 					return wxtoken.Token{Value: "always-the-same", ExpiresAt: time.Now().Add(life)}, nil
 				}), repeatable}
 				src := wxtoken.New(f, nil)
-				assert.Zero(t, failing(t, src, rare(time.Second), 24*time.Hour))
-				assert.LessOrEqual(t, n, int(24*time.Hour/(life*3/4))+2)
+				assert.Zero(t, failing(t, src, rare(time.Second), day))
+				assert.LessOrEqual(t, n, int(day/(life*3/4))+2)
 			})
 		}
 	}
@@ -152,7 +152,7 @@ func (f maybeRepeatable) Repeatable() bool { return f.repeatable }
 
 // The clock of the process that fetched first was off, and it is gone.
 func TestAClockThatWasOffAtTheFirstFetch(t *testing.T) {
-	for _, off := range []time.Duration{-time.Hour, -3 * time.Hour, -20 * time.Minute, time.Hour, 3 * time.Hour} {
+	for _, off := range few([]time.Duration{-time.Hour, -3 * time.Hour, -20 * time.Minute, time.Hour, 3 * time.Hour}) {
 		bubble(t, off.String(), func(t *testing.T) {
 			p, c := newPlatform(), wxtoken.NewMemoryCache()
 			f := wxtoken.NewStableFetcher(sampleApp, sampleSecret, through(p, nil))
@@ -175,11 +175,11 @@ type sampleKeyed struct{ *wxtoken.HTTPFetcher }
 func (sampleKeyed) Key() string { return sampleKey }
 
 func TestOptionsThatDiffer(t *testing.T) {
-	for _, c := range []struct{ short, long, latency time.Duration }{
+	for _, c := range few([]struct{ short, long, latency time.Duration }{
 		{time.Second, 10 * time.Second, 2 * time.Second},
 		{3 * time.Second, 20 * time.Second, 5 * time.Second},
 		{500 * time.Millisecond, 5 * time.Second, time.Second},
-	} {
+	}) {
 		bubble(t, fmt.Sprint(c), func(t *testing.T) {
 			p, cache := newPlatform(), wxtoken.NewMemoryCache()
 			p.Inject(wxtest.Latency(c.latency).On(wxtest.TokenCalls))
@@ -189,7 +189,7 @@ func TestOptionsThatDiffer(t *testing.T) {
 				src := wxtoken.New(plain(p), cache, wxtoken.WithFetchTimeout(timeout))
 				go func() {
 					time.Sleep(c.latency * time.Duration(i))
-					results <- failing(t, src, time.Second, day)
+					results <- failing(t, src, rare(time.Second), day)
 				}()
 			}
 			for range 4 {

@@ -83,7 +83,7 @@ func TestTheRecordOfASecondAgo(t *testing.T) {
 }
 
 func TestAStoreThatKeepsTheRecordForSeconds(t *testing.T) {
-	for _, keeps := range []time.Duration{5 * time.Second, 13 * time.Second, 40 * time.Second} {
+	for _, keeps := range few([]time.Duration{5 * time.Second, 13 * time.Second, 40 * time.Second}) {
 		bubble(t, keeps.String(), func(t *testing.T) {
 			p := newPlatform(wxtest.WithQuota(0, 0))
 			c := shortMemory{wxtoken.NewMemoryCache(), keeps}
@@ -93,7 +93,7 @@ func TestAStoreThatKeepsTheRecordForSeconds(t *testing.T) {
 					reported.Add(1)
 				}
 			}))
-			failing(t, src, rare(time.Second), 24*time.Hour)
+			failing(t, src, rare(time.Second), day)
 			assert.LessOrEqual(t, fetches(p), 320)
 			assert.Positive(t, reported.Load(), "events")
 		})
@@ -111,13 +111,16 @@ func (s shortMemory) CompareAndSwap(ctx context.Context, key string, old, new []
 }
 
 func TestATestAccountsQuota(t *testing.T) {
-	for name, fault := range map[string]wxtest.Fault{"truncated": wxtest.Truncated(), "a portal": wxtest.CaptivePortal(), "502, issued": wxtest.ServerError(502).Applied()} {
-		for _, outage := range []time.Duration{2 * time.Hour, 5 * time.Hour} {
-			bubble(t, fmt.Sprint(name, " for ", outage), func(t *testing.T) {
-				p, c := newPlatform(wxtest.WithQuota(200, 0)), wxtoken.NewMemoryCache()
-				src := wxtoken.New(plain(p), c)
+	for _, c := range few([]struct {
+		name string
+		is   wxtest.Fault
+	}{{"truncated", wxtest.Truncated()}, {"a portal", wxtest.CaptivePortal()}, {"502, issued", wxtest.ServerError(502).Applied()}}) {
+		for _, outage := range few([]time.Duration{2 * time.Hour, 5 * time.Hour}) {
+			bubble(t, fmt.Sprint(c.name, " for ", outage), func(t *testing.T) {
+				p := newPlatform(wxtest.WithQuota(200, 0))
+				src := wxtoken.New(plain(p), wxtoken.NewMemoryCache())
 				time.Sleep(2 * time.Hour) // the day of the bubble began at 8 in Beijing
-				lift := p.Inject(fault.On(wxtest.TokenCalls))
+				lift := p.Inject(c.is.On(wxtest.TokenCalls))
 				failing(t, src, rare(time.Second), outage)
 				assert.LessOrEqual(t, fetches(p), 100)
 				lift()
@@ -128,11 +131,11 @@ func TestATestAccountsQuota(t *testing.T) {
 }
 
 func TestReportsOfATokenThatIsTooYoung(t *testing.T) {
-	for _, c := range []struct {
+	for _, c := range few([]struct {
 		callers int
 		every   time.Duration
 		early   int
-	}{{100, 100 * time.Millisecond, 5}, {30, 10 * time.Millisecond, 4}, {1, time.Second, 5}} {
+	}{{100, 100 * time.Millisecond, 5}, {30, 10 * time.Millisecond, 4}, {1, time.Second, 5}}) {
 		bubble(t, fmt.Sprint(c), func(t *testing.T) {
 			p, cache := newPlatform(), &hooked{Cache: wxtoken.NewMemoryCache()}
 			var events atomic.Int64
@@ -304,7 +307,7 @@ func TestSourcesThatWereDropped(t *testing.T) {
 
 // A good token is withheld once in an outage of the cache, whatever is reported.
 func TestAGoodTokenReportedOffline(t *testing.T) {
-	for _, every := range []time.Duration{time.Second, 3 * time.Second, 10 * time.Second} {
+	for _, every := range few([]time.Duration{time.Second, 3 * time.Second, 10 * time.Second}) {
 		for _, others := range []int{0, 3} {
 			bubble(t, fmt.Sprint(every, others), func(t *testing.T) {
 				p, c := newPlatform(), &hooked{Cache: wxtoken.NewMemoryCache()}

@@ -90,7 +90,7 @@ func playSeeds(t *testing.T, cfg Config, seeds int) (sum Report, most [3]float64
 // Without faults every process has the one valid token at every moment, and each
 // lifetime takes one fetch.
 func TestNoFaults(t *testing.T) {
-	for _, grace := range graces(t, "all") {
+	for _, grace := range few(graces(t, "all")) {
 		t.Run(grace.String(), func(t *testing.T) {
 			cfg := ofSource(*seedFlag, 8, 2)
 			cfg.Grace = grace
@@ -109,7 +109,7 @@ func TestNoFaults(t *testing.T) {
 // A short run with the faults of docs/measurements.md: the bounds are wide, since so
 // few calls measure little. TestFigures prints the figures.
 func TestProtocolFaults(t *testing.T) {
-	for _, grace := range graces(t, "all") {
+	for _, grace := range few(graces(t, "all")) {
 		t.Run(grace.String(), func(t *testing.T) {
 			cfg := ofSource(*seedFlag, 8, 3)
 			cfg.Grace, cfg.Faults = grace, ProtocolFaults()
@@ -125,7 +125,7 @@ func TestProtocolFaults(t *testing.T) {
 
 // Each of the other faults, alone.
 func TestOtherFaults(t *testing.T) {
-	for _, c := range []struct {
+	for _, c := range few([]struct {
 		run           string
 		rejected      int // calls, at most
 		rejectedTwice int
@@ -141,7 +141,7 @@ func TestOtherFaults(t *testing.T) {
 		{"rotate", 0, 0, 14, 0},
 		{"unlisted", 0, 0, 13, 8}, // at the cold start, until a listed node has called
 		{"stress", 1000, 1000, 200, 1000},
-	} {
+	}) {
 		t.Run(c.run, func(t *testing.T) {
 			cfg := ofSource(*seedFlag, 6, 2)
 			cfg.Grace, cfg.Faults, cfg.HTTP = Strict, faults(t, c.run), true
