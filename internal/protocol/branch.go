@@ -81,6 +81,7 @@ func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) 
 		st.after.copySeen, st.after.born = now, r.Epoch
 	case behind, inferior:
 		*next = c
+		st.back = r.Token == ""
 		next.Epoch, next.Cooldown = r.Epoch, r.Cooldown
 		next.Lease, next.LeaseFor, next.Noted = r.Lease, r.LeaseFor, r.Noted
 		if c.Epoch == "" && c.Token == r.Token {

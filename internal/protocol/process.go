@@ -53,6 +53,7 @@ type run struct {
 	leaveAlone bool          // the record must not be touched, nor a token fetched
 	tried      bool          // a fetch without the cache
 	asked      bool          // whether the secret has changed
+	wroteBack  bool          // the copy, to a record without a token
 	lost       bool          // a token was dropped since the last step
 }
 
@@ -71,6 +72,7 @@ type Step struct {
 
 	after  View // for Swap: what this process knows then
 	take   bool // for Swap: after holds even if it is not known to be stored
+	back   bool // for Swap: it writes the copy to a record without a token
 	secret bool // for Fail: it is about the secret
 }
 
@@ -162,6 +164,7 @@ func (p *Process) next(nonce string, now time.Time) Step {
 // step decides by the record r.
 func (p *Process) step(r Record, nonce string, now time.Time) Step {
 	c := p.view.claim
+	kept := !p.view.keepsNone() || r.Lease == "" && !p.run.wroteBack
 	if c == nil && p.owns(r.Lease) { // of a swap that took effect late, or was undone: nobody fetches under it
 		r.Lease, r.LeaseFor, r.Noted = "", 0, false
 	}
@@ -183,7 +186,7 @@ func (p *Process) step(r Record, nonce string, now time.Time) Step {
 			return st
 		}
 	}
-	if st, ok := p.reconcile(r, nonce, now); ok {
+	if st, ok := p.reconcile(r, nonce, now); ok && (kept || !st.back) { // else it would be lost again, and the lease with it
 		return st
 	}
 	switch {
@@ -263,7 +266,7 @@ func (p *Process) rejectOffline(verdict Verdict, now time.Time) Verdict {
 // corrupt one. It returns Adopt if that brought another process's token.
 func (p *Process) DidRead(r Record, readAt, now time.Time) (event string) {
 	p.run.record, p.run.known = r, true
-	return p.observe(r, readAt, now)
+	return p.observe(r, false, readAt, now)
 }
 
 // DidSwap notes what came of the swap that began at sentAt. Unless it stored, its
@@ -279,7 +282,12 @@ func (p *Process) DidSwap(stored bool, sentAt, now time.Time) (event string) {
 	}
 	run.failures = 0
 	run.record, p.view = st.Next, st.after
-	p.observe(st.Next, sentAt, now)
+	p.observe(st.Next, true, sentAt, now)
+	if st.back {
+		run.wroteBack = true
+		p.view.unkept = min(p.view.unkept+1, maxCount)
+		run.known = !p.view.keepsNone()
+	}
 	if st.Event == Reject {
 		p.rejects.count(now)
 	}

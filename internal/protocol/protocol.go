@@ -158,6 +158,8 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	left := p.abandoned(r, now) - watched
 	taken := r.Lease != "" && left > 0
 	switch {
+	case usable && !held.Rejected && r.Token == "" && v.keepsNone():
+		return Step{Do: Return}
 	case taken && usable && !held.Rejected: // else the fetch may soon bring a better one
 		return Step{Do: Return}
 	case taken && !r.Noted && watched >= p.Patience():
@@ -227,6 +229,9 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	if v.longest > 0 {
 		length = max(length, min(v.longest*3/2, maxLease))
 	}
+	if v.keepsNone() {
+		length = maxLease
+	}
 	next := r
 	next.Lease, next.LeaseFor, next.Noted = p.id+"."+nonce, length.Milliseconds(), !r.usable(now)
 	st := Step{Do: Swap, take: true}
@@ -277,6 +282,10 @@ func (p *Process) publish(r Record, now time.Time) Step {
 		next.Owed = max(r.Owed-1, 0)
 		if c.settles == r.Seq {
 			next.Owed = 0
+		}
+		if v.keepsNone() { // the lease goes on, and spaces the fetches of all
+			v.copy, v.copyRead, v.copySeen, v.born = next, now, now, next.Epoch
+			return Step{Do: drop, after: v}
 		}
 	case Unknown:
 		next.Owed = max(r.Owed, p.owe(2))

@@ -239,6 +239,9 @@ func (k *keyer) view(p *proc, v *View, live []*Record) {
 	} else {
 		k.put(leftOut)
 	}
+	if v.unkept > 0 {
+		k.put(min(v.unkept, 3))
+	}
 	k.claim(p, v.claim, live)
 	if f := v.own; f == nil {
 		k.put(leftOut)
@@ -317,7 +320,7 @@ func (k *keyer) proc(w *world, i int) {
 		return
 	}
 	run := p.run
-	k.put(bit(run.judging), bit(run.known), bit(run.offline), bit(run.leaveAlone), bit(run.tried), min(run.failures, 2))
+	k.put(bit(run.judging), bit(run.known), bit(run.offline), bit(run.leaveAlone), bit(run.tried), min(run.failures, 2), bit(run.wroteBack && p.view.keepsNone()))
 	k.record(&run.record)
 	if run.swap != nil {
 		k.record(&run.swap.Next)

@@ -21,6 +21,7 @@ type View struct {
 	lease      string
 	leaseSeen  time.Time
 	longest    time.Duration // the longest lease since a token was last published or a lease given back
+	unkept     int           // times in a row that the copy was written back, with no token read since
 	epoch      string
 	seq        int64
 	seqSeen    time.Time
@@ -79,9 +80,13 @@ const (
 	Unknown // the request may have been served, or may yet be
 )
 
-// observe notes a record whose read began at readAt and ended at now. It returns
-// Adopt if that brought another process's token, else no event.
-func (p *Process) observe(r Record, readAt, now time.Time) (event string) {
+// keepsNone reports whether the store keeps leases at most, and loses each token
+// that it says it has stored.
+func (v *View) keepsNone() bool { return v.unkept >= 3 }
+
+// observe notes a record that was read, or swapped in, between readAt and now. It
+// returns Adopt if that brought another process's token, else no event.
+func (p *Process) observe(r Record, swapped bool, readAt, now time.Time) (event string) {
 	v := &p.view
 	if r.Lease != v.lease {
 		v.lease, v.leaseSeen = r.Lease, now
@@ -89,6 +94,7 @@ func (p *Process) observe(r Record, readAt, now time.Time) (event string) {
 	switch {
 	case r.Lease != "":
 		v.longest = max(v.longest, p.leaseOf(r))
+	case swapped && v.unkept > 0: // the store may lose that, too
 	case r.Epoch != "" && r.Epoch == v.epoch: // published, or given back; else the store lost it
 		v.longest = 0
 	}
@@ -104,6 +110,9 @@ func (p *Process) observe(r Record, readAt, now time.Time) (event string) {
 	if c := r.Cooldown; c != nil && (v.cooldown == nil || *c != *v.cooldown) {
 		v.cooldown, v.cooledSeen = c, now
 	}
+	if r.Token != "" && !swapped {
+		v.unkept = 0
+	}
 	v.settled = r.Token != "" && r.Lease == "" && r.Owed == 0 && !r.Rejected
 	v.copyRead = readAt
 	if r.Token == "" && (r.Owed == 0 || v.copy.Token != "") || p.relate(r, now) != follows {
@@ -114,8 +123,11 @@ func (p *Process) observe(r Record, readAt, now time.Time) (event string) {
 		return ""
 	}
 	if r.Token != v.copy.Token || r.IssuedAt != v.copy.IssuedAt {
-		v.copySeen, v.born, v.longest, v.resort = now, r.Epoch, 0, memo{}
+		v.copySeen, v.born, v.resort = now, r.Epoch, memo{}
 		p.rejects.issues = min(p.rejects.issues+1, 100)
+		if !swapped || v.unkept == 0 {
+			v.longest = 0
+		}
 		if v.claim == nil || r.Token != v.claim.Token.Token {
 			event = Adopt
 		}
