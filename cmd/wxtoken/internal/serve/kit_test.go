@@ -29,6 +29,13 @@ const (
 // believed is the age of a token from which the tests' servers believe its rejection.
 const believed = 150 * time.Millisecond
 
+// On a busy machine, too, tokens stay too young for that for a second, or for 6 s, and
+// no fetch times out.
+var (
+	unhurried = wxtoken.WithFetchTimeout(10 * time.Second)
+	leisurely = wxtoken.WithFetchTimeout(time.Minute)
+)
+
 // fakePlatform has the apps wx1 and wx2.
 func fakePlatform(t *testing.T) *wxtest.Server {
 	t.Helper()
@@ -73,10 +80,10 @@ type running struct {
 	done      chan error
 }
 
-func start(t *testing.T, c *config.Config) *running {
+func start(t *testing.T, c *config.Config, options ...wxtoken.Option) *running {
 	t.Helper()
 	out := new(syncBuffer)
-	s, err := Open(checked(t, c), slog.New(slog.NewJSONHandler(out, nil)), wxtoken.WithFetchTimeout(time.Second))
+	s, err := Open(checked(t, c), slog.New(slog.NewJSONHandler(out, nil)), append([]wxtoken.Option{wxtoken.WithFetchTimeout(time.Second)}, options...)...)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	now, atOnce := context.WithCancel(context.Background())

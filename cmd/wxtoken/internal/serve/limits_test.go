@@ -124,7 +124,7 @@ func TestReportsAreLimitedForEachClient(t *testing.T) {
 	platform := fakePlatform(t)
 	c := testConfig(platform)
 	c.ReportsPerMinute = 5
-	srv := start(t, c)
+	srv := start(t, c, leisurely)
 	token := srv.token()
 	for range 5 {
 		assert.Equal(t, http.StatusOK, srv.reject(token).Status)
