@@ -483,6 +483,27 @@ func TestANewSecretEndsTheCooldown(t *testing.T) {
 	}
 }
 
+// A program that is started again and again with a secret that the platform has
+// denied does not ask it at every start.
+func TestRestartsWithAWrongSecret(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", "right"))
+		c, v := wxtoken.NewMemoryCache(), &vault{secret: "wrong"}
+		start := func() *wxtoken.Source {
+			return wxtoken.New(wxtoken.NewFetcher("wx1", "", wxtoken.WithSecretFunc(v.get), wxtoken.WithHTTPClient(p.Client())), c)
+		}
+		for range 6 { // the others wait for a second
+			var denied *wxtoken.APIError
+			_, err := start().Token(t.Context())
+			require.ErrorAs(t, err, &denied)
+			time.Sleep(150 * time.Millisecond)
+		}
+		assert.Equal(t, 1, p.Stats().Fetches().Total())
+		v.set("right")
+		assert.True(t, p.Honoured(token(t, start())), "a corrected secret does not wait")
+	})
+}
+
 // A fetcher keeps a fingerprint of the secret, and not the secret: the memory of
 // each one is free for others after the fetch.
 func TestSecretFuncKeepsNothing(t *testing.T) {

@@ -170,6 +170,9 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	case taken:
 		return Step{Do: Read, Pause: min(pace(watched), left)}
 	}
+	if c := r.Cooldown; c != nil && c.Scope != "" && p.Fingerprint == "" && p.asksSecret(now) {
+		return Step{Do: Secret} // this process has not fetched yet, and must know whether that concerns it
+	}
 	if st, cools := p.cooling(r, v, now); cools {
 		return p.cool(r, st, usable, now)
 	}
@@ -192,8 +195,7 @@ func pace(watched time.Duration) time.Duration {
 // the last resort where that takes long: the rejection may have been a mistake. It
 // stays that until another comes: the next fetch may fail, too, and take long.
 func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
-	if st.secret && p.Changeable && !p.run.asked && now.Sub(p.secretAsked) >= p.Watch() {
-		p.secretAsked, p.run.asked = now, true
+	if st.secret && p.asksSecret(now) {
 		return Step{Do: Secret}
 	}
 	v := &p.view
@@ -206,6 +208,16 @@ func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
 		return Step{Do: Return}
 	}
 	return st
+}
+
+// asksSecret reports whether it is time to look whether the secret has changed: at
+// most once in a flight, and in the watch age.
+func (p *Process) asksSecret(now time.Time) bool {
+	if !p.Changeable || p.run.asked || now.Sub(p.secretAsked) < p.Watch() {
+		return false
+	}
+	p.secretAsked, p.run.asked = now, true
+	return true
 }
 
 // owns reports whether lease is one of this process's.
