@@ -25,8 +25,8 @@ func (p *Process) relate(r Record, now time.Time) relation {
 			return diverges
 		}
 		return follows
-	case r.Token != "" && r.Epoch != c.Epoch && r.Token != c.Token && !c.follows(r.Token) && r.Owed < c.Owed-r.fetchesAfter(c.Token):
-		return diverges // the store lost the record, and with it that more was owed: that outlives the copy
+	case r.missed(c):
+		return diverges // what is owed outlives the copy
 	case c.Token == "" || c.expired(now):
 		return follows
 	case r.Token == c.Token && (r.IssuedAt == c.IssuedAt || c.Epoch != "" || p.FullLife):
@@ -64,6 +64,18 @@ func (p *Process) relate(r Record, now time.Time) relation {
 		return follows // too much happened meanwhile to tell
 	}
 	return diverges
+}
+
+// missed reports whether r has a later token than c, and the store has lost that
+// fetches were owed: with the record, or because it went back behind that.
+func (r Record) missed(c Record) bool {
+	switch {
+	case r.Token == "" || r.Token == c.Token || c.follows(r.Token):
+		return false
+	case r.Epoch != c.Epoch:
+		return r.Owed < c.Owed-r.fetchesAfter(c.Token)
+	}
+	return r.Owed < c.Owed && r.follows(c.Token) && r.Seq <= c.Seq // each later token adds one to Seq
 }
 
 // reconcile returns the record to write where r lacks what this process knows,

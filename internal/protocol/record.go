@@ -77,10 +77,12 @@ func (r Record) debt() Record {
 	return Record{Epoch: r.Epoch, Seq: r.Seq, Owed: r.Owed}
 }
 
-// fetchesAfter is how many fetches r's token came after token at least, if r is not
-// older: as many as Past tells, or one.
+// fetchesAfter is how many fetches r's token came after token, as far as Past tells.
 func (r Record) fetchesAfter(token string) int {
-	return max(strings.Index(r.Past, tokenID(token)), 0)/(idLength+1) + 1
+	if !r.follows(token) {
+		return 0
+	}
+	return strings.Index(r.Past, tokenID(token))/(idLength+1) + 1
 }
 
 // pastCount is the number of tokens in Past.

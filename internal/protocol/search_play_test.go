@@ -169,6 +169,61 @@ func TestDoubtOutlivesATokenThatIsDropped(t *testing.T) {
 	assert.Positive(t, w.stores[0].Owed)
 }
 
+func TestDoubtIsKnownBesideAnExpiredCopy(t *testing.T) {
+	w := play(t, newWorld(rules{n: 2}, endless),
+		"P1 reads",
+		"P1 takes the lease",
+		"P1 has its fetch answered",
+		"P1 publishes its token",
+		"tokens expire",
+		"P1 reads",
+		"P1 takes the lease, and is paused before it fetches",
+		"16 s pass",
+		"16 s pass", // the store drops the record
+		"P1 wakes up and has no reply",
+		"P1 swaps in vain",
+		"P1 reads",
+		"P1 adds to what is owed",
+		"the store loses the record",
+		"P2 reads",
+		"P2 takes the lease",
+		"P2 has its fetch answered",
+		"P2 publishes its token",
+		"a late request lands",
+		"P1 reads",
+		"P1 adds to what is owed",
+	)
+	assert.NotEqual(t, w.latest.Token, w.stores[0].Token)
+	assert.Positive(t, w.stores[0].Owed)
+}
+
+func TestDoubtIsKnownWhenTheStoreWentBackBehindIt(t *testing.T) {
+	w := play(t, newWorld(rules{n: 2}, endless),
+		"P1 reads",
+		"P1 takes the lease",
+		"P2 reads",
+		"P1 has its fetch answered",
+		"P1 publishes its token",
+		"tokens come near their end",
+		"P1 reads",
+		"P2 reads",
+		"P1 takes the lease",
+		"the store goes back",
+		"P2 takes the lease",
+		"P2 has its fetch answered",
+		"P1 has its fetch answered",
+		"P1 swaps in vain",
+		"P1 reads",
+		"P1 adds to what is owed",
+		"the store goes back",
+		"P2 publishes its token",
+	)
+	assert.NotEqual(t, w.latest.Token, w.stores[0].Token)
+	assert.Zero(t, w.stores[0].Owed)
+	w = play(t, w, "P1 reads", "P1 adds to what is owed")
+	assert.Positive(t, w.stores[0].Owed)
+}
+
 func TestTokenThatWasWrittenBackIsNotPublishedAgain(t *testing.T) {
 	w := play(t, newWorld(rules{n: 2}, endless),
 		"P1 reads",

@@ -115,11 +115,13 @@ func (p *Process) observe(r Record, swapped bool, readAt, now time.Time) (event 
 	}
 	v.settled = r.Token != "" && r.Lease == "" && r.Owed == 0 && !r.Rejected
 	v.copyRead = readAt
-	if r.Token == "" && (r.Owed == 0 || v.copy.Token != "") || p.relate(r, now) != follows {
+	if r.Token == "" && (r.Owed == 0 || v.copy.Token != "" && !v.copy.expired(now)) || p.relate(r, now) != follows {
 		return "" // the copy is better, or there is nothing better for now
 	}
 	if r.Token == "" {
+		past := v.copy.pastAfter()
 		v.copy = r
+		v.copy.Past = past // for the token that comes
 		return ""
 	}
 	if r.Token != v.copy.Token || r.IssuedAt != v.copy.IssuedAt {
