@@ -205,6 +205,7 @@ func (k *keyer) view(p *proc, v *View, live []*Record) {
 		k.put(leftOut, v.copy.Owed)
 		if v.copy.Owed > 0 {
 			k.seq(v.copy.Epoch, v.copy.Seq)
+			k.pasts = append(k.pasts, v.copy.Past)
 		}
 	} else {
 		k.seq(v.copy.Epoch, v.copy.Seq)
