@@ -589,9 +589,12 @@ func (c *smallCache) CompareAndSwap(ctx context.Context, key string, old, new []
 func TestLeaseThatComesLate(t *testing.T) {
 	bubble(t, "is free for its own process, and no takeover", func(t *testing.T) {
 		f, l, store := &countingFetcher{}, &log{}, wxtoken.NewMemoryCache()
+		var once atomic.Bool
 		cache := &swapsBy{Cache: store}
 		cache.swap = func(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
-			cache.swap = nil
+			if once.Swap(true) {
+				return store.CompareAndSwap(ctx, key, old, new, ttl)
+			}
 			time.AfterFunc(9*time.Second, func() { _, _ = store.CompareAndSwap(context.Background(), key, old, new, ttl) })
 			return false, hang(ctx)
 		}
