@@ -368,6 +368,7 @@ func TestAClosedGateStopsTheToken(t *testing.T) {
 
 // A wrong secret of which no fingerprint is known blocks its own process only.
 func TestSecretThatCannotBeTold(t *testing.T) {
+	plain := func(f wxtoken.Fetcher) wxtoken.Fetcher { return f }
 	for name, wrap := range map[string]func(wxtoken.Fetcher) wxtoken.Fetcher{
 		"hidden":                func(f wxtoken.Fetcher) wxtoken.Fetcher { return struct{ wxtoken.Fetcher }{f} },
 		"hidden and repeatable": func(f wxtoken.Fetcher) wxtoken.Fetcher { return wxtoken.Repeatable(struct{ wxtoken.Fetcher }{f}) },
@@ -384,13 +385,15 @@ func TestSecretThatCannotBeTold(t *testing.T) {
 				time.Sleep(15 * time.Second)
 			}
 			assert.Equal(t, 1, p.Stats().Fetches().Total())
-			other := source("older", func(f wxtoken.Fetcher) wxtoken.Fetcher { return f }) // has a fingerprint
-			_, err := other.Token(t.Context())
+			_, err := source("older", plain).Token(t.Context()) // has a fingerprint
 			require.Error(t, err)
 			_, err = source("third", wrap).Token(t.Context())
 			require.Error(t, err)
 			assert.Equal(t, 3, p.Stats().Fetches().Total(), "the fingerprint of another blocks nobody")
-			token(t, source("new", func(f wxtoken.Fetcher) wxtoken.Fetcher { return f }))
+			_, err = source("older", plain).Token(t.Context())
+			require.Error(t, err)
+			assert.Equal(t, 3, p.Stats().Fetches().Total(), "and stays in the record")
+			token(t, source("new", plain))
 			token(t, old)
 			assert.Equal(t, 4, p.Stats().Fetches().Total())
 		})
