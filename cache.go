@@ -19,8 +19,9 @@ var ErrCacheMiss = store.ErrMiss
 //
 // Implementations must be safe for concurrent use and should return soon after ctx
 // ends. They must not retain the slices they are given, nor share the ones they
-// return. A value has at most 32 KiB of arbitrary bytes. Package cachetest tests that
-// an implementation keeps this contract.
+// return. A call that does not return soon after ctx ends is given up, and keeps its
+// goroutine until it returns. A value has at most 32 KiB of arbitrary bytes. Package
+// cachetest tests that an implementation keeps this contract.
 //
 // An implementation need not check its arguments: [Source] calls it with a ctx that has
 // not ended, a positive ttl, and a key of 1 to 250 bytes without spaces and control

@@ -365,3 +365,37 @@ func TestAClosedGateStopsTheToken(t *testing.T) {
 		assert.ErrorIs(t, <-ended, context.Canceled)
 	})
 }
+
+// A wrong secret of which no fingerprint is known blocks its own process only.
+func TestSecretThatCannotBeTold(t *testing.T) {
+	plain := func(f wxtoken.Fetcher) wxtoken.Fetcher { return f }
+	for name, wrap := range map[string]func(wxtoken.Fetcher) wxtoken.Fetcher{
+		"hidden":                func(f wxtoken.Fetcher) wxtoken.Fetcher { return struct{ wxtoken.Fetcher }{f} },
+		"hidden and repeatable": func(f wxtoken.Fetcher) wxtoken.Fetcher { return wxtoken.Repeatable(struct{ wxtoken.Fetcher }{f}) },
+	} {
+		bubble(t, name, func(t *testing.T) {
+			p, cache := wxtest.NewPlatform(wxtest.WithApp("wx1", "new")), wxtoken.NewMemoryCache()
+			source := func(secret string, wrap func(wxtoken.Fetcher) wxtoken.Fetcher) *wxtoken.Source {
+				return wxtoken.New(wrap(wxtoken.NewFetcher("wx1", secret, wxtoken.WithHTTPClient(p.Client()))), cache)
+			}
+			old := source("old", wrap)
+			for range 3 {
+				_, err := old.Token(t.Context())
+				require.Error(t, err)
+				time.Sleep(15 * time.Second)
+			}
+			assert.Equal(t, 1, p.Stats().Fetches().Total())
+			_, err := source("older", plain).Token(t.Context()) // has a fingerprint
+			require.Error(t, err)
+			_, err = source("third", wrap).Token(t.Context())
+			require.Error(t, err)
+			assert.Equal(t, 3, p.Stats().Fetches().Total(), "the fingerprint of another blocks nobody")
+			_, err = source("older", plain).Token(t.Context())
+			require.Error(t, err)
+			assert.Equal(t, 3, p.Stats().Fetches().Total(), "and stays in the record")
+			token(t, source("new", plain))
+			token(t, old)
+			assert.Equal(t, 4, p.Stats().Fetches().Total())
+		})
+	}
+}

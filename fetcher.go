@@ -62,6 +62,12 @@ func Repeatable(f Fetcher) Fetcher {
 		repeatable.endpoint.Repeatable = true
 		return &repeatable
 	}
+	if c, ok := f.(changeable); ok {
+		return struct {
+			repeatableFetcher
+			changeable
+		}{repeatableFetcher{f}, c}
+	}
 	return repeatableFetcher{f}
 }
 
@@ -79,13 +85,6 @@ func (r repeatableFetcher) fingerprint(salt string) string {
 		return f.fingerprint(salt)
 	}
 	return ""
-}
-
-func (r repeatableFetcher) currentFingerprint(ctx context.Context, salt string) (string, error) {
-	if f, ok := r.f.(changeable); ok {
-		return f.currentFingerprint(ctx, salt)
-	}
-	return "", nil
 }
 
 // An HTTPFetcher is a [Fetcher] for one of the platform's endpoints. The zero

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unsafe"
 
@@ -830,4 +831,39 @@ func TestCooldownError(t *testing.T) {
 	err := error(&wxtoken.CooldownError{Until: time.Date(2026, 5, 1, 8, 0, 0, 0, time.FixedZone("", 8*3600)), Err: denied})
 	assert.Equal(t, denied.Error()+" (not asked again before 2026-05-01T00:00:00Z)", err.Error())
 	assert.ErrorIs(t, err, denied)
+}
+
+func TestSecretFuncEndsWithContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	f := wxtoken.NewFetcher("wx1", "", wxtoken.WithSecretFunc(func(ctx context.Context) (string, error) {
+		cancel()
+		<-ctx.Done()
+		return "", ctx.Err()
+	}))
+	for range 2 { // the second time, ctx has ended before
+		_, err := f.Fetch(ctx)
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.Equal(t, "not sent", outcome(err))
+	}
+}
+
+// The platform repeats a ticket with its whole life before it, each time it is
+// asked. None may be held past the end that was told first.
+func TestTicketIsNotHeldTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
+		client := wxtoken.WithHTTPClient(p.Client())
+		src := wxtoken.New(wxtoken.NewTicketFetcher(wxtoken.New(wxtoken.NewFetcher("wx1", fetchtest.Secret, client), nil), "jsapi", client), nil)
+		born := map[string]time.Time{}
+		for range 24 * 60 {
+			ticket, err := src.Token(t.Context())
+			require.NoError(t, err)
+			if _, known := born[ticket.Value]; !known {
+				born[ticket.Value] = time.Now()
+			}
+			require.LessOrEqual(t, time.Since(born[ticket.Value]), 2*time.Hour)
+			time.Sleep(time.Minute)
+		}
+		assert.Len(t, born, 12)
+	})
 }

@@ -274,3 +274,49 @@ func TestAnOutageIsLoggedOnce(t *testing.T) {
 		assert.Equal(t, 2, outages(2*time.Hour), "the token expires in it")
 	})
 }
+
+func TestAgesOfEvents(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		l := &log{}
+		src := wxtoken.New(&countingFetcher{}, nil, l.option())
+		token(t, src)
+		time.Sleep(700 * time.Millisecond)
+		require.Error(t, src.Invalidate(t.Context(), "token-1"))
+		time.Sleep(59 * time.Second)
+		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
+		ages := map[wxtoken.EventKind]time.Duration{}
+		for _, e := range l.all() {
+			ages[e.Kind] = e.Age
+		}
+		assert.Equal(t, map[wxtoken.EventKind]time.Duration{
+			wxtoken.EventFetch: 0, wxtoken.EventIgnored: 700 * time.Millisecond, wxtoken.EventReject: 59700 * time.Millisecond,
+		}, ages)
+	})
+}
+
+func TestCountBeginsAnew(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		l := &log{}
+		src := tooYoung(t, l.option())
+		counts := func(n int, after time.Duration) (counts []int) {
+			for range n {
+				_ = src.Invalidate(t.Context(), "x")
+			}
+			time.Sleep(after)
+			for _, e := range l.all() {
+				if e.Kind == wxtoken.EventIgnored {
+					counts = append(counts, e.Count)
+				}
+			}
+			return counts
+		}
+		assert.Equal(t, []int{1}, counts(7, time.Minute))
+		assert.Equal(t, []int{1, 7}, counts(3, time.Minute))
+		assert.Equal(t, []int{1, 7, 3}, counts(1, 0))
+		for _, e := range l.all() {
+			if e.Kind != wxtoken.EventIgnored && e.Kind != wxtoken.EventConflict {
+				assert.Equal(t, 1, e.Count)
+			}
+		}
+	})
+}

@@ -5,9 +5,11 @@ import (
 	"cmp"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -829,4 +831,36 @@ func readQuery(query string) (token, rest string, other bool) {
 		}
 	}
 	return token, rest, other
+}
+
+// An upload is sent again whole after a rejected token. The platform rejects a user's
+// token by 42007, for which none is replaced.
+func TestTransportOnThePlatform(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
+		src := wxtoken.New(wxtoken.NewFetcher("wx1", fetchtest.Secret, wxtoken.WithHTTPClient(p.Client())), nil)
+		tr := &wxtoken.Transport{Source: src, Base: p.Transport()}
+		p.Revoke(token(t, src))
+		time.Sleep(time.Minute)
+		var form bytes.Buffer
+		w := multipart.NewWriter(&form)
+		part, err := w.CreateFormFile("media", "a.jpg")
+		require.NoError(t, err)
+		_, _ = io.WriteString(part, "\xff\xd8 a picture")
+		require.NoError(t, w.Close())
+		req, err := http.NewRequest(http.MethodPost, "https://api.weixin.qq.com/cgi-bin/media/upload?type=image", &form)
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", w.FormDataContentType())
+		var answer struct {
+			Media string `json:"media_id"`
+		}
+		require.NoError(t, json.Unmarshal([]byte(send(t, tr, req)), &answer))
+		assert.Equal(t, "\xff\xd8 a picture", send(t, tr, get(t, "https://api2.weixin.qq.com/cgi-bin/media/get?media_id="+url.QueryEscape(answer.Media))))
+
+		before := token(t, src)
+		time.Sleep(time.Minute)
+		p.Inject(wxtest.Denial(42007).On(wxtest.BusinessCalls))
+		assert.Contains(t, send(t, tr, get(t, apiURL)), "42007")
+		assert.Equal(t, before, token(t, src))
+	})
 }
