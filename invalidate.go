@@ -14,15 +14,16 @@ import (
 // token, whether or not this Source has handed it out. Reporting an old token has no
 // effect, and any number of reports of the same one cause one fetch.
 //
-// A nil error means that rejected is no longer handed out. Otherwise the error says
-// why it may still be: the cache did not answer ([ErrCacheUnavailable]) or holds
-// something that this process cannot read; the last flight failed (a [*CooldownError],
-// for example); ctx ended; the platform denies a new token or does not answer, and
-// the rejected one is the last resort; or the rejection is not believed, because the
-// token is younger than a tenth of [WithFetchTimeout], or because tokens are rejected
-// again and again, most likely because another system fetches for the same app. While
-// the cache does not answer, a rejected token is withheld for a 22nd of [WithLocalAge]
-// (2 s) from its first report, and Token returns an error instead.
+// A nil error means that rejected is no longer handed out, unless the fetch that
+// follows fails: then it is the last resort until it expires or is replaced, since
+// rejections can be mistakes. Otherwise the error says why it may still be handed out:
+// the cache did not answer ([ErrCacheUnavailable]) or holds something that this process
+// cannot read; the last flight failed (a [*CooldownError], for example); ctx ended; the
+// rejected token is already the last resort; or the rejection is not believed, because
+// the token is younger than a tenth of [WithFetchTimeout], or because tokens are
+// rejected again and again, most likely because another system fetches for the same
+// app. While the cache does not answer, a rejected token is withheld for a 22nd of
+// [WithLocalAge] (2 s) from its first report, and Token returns an error instead.
 func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 	started := time.Now()
 	for rejected != "" {

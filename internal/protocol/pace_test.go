@@ -21,6 +21,7 @@ func TestPace(t *testing.T) {
 		{200 * time.Millisecond, 20 * time.Millisecond, 31},
 		{time.Second, 20 * time.Millisecond, 71},
 		{15 * time.Second, 20 * time.Millisecond, 771},
+		{5 * time.Minute, 400 * time.Millisecond, 3030},
 	} {
 		reads, watched := 0, time.Duration(0)
 		for watched < c.fetch {

@@ -185,10 +185,11 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 // pace is the pause between two reads of a process that has watched another's
 // lease for so long. Most fetches take 40 ms, as they have to connect first: until
 // then the pause is half of what is left of that. Later it is an eighth of the time
-// that the platform has had since some 30 ms: the end of a short fetch is seen
-// soon, and a long one costs few reads.
+// that the platform has had since some 30 ms, at most 20 ms: the end of a short
+// fetch is seen soon, and a long one costs few reads. A lease that is longer than
+// the usual 15 s is watched more slowly still, as no fetch may be under way.
 func pace(watched time.Duration) time.Duration {
-	return max((40*time.Millisecond-watched)/2, min((watched-30*time.Millisecond)/8, 20*time.Millisecond))
+	return max((40*time.Millisecond-watched)/2, min((watched-30*time.Millisecond)/8, max(20*time.Millisecond, watched/750)))
 }
 
 // cool is what to do while the platform must not be asked. A rejected token is
