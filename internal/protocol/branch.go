@@ -88,7 +88,7 @@ func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) 
 	case follows:
 		return Step{}, false
 	case forgets:
-		next.Rejected = r.Rejected || c.Rejected
+		next.Rejected, next.Doubted = r.Rejected || c.Rejected, r.Doubted || c.Doubted
 	case diverges:
 		st.after.copySeen, st.after.born = now, r.Epoch
 	case behind, inferior:

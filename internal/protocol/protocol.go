@@ -201,7 +201,7 @@ func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
 	}
 	v := &p.view
 	long := st.Until.Sub(now) > p.Watch() || v.resort.token == r.Token
-	if long && v.copy.Token == r.Token && r.Rejected && !r.expired(now) {
+	if long && v.copy.Token == r.Token && r.Rejected && !r.Doubted && !r.expired(now) {
 		v.resort = memo{r.Token, st.Until}
 		_, usable = p.Held(now)
 	}
@@ -331,7 +331,7 @@ func (p *Process) withToken(r Record, c *claim) Record {
 	}
 	r.Seq++
 	r.Token, r.IssuedAt, r.ExpiresAt = token.Token, token.IssuedAt, token.ExpiresAt
-	r.Rejected, r.Cooldown = false, nil
+	r.Rejected, r.Doubted, r.Cooldown = false, false, nil
 	return r
 }
 

@@ -29,6 +29,7 @@ type Record struct {
 	Noted     bool      `json:"noted,omitempty"`      // the store drops the record soon after the lease
 	Owed      int       `json:"owed,omitempty"`       // fetches until the token is known to be the latest
 	Rejected  bool      `json:"rejected,omitempty"`   // an API rejected the token
+	Doubted   bool      `json:"doubted,omitempty"`    // a fetch was owed when it did: that was no mistake
 	Early     int       `json:"early,omitempty"`      // tokens in a row that were rejected before their time
 	Cooldown  *Cooldown `json:"cooldown,omitempty"`   // the last fetch failed
 }

@@ -58,7 +58,7 @@ func (p *Process) rejectCopy(token string) {
 	}
 	for _, v := range views {
 		if v.copy.Token == token {
-			v.copy.Rejected = true
+			v.copy.Rejected, v.copy.Doubted = true, v.copy.Doubted || v.copy.Owed > 0
 		}
 	}
 }
@@ -167,7 +167,7 @@ func (p *Process) decideRejections(r Record, now time.Time) (Step, bool) {
 			p.conclude(verdict)
 			continue
 		}
-		r.Rejected = true // not in Seq: no request is in doubt, and what is owed need not be watched anew
+		r.Rejected, r.Doubted = true, r.Owed > 0 // not in Seq: no request is in doubt, and what is owed need not be watched anew
 		r.Early++
 		return Step{Do: Swap, Next: r, after: p.view, Event: Reject, Age: verdict.Age}, true
 	}

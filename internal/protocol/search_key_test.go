@@ -158,7 +158,7 @@ func (k *keyer) record(r *Record) {
 	k.seq(r.Epoch, r.Seq)
 	k.token(r)
 	k.name(r.Lease)
-	k.put(int(r.LeaseFor/1000), r.Owed, r.Early, bit(r.Rejected)<<1|bit(r.Noted))
+	k.put(int(r.LeaseFor/1000), r.Owed, r.Early, bit(r.Doubted)<<2|bit(r.Rejected)<<1|bit(r.Noted))
 	k.pasts = append(k.pasts, r.Past)
 	if c := r.Cooldown; c == nil {
 		k.put(leftOut)

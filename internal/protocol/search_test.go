@@ -359,7 +359,7 @@ func (s *search) log(t *testing.T) {
 // TestSearchKnowsEveryField fails when a field is added that the key of a world
 // may have to tell apart, or that time has to pass for: see keyer and world.after.
 func TestSearchKnowsEveryField(t *testing.T) {
-	assert.Equal(t, 14, reflect.TypeFor[Record]().NumField())
+	assert.Equal(t, 15, reflect.TypeFor[Record]().NumField())
 	assert.Equal(t, 6, reflect.TypeFor[Cooldown]().NumField())
 	assert.Equal(t, 12, reflect.TypeFor[Process]().NumField()) // old: only held tokens are reported here
 	assert.Equal(t, 16, reflect.TypeFor[run]().NumField())
