@@ -63,7 +63,7 @@ func TestAThirdPartyPlatform(t *testing.T) {
 		assert.Equal(t, http.StatusForbidden, get(id, secret).Status, id)
 	}
 	assert.Contains(t, srv.page("/", ""), "<h2>"+unlisted+"</h2>")
-	assert.Contains(t, srv.do("GET", "/metrics", "", "").Errmsg, `wxtoken_fetches_total{app="`+componentID+`",result="ok"} 1`)
+	srv.eventually("/metrics", "", `wxtoken_fetches_total{app="`+componentID+`",result="ok"} 1`)
 	assert.NotContains(t, srv.out.String(), "message-token")
 
 	// A reload that adds an authorizer keeps the component as it is.
@@ -121,5 +121,5 @@ func TestEncryptionIsSwitchedOnAndLeavesNothingPlain(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, string(raw), `"sealed"`)
 	assert.NotContains(t, string(raw), second)
-	sealed.eventuallyOn("", "<h2>wx1</h2>\n<p>good</p>")
+	sealed.eventually("/", "", "<h2>wx1</h2>\n<p>good</p>")
 }

@@ -33,12 +33,13 @@ func (r *running) page(path, language string) string {
 	return string(text)
 }
 
-// eventuallyOn waits until the page contains all of this.
-func (r *running) eventuallyOn(language string, says ...string) string {
+// eventually waits until the page contains all of this. What it says of a fetch
+// comes from an Event, which is delivered after the token.
+func (r *running) eventually(path, language string, says ...string) string {
 	r.t.Helper()
 	var page string
 	require.Eventually(r.t, func() bool {
-		page = r.page("/", language)
+		page = r.page(path, language)
 		for _, s := range says {
 			if !strings.Contains(page, s) {
 				return false
@@ -59,9 +60,9 @@ func TestThePageShowsWhatAnOperatorNeeds(t *testing.T) {
 	srv := start(t, c)
 	token := srv.token()
 
-	page := srv.eventuallyOn("", "4, 3 with a token", "answers in", "Not asked again for")
+	page := srv.eventually("/", "", "4, 3 with a token", "answers in", "Not asked again for", "by this server")
 	for _, says := range []string{
-		"<h2>wx1</h2>\n<p>good</p>", "1 h 59 min", "by this server", "redis://127.0.0.1",
+		"<h2>wx1</h2>\n<p>good</p>", "1 h 59 min", "redis://127.0.0.1",
 		"<h2>wx3</h2>\n<p>no token yet</p>", "Not asked again for", "invalid appsecret", "check the secret", "<h2>wx2:jsapi</h2>",
 	} {
 		assert.Contains(t, page, says)
@@ -79,10 +80,10 @@ func TestThePageShowsWhatAnOperatorNeeds(t *testing.T) {
 	// Another process fetched the token that this one serves.
 	other := start(t, c)
 	other.token()
-	other.eventuallyOn("", "by another process")
+	other.eventually("/", "", "by another process")
 
 	redis.Kill()
-	page = srv.eventuallyOn("en", "good; the store does not answer", "connection refused")
+	page = srv.eventually("/", "en", "good; the store does not answer", "connection refused")
 	assert.Contains(t, page, `<section class="warn">`)
 }
 
@@ -150,7 +151,7 @@ func TestTheAdminListenerHasTheProbes(t *testing.T) {
 	srv.token()
 	assert.Equal(t, "ok\n", srv.page("/healthz", ""))
 	assert.Contains(t, srv.page("/readyz", ""), `"stopping":false`)
-	assert.Contains(t, srv.page("/metrics", ""), `wxtoken_fetches_total{app="wx1",result="ok"} 1`)
+	srv.eventually("/metrics", "", `wxtoken_fetches_total{app="wx1",result="ok"} 1`)
 	assert.Contains(t, srv.page("/page.css", ""), "prefers-color-scheme")
 	_, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "tcp", srv.AdminAddr())
 	assert.NoError(t, err)
