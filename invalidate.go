@@ -25,6 +25,9 @@ import (
 // app. While the cache does not answer, a rejected token is withheld for a 22nd of
 // [WithLocalAge] (2 s) from its first report, and Token returns an error instead.
 func (s *Source) Invalidate(ctx context.Context, rejected string) error {
+	if s.fetcher == nil {
+		return errZeroSource
+	}
 	started := time.Now()
 	for rejected != "" {
 		verdict, decided, f, err := s.reject(ctx, rejected)

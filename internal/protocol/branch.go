@@ -114,10 +114,10 @@ func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) 
 	}
 	owed := 1
 	switch claim := p.view.claim; {
-	case r.Lease != "" && !p.owns(r.Lease):
+	case p.others(r.Lease):
 		owed = 2 // another's fetch that is under way does not count
 	case claim == nil || claim.lease != r.Lease: // nobody fetches under it any more
-		next.Lease, next.LeaseFor, next.Noted = "", 0, false
+		*next = next.unleased()
 	}
 	next.Owed = max(r.Owed, c.Owed, p.owe(owed))
 	next.Early = max(r.Early, c.Early)

@@ -176,8 +176,31 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 	return Step{Do: Fail, Until: until, Cause: cause, secret: c.Scope != ""}, true
 }
 
-// Passed reports whether t is past by either clock: the monotonic one stands
-// still while a machine is suspended, the wall clock may be set back.
-func Passed(now, t time.Time) bool {
-	return !now.Before(t) || !now.Round(0).Before(t.Round(0))
+// cool is what to do while the platform must not be asked. If that takes long, a
+// rejected token is handed out as the last resort, until another comes: the rejection
+// may have been a mistake.
+func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
+	if st.secret && p.askSecret(now) {
+		return Step{Do: Secret}
+	}
+	v := &p.view
+	long := st.Until.Sub(now) > p.Watch() || v.resort.token == r.Token
+	if long && v.copy.Token == r.Token && r.Rejected && !r.Doubted && !r.expired(now) {
+		v.resort = memo{r.Token, st.Until}
+		_, usable = p.Held(now)
+	}
+	if usable {
+		return Step{Do: Return}
+	}
+	return st
+}
+
+// askSecret reports whether to look now whether the secret has changed: at most once
+// in a flight, and in the watch age.
+func (p *Process) askSecret(now time.Time) bool {
+	if !p.Changeable || p.run.asked || now.Sub(p.secretAsked) < p.Watch() {
+		return false
+	}
+	p.secretAsked, p.run.asked = now, true
+	return true
 }

@@ -153,8 +153,8 @@ func TestCauseOfACooldown(t *testing.T) {
 	st, _ = p.cooling(r, &p.view, clock)
 	assert.ErrorIs(t, st.Cause.Err, errOwn)
 	other := &Process{Rules: usual}
-	st, _ = other.cooling(r, &View{cooledSeen: clock}, clock)
+	st, _ = other.cooling(r, &View{observed: observed{cooledSeen: clock}}, clock)
 	assert.ErrorContains(t, st.Cause.Err, "no answer that could be understood; see the log of the process that made it")
-	st, _ = other.cooling(Record{Cooldown: &Cooldown{Until: math.MaxInt64, Code: 45009, Message: "quota"}}, &View{cooledSeen: clock}, clock)
+	st, _ = other.cooling(Record{Cooldown: &Cooldown{Until: math.MaxInt64, Code: 45009, Message: "quota"}}, &View{observed: observed{cooledSeen: clock}}, clock)
 	assert.Equal(t, Result{Outcome: Denied, Code: 45009, Message: "quota"}, st.Cause)
 }

@@ -565,6 +565,6 @@ func TestRefreshAfterAFailure(t *testing.T) {
 		if test.failed >= 0 {
 			p.view.own = &failure{at: now.Add(-test.failed)}
 		}
-		assert.Equal(t, test.due, p.due(test.record, &p.view, now), test.because)
+		assert.Equal(t, test.due, p.due(test.record, now), test.because)
 	}
 }

@@ -26,7 +26,7 @@ type Record struct {
 	Past      string    `json:"past,omitempty"`       // ids of the tokens before this one, latest first, at most six
 	Lease     string    `json:"lease,omitempty"`      // of the fetch under way: the process's id, a dot, a nonce
 	LeaseFor  int64     `json:"lease_for,omitempty"`  // how long that lease lasts, ms; 0: as long as the reader's own
-	Noted     bool      `json:"noted,omitempty"`      // the store drops the record soon after the lease
+	Noted     bool      `json:"noted,omitempty"`      // the store drops the record soon after that lease
 	Owed      int       `json:"owed,omitempty"`       // fetches until the token is known to be the latest
 	Rejected  bool      `json:"rejected,omitempty"`   // an API rejected the token
 	Doubted   bool      `json:"doubted,omitempty"`    // a fetch was owed when it did: that was no mistake
@@ -34,15 +34,26 @@ type Record struct {
 	Cooldown  *Cooldown `json:"cooldown,omitempty"`   // the last fetch failed
 }
 
-func (r Record) expired(now time.Time) bool { return r.ExpiresAt <= now.UnixMilli() }
+func (r Record) issued() time.Time                { return time.UnixMilli(r.IssuedAt) }
+func (r Record) expires() time.Time               { return time.UnixMilli(r.ExpiresAt) }
+func (r Record) life() time.Duration              { return r.expires().Sub(r.issued()) }
+func (r Record) left(now time.Time) time.Duration { return r.expires().Sub(now) }
+func (r Record) expired(now time.Time) bool       { return r.ExpiresAt <= now.UnixMilli() }
 
 // usable reports whether r's token can be handed to a caller.
 func (r Record) usable(now time.Time) bool {
 	return r.Token != "" && !r.Rejected && !r.expired(now)
 }
 
-func (r Record) left(now time.Time) time.Duration {
-	return time.UnixMilli(r.ExpiresAt).Sub(now)
+// sameIssue reports whether r and other have the same token from the same fetch.
+func (r Record) sameIssue(other Record) bool {
+	return r.Token == other.Token && r.IssuedAt == other.IssuedAt
+}
+
+// unleased is r without a lease.
+func (r Record) unleased() Record {
+	r.Lease, r.LeaseFor, r.Noted = "", 0, false
+	return r
 }
 
 // tokenID names a token in Past, and gives nothing of it away.
@@ -168,7 +179,7 @@ func oversized(raw []byte) error {
 // CanHold reports whether a record can hold token.
 func CanHold(token string) bool { return token != "" && printable(token, maxToken) }
 
-// sane refuses what this protocol cannot have written. It looks at no clock: a
+// sane reports whether this protocol can have written r. It looks at no clock: a
 // process whose clock is wrong must not take a good record for a corrupt one.
 func (r Record) sane() bool {
 	c := r.Cooldown

@@ -241,7 +241,7 @@ func (k *keyer) view(p *proc, v *View, live []*Record) {
 		k.put(leftOut)
 	}
 	if v.unkept > 0 {
-		k.put(min(v.unkept, 3))
+		k.put(int(min(v.unkept, 3)))
 	}
 	k.claim(p, v.claim, live)
 	if f := v.own; f == nil {
@@ -316,12 +316,12 @@ func (k *keyer) proc(w *world, i int) {
 	}
 	k.memo(p.withheld)
 	k.memo(p.ignored)
-	k.put(bit(p.readOnly))
+	k.put(bit(p.swapFailed))
 	if p.run == nil {
 		return
 	}
 	run := p.run
-	k.put(bit(run.judging), bit(run.known), bit(run.offline), bit(run.leaveAlone), bit(run.tried), min(run.failures, 2), bit(run.wroteBack && p.view.keepsNone()))
+	k.put(bit(run.verdictsOnly), bit(run.known), bit(run.offline), bit(run.leaveAlone), bit(run.tried), min(run.failures, 2), bit(run.wroteBack && p.view.keepsNone()))
 	k.record(&run.record)
 	if run.swap != nil {
 		k.record(&run.swap.Next)

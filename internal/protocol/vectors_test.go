@@ -118,10 +118,12 @@ func build(t testing.TB, f fields, v vector) (*Process, Record) {
 		began: f.before(t, "started", time.Hour),
 		view: View{
 			copy: c, copyRead: f.before(t, "copy read", time.Minute), copySeen: f.before(t, "copy first seen", time.Hour),
-			born:  f.text("copy first seen in", c.Epoch),
-			lease: r.Lease, leaseSeen: f.before(t, "lease watched for", 0), longest: f.duration(t, "longest lease", 0),
-			epoch: r.Epoch, seq: r.Seq, seqSeen: f.before(t, "seq watched for", 0),
-			cooldown: r.Cooldown, cooledSeen: f.before(t, "cooldown watched for", 0),
+			born: f.text("copy first seen in", c.Epoch),
+			observed: observed{
+				lease: r.Lease, leaseSeen: f.before(t, "lease watched for", 0), longest: f.duration(t, "longest lease", 0),
+				epoch: r.Epoch, seq: r.Seq, seqSeen: f.before(t, "seq watched for", 0),
+				cooldown: r.Cooldown, cooledSeen: f.before(t, "cooldown watched for", 0),
+			},
 		},
 	}
 	if wait := f.duration(t, "own failure blocks for", 0); wait > 0 {
