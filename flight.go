@@ -93,7 +93,7 @@ func (f *flight) next() protocol.Step {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.process.Next(rand.Text(), time.Now())
-	if st.Lost {
+	if st.Dropped {
 		f.report(Event{Kind: EventLeaseLost})
 	}
 	switch st.Do {

@@ -34,9 +34,7 @@ func (s *Source) Invalidate(ctx context.Context, rejected string) error {
 		switch {
 		case decided:
 			for _, e := range s.eventsOf(verdict) {
-				if !verdict.Believed {
-					s.emit(e)
-				}
+				s.emit(e)
 			}
 			return s.verdictError(verdict)
 		case f != nil:

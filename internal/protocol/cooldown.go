@@ -176,10 +176,10 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 	return Step{Do: Fail, Until: until, Cause: cause, secret: c.Scope != ""}, true
 }
 
-// cool is what to do while the platform must not be asked. If that takes long, a
+// withoutFetch is what to do while the platform must not be asked. If that takes long, a
 // rejected token is handed out as the last resort, until another comes: the rejection
 // may have been a mistake.
-func (p *Process) cool(r Record, st Step, usable bool, now time.Time) Step {
+func (p *Process) withoutFetch(r Record, st Step, usable bool, now time.Time) Step {
 	if st.secret && p.askSecret(now) {
 		return Step{Do: Secret}
 	}

@@ -26,7 +26,7 @@ func (p *Process) nextOffline(now time.Time) Step {
 	st, cools := p.cooling(Record{}, v, now)
 	switch {
 	case cools:
-		return p.cool(Record{}, st, false, now)
+		return p.withoutFetch(Record{}, st, false, now)
 	case run.tried:
 		return Step{Do: Fail}
 	}

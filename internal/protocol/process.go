@@ -57,21 +57,21 @@ type run struct {
 	tried      bool // offline: it has fetched
 	asked      bool // for the secret
 	wroteBack  bool // the copy, to a record without a token
-	lost       bool // a token was dropped since the last step
+	dropped    bool // a token was dropped since the last step
 }
 
 // A Step is what to do next.
 type Step struct {
-	Do    Action
-	Pause time.Duration // for Read and Fetch: to wait first
-	Next  Record        // for Swap: what to put in the record's place
-	TTL   time.Duration // for Swap: for how long the store has to keep it
-	Event string        // for Swap: what to report once it is stored; mostly none
-	Age   time.Duration // for Swap with the event Reject: of the token
-	Until time.Time     // for Fetch: when it must have ended; for Fail: when the platform may be asked again
-	Cause Result        // for Fail: why the platform must not be asked; zero: the cache is at fault
-	Spent bool          // for Fail: the flight has taken too long
-	Lost  bool          // before this step, the process dropped a token that it had fetched
+	Do      Action
+	Pause   time.Duration // for Read and Fetch: to wait first
+	Next    Record        // for Swap: what to put in the record's place
+	TTL     time.Duration // for Swap: for how long the store has to keep it
+	Event   string        // for Swap: what to report once it is stored; mostly none
+	Age     time.Duration // for Swap with the event Reject: of the token
+	Until   time.Time     // for Fetch: when it must have ended; for Fail: when the platform may be asked again
+	Cause   Result        // for Fail: why the platform must not be asked; zero: the cache is at fault
+	Spent   bool          // for Fail: the flight has taken too long
+	Dropped bool          // before this step, the process dropped a token that it had fetched
 
 	after  View // for Swap: what this process knows then
 	take   bool // for Swap: after holds even if it is not known to be stored
@@ -124,7 +124,7 @@ func (p *Process) End() map[string]Verdict {
 // Next returns the next step of the flight. nonce is a fresh random string.
 func (p *Process) Next(nonce string, now time.Time) Step {
 	st := p.next(nonce, now)
-	st.Lost, p.run.lost = p.run.lost, false
+	st.Dropped, p.run.dropped = p.run.dropped, false
 	return st
 }
 
@@ -145,7 +145,7 @@ func (p *Process) next(nonce string, now time.Time) Step {
 		switch st.Do {
 		case drop:
 			p.view = st.after
-			run.lost = run.lost || st.Event == LeaseLost
+			run.dropped = run.dropped || st.Event == LeaseLost
 			continue
 		case Read:
 			run.known, run.failures = false, 0
@@ -228,7 +228,7 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 		return Step{Do: Secret} // this process has not fetched yet, and must know whether that concerns it
 	}
 	if st, cools := p.cooling(r, v, now); cools {
-		return p.cool(r, st, usable, now)
+		return p.withoutFetch(r, st, usable, now)
 	}
 	if r.usable(now) && now.Sub(p.began) < p.lease() {
 		return Step{Do: Return} // it may not live to publish a token: let another fetch, or wait until the token expires

@@ -176,7 +176,7 @@ func TestVectors(t *testing.T) {
 			require.Equal(t, want.text("do", ""), names[st.Do])
 			assert.Equal(t, want.duration(t, "after", 0), st.Pause)
 			assert.Equal(t, want.text("event", ""), st.Event)
-			assert.Equal(t, want.is("drops its token"), st.Lost)
+			assert.Equal(t, want.is("drops its token"), st.Dropped)
 			if st.Do == Swap {
 				assert.JSONEq(t, v.next, string(Encode(st.Next, Sealer{})))
 				assert.Equal(t, want.duration(t, "ttl", 0), st.TTL)
