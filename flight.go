@@ -132,7 +132,7 @@ func (f *flight) end(st protocol.Step) {
 	s.flight = nil
 	s.remember(f.err)
 	s.refresh(now)
-	if !slices.ContainsFunc(f.events, func(e Event) bool { return e.Kind == EventCacheError }) {
+	if !slices.ContainsFunc(f.events, func(e Event) bool { return e.Kind == EventCacheError }) { // the outage is over
 		delete(s.mutes, EventCacheError)
 	}
 }

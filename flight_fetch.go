@@ -26,7 +26,7 @@ func (f *flight) fetch(ctx context.Context, st protocol.Step) {
 	f.report(Event{Kind: EventFetch, Duration: time.Since(sent), ExpiresAt: t.ExpiresAt, Err: result.Err})
 	f.did(func(now time.Time) string {
 		if p, ok := s.fetcher.(secretive); ok {
-			s.process.SetFingerprint(p.fingerprint(s.key))
+			s.process.Fingerprint = p.fingerprint(s.key)
 		}
 		s.process.DidFetch(result, now)
 		if err == nil { // it is published first: a caller who has it may end the process
@@ -76,7 +76,7 @@ func (f *flight) askSecret(ctx context.Context) {
 		return p.currentFingerprint(ctx, s.key)
 	})
 	if err == nil { // else the cooldown goes on
-		f.did(func(time.Time) string { s.process.SetFingerprint(fingerprint); return "" })
+		f.did(func(time.Time) string { s.process.Fingerprint = fingerprint; return "" })
 	}
 }
 

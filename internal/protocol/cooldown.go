@@ -20,7 +20,7 @@ type scope int
 
 const (
 	everyone   scope = iota // the app itself is denied: all processes
-	sameSecret              // as suspect, but only processes with the same secret: one with the corrected secret is not blocked
+	sameSecret              // as suspect, but only processes with the same secret, as another may have the corrected one
 	suspect                 // it may be this process's own fault: the others wait a second
 	oneself                 // this process alone: its address, or its network
 )
@@ -90,10 +90,10 @@ type failure struct {
 	tag   int64  // Until of the cooldown that was shared for it; 0: none
 }
 
-// fail notes a failed fetch: in v what this process waits itself, and it returns
-// the cooldown to share, following prev, or prev where it concerns this process
-// alone. Where the failure may be its own fault, it waits longer than the others,
-// so that the next fetch is another's.
+// fail notes a failed fetch: in v what this process waits itself. It returns the
+// cooldown to share, following prev, or prev if the failure concerns this process
+// alone. If that may be its own fault, it waits longer than the others, so that the
+// next fetch is another's.
 func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *Cooldown {
 	pen := p.penaltyFor(result)
 	own := failure{err: result.Err, at: now}
@@ -101,32 +101,39 @@ func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *C
 		own.step = v.own.step + 1
 	}
 	own.wait = pen.delay(own.step)
-	next := prev
-	if pen.scope != oneself {
-		c := Cooldown{Code: result.Code, Message: CleanMessage(result.Message), By: p.id}
-		if result.Outcome != Denied {
-			c.Code, c.Message = 0, "no answer that could be understood"
-		}
-		if pen.scope == sameSecret {
-			c.Scope, own.scope = p.Fingerprint, p.Fingerprint
-		}
-		if prev != nil && prev.Scope == c.Scope && p.penaltyFor(prev.cause()) == pen {
-			c.Step = prev.Step
-			if !pen.own() || prev.By != p.id {
-				c.Step = min(c.Step+1, maxCount-1)
-			}
-		}
-		wait := pen.shared().delay(c.Step)
-		c.Until = now.Add(wait).UnixMilli()
-		own.wait = max(own.wait, wait)
-		if pen.own() {
-			own.wait = max(own.wait, min(wait+wait/4, pen.last))
-		}
-		own.tag = c.Until
-		next = &c
-	}
 	v.own = &own
-	return next
+	if pen.scope == oneself {
+		return prev
+	}
+	c, wait := p.share(pen, prev, result, now)
+	own.scope, own.tag = c.Scope, c.Until
+	own.wait = max(own.wait, wait)
+	if pen.own() {
+		own.wait = max(own.wait, min(wait+wait/4, pen.last))
+	}
+	return c
+}
+
+// share returns the cooldown that all processes share after a failure with the penalty
+// pen, and for how long it lasts. What may be one process's own fault gets worse only
+// if another one met it, too.
+func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Time) (*Cooldown, time.Duration) {
+	c := Cooldown{Code: result.Code, Message: CleanMessage(result.Message), By: p.id}
+	if result.Outcome != Denied {
+		c.Code, c.Message = 0, "no answer that could be understood"
+	}
+	if pen.scope == sameSecret {
+		c.Scope = p.Fingerprint
+	}
+	if prev != nil && prev.Scope == c.Scope && p.penaltyFor(prev.cause()) == pen {
+		c.Step = prev.Step
+		if !pen.own() || prev.By != p.id {
+			c.Step = min(c.Step+1, maxCount-1)
+		}
+	}
+	wait := pen.shared().delay(c.Step)
+	c.Until = now.Add(wait).UnixMilli()
+	return &c, wait
 }
 
 // cause is the failure that another process met, as far as the record tells it.
@@ -138,10 +145,9 @@ func (c *Cooldown) cause() Result {
 	return Result{Outcome: Denied, Code: c.Code, Message: c.Message}
 }
 
-// cooling returns the Fail that says why the platform must not be asked now, and
-// false if it may be. The other machine's clock can shorten the wait, and never
-// make it longer than it was meant to be. Near the expiry of a usable token
-// nobody waits long: there is little time left to recover in.
+// cooling returns the Fail that says why the platform must not be asked now, and false
+// if it may be. Another machine's clock can make the wait shorter than it was meant to
+// be, never longer. Near the expiry of a usable token nobody waits long.
 func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 	most := 24 * time.Hour
 	if r.usable(now) && r.left(now) <= p.Ahead {
@@ -176,8 +182,8 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 	return Step{Do: Fail, Until: until, Cause: cause, secret: c.Scope != ""}, true
 }
 
-// withoutFetch is what to do while the platform must not be asked. If that takes long, a
-// rejected token is handed out as the last resort, until another comes: the rejection
+// withoutFetch is what to do while the platform must not be asked. If that takes long,
+// a rejected token is handed out as the last resort, until another comes: the rejection
 // may have been a mistake.
 func (p *Process) withoutFetch(r Record, st Step, usable bool, now time.Time) Step {
 	if st.secret && p.askSecret(now) {

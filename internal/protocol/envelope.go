@@ -5,10 +5,10 @@ import "encoding/json"
 // maxEnvelope is the largest value that Unwrap reads, in bytes.
 const maxEnvelope = 16 << 10
 
-// An envelope is how a value that is not a Record looks in the cache.
+// An envelope is how a sealed Record looks in the cache, and any value of another kind.
 type envelope struct {
 	Version int             `json:"v"`
-	Sealed  []byte          `json:"sealed,omitempty"` // as in a sealedRecord
+	Sealed  []byte          `json:"sealed,omitempty"` // base64 of nonce and AES-256-GCM ciphertext of the plain value
 	Value   json.RawMessage `json:"value,omitempty"`
 }
 

@@ -14,7 +14,7 @@ import (
 //		case Read:   // read the record after st.Pause; then DidRead or CacheFailed
 //		case Swap:   // put st.Next in place of what was read; then DidSwap or CacheFailed
 //		case Fetch:  // fetch after st.Pause, by st.Until; then DidFetch
-//		case Secret: // look whether the secret has changed; then SetFingerprint
+//		case Secret: // look whether the secret has changed; then set Fingerprint
 //		case Return, Fail: // the flight is over
 //		}
 //	}
@@ -23,7 +23,7 @@ import (
 type Process struct {
 	Rules
 	id    string    // of its leases; "" until the first
-	began time.Time // when its first flight did
+	began time.Time // when its first flight began
 	view  View
 	run   *run // the flight under way; nil: none
 
@@ -57,7 +57,6 @@ type run struct {
 	tried      bool // offline: it has fetched
 	asked      bool // for the secret
 	wroteBack  bool // the copy, to a record without a token
-	dropped    bool // a token was dropped since the last step
 }
 
 // A Step is what to do next.
@@ -123,12 +122,6 @@ func (p *Process) End() map[string]Verdict {
 
 // Next returns the next step of the flight. nonce is a fresh random string.
 func (p *Process) Next(nonce string, now time.Time) Step {
-	st := p.next(nonce, now)
-	st.Dropped, p.run.dropped = p.run.dropped, false
-	return st
-}
-
-func (p *Process) next(nonce string, now time.Time) Step {
 	run := p.run
 	run.spent += min(now.Sub(run.last), p.Fetch)
 	run.last = now
@@ -140,12 +133,13 @@ func (p *Process) next(nonce string, now time.Time) Step {
 		p.keep()
 		return Step{Do: Fail, Spent: true}
 	}
+	dropped := false
 	for run.known {
 		st := p.step(run.record, nonce, now)
+		st.Dropped = dropped
 		switch st.Do {
-		case drop:
-			p.view = st.after
-			run.dropped = run.dropped || st.Event == LeaseLost
+		case drop: // which ends the claim: there is one at most
+			p.view, dropped = st.after, st.Event == LeaseLost
 			continue
 		case Read:
 			run.known, run.failures = false, 0
@@ -238,8 +232,9 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 
 // pace is the pause between two reads of a process that has watched another's lease
 // for so long. Most fetches take 40 ms: until then it is half of what is left of that.
-// Later it is an eighth of the time since 30 ms, at most 20 ms, so that the end of a
-// short fetch is seen soon and a long one costs few reads; or more, after 15 s.
+// Later it is an eighth of the time since 30 ms, so that the end of a short fetch is
+// seen soon and a long one costs few reads; but at most 20 ms or, as no fetch may be
+// under way any more, a 750th of the time.
 func pace(watched time.Duration) time.Duration {
 	return max((40*time.Millisecond-watched)/2, min((watched-30*time.Millisecond)/8, max(20*time.Millisecond, watched/750)))
 }
@@ -318,6 +313,3 @@ func (p *Process) CacheFailed(leaveAlone bool) bool {
 	p.keep()
 	return run.offline
 }
-
-// SetFingerprint notes the fingerprint of the secret that this process has now.
-func (p *Process) SetFingerprint(fingerprint string) { p.Fingerprint = fingerprint }

@@ -134,7 +134,7 @@ func (w *fuzzed) fly(p *Process, steps int) {
 			w.fetch(p, f, st)
 		case Secret:
 			require.True(w.t, p.Changeable)
-			p.SetFingerprint([]string{"5a5a", "7b7b"}[w.pick(2)])
+			p.Fingerprint = []string{"5a5a", "7b7b"}[w.pick(2)]
 		case Return, Fail:
 			p.End()
 			return

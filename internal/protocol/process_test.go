@@ -421,7 +421,7 @@ func TestTheSecretIsAskedForOnceInAWhile(t *testing.T) {
 	d.Begin(false, d.after(3*time.Second).now)
 	d.read()
 	d.expect(Secret)
-	d.SetFingerprint("new")
+	d.Fingerprint = "new"
 	assert.NotEmpty(t, d.expect(Swap).Next.Lease, "a process with the corrected secret is not blocked")
 }
 

@@ -107,18 +107,12 @@ var (
 	ErrPlain   = errors.New("wxtoken: the record in the cache is not sealed, and this process has WithEncryption; give WithEncryption to every process, and WithPlainRecords while encryption is being switched on")
 )
 
-// sealedRecord is how an encrypted record looks in the cache.
-type sealedRecord struct {
-	Version int    `json:"v"`
-	Sealed  []byte `json:"sealed"` // base64 of nonce and AES-256-GCM ciphertext of the plain record
-}
-
 // Encode returns the bytes for the cache, sealed if there is a key.
 func Encode(r Record, seal Sealer) []byte {
 	r.Version = recordVersion
 	raw, _ := json.Marshal(r) // of strings and numbers: cannot fail
 	if len(seal.Keys) > 0 {
-		raw, _ = json.Marshal(sealedRecord{recordVersion, seal.seal(raw)})
+		raw, _ = json.Marshal(envelope{Version: recordVersion, Sealed: seal.seal(raw)})
 	}
 	return raw
 }

@@ -92,7 +92,7 @@ func TestSizeOfARecord(t *testing.T) {
 
 	seal := Sealer{Keys: [][32]byte{{1}}, CacheKey: "k"}
 	sealed := func(plain []byte) []byte {
-		raw, err := json.Marshal(sealedRecord{1, seal.seal(plain)})
+		raw, err := json.Marshal(envelope{Version: 1, Sealed: seal.seal(plain)})
 		require.NoError(t, err)
 		return raw
 	}

@@ -362,7 +362,7 @@ func TestSearchKnowsEveryField(t *testing.T) {
 	assert.Equal(t, 15, reflect.TypeFor[Record]().NumField())
 	assert.Equal(t, 6, reflect.TypeFor[Cooldown]().NumField())
 	assert.Equal(t, 12, reflect.TypeFor[Process]().NumField()) // old: only held tokens are reported here
-	assert.Equal(t, 16, reflect.TypeFor[run]().NumField())
+	assert.Equal(t, 15, reflect.TypeFor[run]().NumField())
 	assert.Equal(t, 14, reflect.TypeFor[Step]().NumField())
 	assert.Equal(t, 9, reflect.TypeFor[View]().NumField())
 	assert.Equal(t, 11, reflect.TypeFor[observed]().NumField())
