@@ -103,7 +103,7 @@ func (p *Process) verdictOn(r Record, now time.Time) Verdict {
 	verdict.Young = max(young, age+rest)
 	verdict.Until = now.Add(min(verdict.Young-age, p.Watch()))
 	if rest > 0 {
-		verdict.Early = max(r.Early, p.rejects.row)
+		verdict.Early = max(r.Early, int(p.rejects.row))
 	}
 	return verdict
 }
@@ -113,8 +113,8 @@ func (p *Process) verdictOn(r Record, now time.Time) Verdict {
 // old, and one process must not spend the quota of all.
 type rejects struct {
 	at     time.Time // of the last
-	row    int       // how many came within an hour of the one before
-	issues int       // tokens first seen since the last: where clocks differ, one rejection can lead to two fetches
+	row    int32     // how many came within an hour of the one before
+	issues int32     // tokens first seen since the last: where clocks differ, one rejection can lead to two fetches
 }
 
 func (r *rejects) count(now time.Time) {

@@ -311,7 +311,7 @@ func (k *keyer) proc(w *world, i int) {
 		k.name(token)
 	}
 	if p.rejects.row > 0 {
-		k.put(min(p.rejects.row, 6), min(p.rejects.issues, 3))
+		k.put(int(min(p.rejects.row, 6)), int(min(p.rejects.issues, 3)))
 		k.since(p.rejects.at, minutes)
 	}
 	k.memo(p.withheld)
