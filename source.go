@@ -138,7 +138,8 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 	}
 }
 
-// enter returns a token or an error at once, or the flight to wait for.
+// enter returns a token or an error at once, or the flight to wait for, which it starts
+// if there is none.
 func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,7 +154,7 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 		s.refresh(now)
 		return t, nil, nil
 	case s.flight != nil:
-	case now.Before(s.failure.retryAt()):
+	case now.Before(s.failure.retryAt()): // another would fail too
 		if usable {
 			return t, nil, nil
 		}
