@@ -73,7 +73,7 @@ func TestThePageShowsWhatAnOperatorNeeds(t *testing.T) {
 		assert.NotContains(t, page, secret)
 	}
 	chinese := srv.page("/", "zh-CN,zh;q=0.9,en;q=0.8")
-	for _, says := range []string{`<html lang="zh-CN">`, "中控服务器", "正常", "1 小时 59 分钟", "由本服务器", "暂停获取", "还没有 token"} {
+	for _, says := range []string{`<html lang="zh-CN">`, "中控服务器", "正常", "1 小时 59 分钟", "由本服务器", "暂停获取", "还没有凭据"} {
 		assert.Contains(t, chinese, says)
 	}
 

@@ -107,7 +107,7 @@ func (s *Server) newProxy(a *app) http.Handler {
 		},
 		BufferPool:   &buffers{},
 		ErrorHandler: s.proxyFailed,
-		ErrorLog:     newGrumble(s.log),
+		ErrorLog:     newErrorLog(s.log),
 	}
 }
 

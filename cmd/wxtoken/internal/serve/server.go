@@ -115,10 +115,10 @@ func (s *Server) open(c *config.Config) (err error) {
 			return fmt.Errorf(`%w; set admin to another address, or to "off"`, err)
 		}
 	}
-	s.http = &http.Server{Handler: s.logged(s.handler()), MaxHeaderBytes: 16 << 10, ErrorLog: newGrumble(s.log)}
+	s.http = &http.Server{Handler: s.logged(s.handler()), MaxHeaderBytes: 16 << 10, ErrorLog: newErrorLog(s.log)}
 	s.conns.attach(s.http)
 	s.admin = &http.Server{
-		Handler: s.adminHandler(), MaxHeaderBytes: 16 << 10, ErrorLog: newGrumble(s.log),
+		Handler: s.adminHandler(), MaxHeaderBytes: 16 << 10, ErrorLog: newErrorLog(s.log),
 		ReadTimeout: patience, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 	}
 	s.catalog.Store(first)
