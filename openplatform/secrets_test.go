@@ -91,14 +91,14 @@ func TestNothingShowsASecret(t *testing.T) {
 	}
 }
 
-// An echo answers with everything it was sent, as an errcode or as a page.
-type echo struct {
+// An echoTransport answers with everything it was sent, as an errcode or as a page.
+type echoTransport struct {
 	*wxtest.Platform
 	path string
 	page bool
 }
 
-func (e *echo) RoundTrip(req *http.Request) (*http.Response, error) {
+func (e *echoTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Path != e.path {
 		return e.Transport().RoundTrip(req)
 	}
@@ -125,7 +125,7 @@ func TestAPlatformThatEchoes(t *testing.T) {
 				ok := w.ready()
 				w.authorize("wx1")
 				component := token(t, ok.Source())
-				e := &echo{w.Platform, path, page}
+				e := &echoTransport{w.Platform, path, page}
 				p := w.process(openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(&http.Client{Transport: e})))
 				code := w.IssueCode(compID, "wx1")
 				_, err := p.Authorize(t.Context(), code)
