@@ -118,7 +118,7 @@ func TestForeignBytesInTheCacheAreOverwritten(t *testing.T) {
 	}
 }
 
-func TestACacheThatFails(t *testing.T) {
+func TestCacheFails(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		w := newWorld(t)
 		down := &failingCache{Cache: w.cache}

@@ -117,7 +117,7 @@ func (e *echoTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return rec.Result(), nil
 }
 
-func TestAPlatformThatEchoes(t *testing.T) {
+func TestPlatformEchoesSecrets(t *testing.T) {
 	for _, page := range []bool{false, true} {
 		for _, path := range []string{wxtest.StartPushPath, wxtest.ComponentPath, wxtest.QueryAuthPath, wxtest.AuthorizerPath, wxtest.AuthorizerListPath} {
 			bubble(t, fmt.Sprint(path, " page=", page), func(t *testing.T) {

@@ -138,7 +138,7 @@ func TestNewPanicsOnInvalidArguments(t *testing.T) {
 
 // An unavailable database is an error and not a miss, and the call returns when ctx
 // ends.
-func TestNobodyListens(t *testing.T) {
+func TestServerGone(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	addr := l.Addr().String()

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// A tongue is a language of the page.
-type tongue int
+// A language is one of the page.
+type language int
 
 const (
-	english tongue = iota
+	english language = iota
 	chinese
 )
 
@@ -58,7 +58,7 @@ var words = map[string][2]string{
 }
 
 // say returns a text in a language, with its arguments.
-func (l tongue) say(key string, args ...any) string {
+func (l language) say(key string, args ...any) string {
 	text, known := words[key]
 	if !known {
 		return key
@@ -70,10 +70,10 @@ func (l tongue) say(key string, args ...any) string {
 }
 
 // code returns the language for the page's lang attribute.
-func (l tongue) code() string { return [...]string{"en", "zh-CN"}[l] }
+func (l language) code() string { return [...]string{"en", "zh-CN"}[l] }
 
 // duration formats a duration for people.
-func (l tongue) duration(d time.Duration) string {
+func (l language) duration(d time.Duration) string {
 	units := [2][4]string{{" d", " h", " min", " s"}, {" 天", " 小时", " 分钟", " 秒"}}[l]
 	switch d = max(d, 0); {
 	case d >= 48*time.Hour:
@@ -87,7 +87,7 @@ func (l tongue) duration(d time.Duration) string {
 }
 
 // preferred returns the language that an Accept-Language header prefers.
-func preferred(header string) tongue {
+func preferred(header string) language {
 	best, at := english, 0.0
 	for part := range strings.SplitSeq(header, ",") {
 		name, params, _ := strings.Cut(strings.TrimSpace(part), ";")
@@ -96,9 +96,9 @@ func preferred(header string) tongue {
 			weight, _ = strconv.ParseFloat(q, 64)
 		}
 		primary, _, _ := strings.Cut(strings.ToLower(name), "-")
-		language, known := map[string]tongue{"en": english, "zh": chinese}[primary]
+		l, known := map[string]language{"en": english, "zh": chinese}[primary]
 		if known && weight > at {
-			best, at = language, weight
+			best, at = l, weight
 		}
 	}
 	return best
