@@ -42,7 +42,7 @@ const (
 )
 
 // wrongSecrets slows down senders of wrong secrets: each further one from an address is
-// answered later. A right secret is never delayed, so clients behind one proxy with
+// answered later. A correct secret is never delayed, so clients behind one proxy with
 // an attacker are not affected.
 type wrongSecrets struct {
 	slots chan struct{}
