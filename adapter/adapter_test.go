@@ -73,10 +73,10 @@ func (s *source) Invalidate(_ context.Context, rejected string) error {
 	return s.invalidateErr
 }
 
-// plain is a TokenSource without Invalidate.
-type plain struct{ src *source }
+// withoutInvalidate is a TokenSource without Invalidate.
+type withoutInvalidate struct{ src *source }
 
-func (p plain) Token(ctx context.Context) (wxtoken.Token, error) { return p.src.Token(ctx) }
+func (w withoutInvalidate) Token(ctx context.Context) (wxtoken.Token, error) { return w.src.Token(ctx) }
 
 func TestSilenceper(t *testing.T) {
 	src := &source{}
@@ -236,7 +236,7 @@ func TestFastwego(t *testing.T) {
 }
 
 func TestWithoutInvalidate(t *testing.T) {
-	src := plain{&source{}}
+	src := withoutInvalidate{&source{}}
 	_, notice := adapter.Fastwego[offiAccount](src)
 	require.NoError(t, notice(nil))
 	assert.Equal(t, "A", adapter.PowerWeChat[hashMap](src)("", true)["access_token"])

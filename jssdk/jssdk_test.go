@@ -20,13 +20,13 @@ import (
 
 const vectorTicket = "sM4AOVdWfPE4DxkXGEs8VMCPGGVi4C3VM0P37wVUCFvkVAy_90u5h9nbSlYy3-Sl-HhTdfl2fzFy1AOcHKP7qg"
 
-// fixed is a TokenSource of one ticket.
-type fixed struct {
+// fixedTicket is a TokenSource of one ticket.
+type fixedTicket struct {
 	ticket string
 	err    error
 }
 
-func (f fixed) Token(context.Context) (wxtoken.Token, error) {
+func (f fixedTicket) Token(context.Context) (wxtoken.Token, error) {
 	return wxtoken.Token{Value: f.ticket, ExpiresAt: time.Now().Add(time.Hour)}, f.err
 }
 
@@ -50,7 +50,7 @@ func TestSign(t *testing.T) {
 			"https://shop.example/字?q=字":                              "https://shop.example/字?q=字",
 			"https://[::1]:8443/?a=1&b=jsapi_ticket=x":                "https://[::1]:8443/?a=1&b=jsapi_ticket=x",
 		} {
-			c, err := Sign(t.Context(), fixed{ticket: vectorTicket}, "wx1", pageURL)
+			c, err := Sign(t.Context(), fixedTicket{ticket: vectorTicket}, "wx1", pageURL)
 			require.NoError(t, err)
 			assert.Equal(t, "wx1", c.AppID)
 			assert.Equal(t, time.Now().Unix(), c.Timestamp)
@@ -58,7 +58,7 @@ func TestSign(t *testing.T) {
 			assert.Equal(t, c.sign(vectorTicket, signed), c.Signature)
 			assert.Regexp(t, "^[0-9a-f]{40}$", c.Signature)
 
-			again, err := Sign(t.Context(), fixed{ticket: vectorTicket}, "wx1", pageURL)
+			again, err := Sign(t.Context(), fixedTicket{ticket: vectorTicket}, "wx1", pageURL)
 			require.NoError(t, err)
 			assert.NotEqual(t, c.NonceStr, again.NonceStr)
 			assert.NotEqual(t, c.Signature, again.Signature)
@@ -74,7 +74,7 @@ func TestJSON(t *testing.T) {
 
 func TestBadInput(t *testing.T) {
 	cause := errors.New("the cache is down")
-	good := fixed{ticket: vectorTicket}
+	good := fixedTicket{ticket: vectorTicket}
 	const page = "https://shop.example/"
 	const form = "is not of the form https://host/path"
 	for name, test := range map[string]struct {
@@ -97,10 +97,10 @@ func TestBadInput(t *testing.T) {
 		"no appID":            {good, "", page, "appID is empty"},
 		"newline after appID": {good, "wx1\n", page, "appID holds a space"},
 		"no source":           {nil, "wx1", page, "nil TokenSource"},
-		"no ticket":           {fixed{err: cause}, "wx1", page, "no ticket to sign with: the cache is down"},
-		"ticket in the error": {fixed{vectorTicket, fmt.Errorf("got %s: %w", vectorTicket, cause)}, "wx1", page, "no ticket to sign with: got ***: the cache is down"},
-		"empty ticket":        {fixed{}, "wx1", page, "the ticket is empty"},
-		"two lines":           {fixed{ticket: vectorTicket + "\n" + vectorTicket}, "wx1", page, "the ticket is empty, or holds a space"},
+		"no ticket":           {fixedTicket{err: cause}, "wx1", page, "no ticket to sign with: the cache is down"},
+		"ticket in the error": {fixedTicket{vectorTicket, fmt.Errorf("got %s: %w", vectorTicket, cause)}, "wx1", page, "no ticket to sign with: got ***: the cache is down"},
+		"empty ticket":        {fixedTicket{}, "wx1", page, "the ticket is empty"},
+		"two lines":           {fixedTicket{ticket: vectorTicket + "\n" + vectorTicket}, "wx1", page, "the ticket is empty, or holds a space"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := Sign(t.Context(), test.tickets, test.appID, test.page)
@@ -114,7 +114,7 @@ func TestBadInput(t *testing.T) {
 			}
 		})
 	}
-	_, err := Sign(t.Context(), fixed{err: cause}, "wx1", page)
+	_, err := Sign(t.Context(), fixedTicket{err: cause}, "wx1", page)
 	assert.ErrorIs(t, err, cause)
 }
 

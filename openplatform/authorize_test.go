@@ -156,7 +156,7 @@ func TestACodeOutlivesTheProcessThatClaimedIt(t *testing.T) {
 		w := newWorld(t)
 		p := w.ready()
 		token(t, p.Source())
-		dying := w.process(openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(&http.Client{Transport: goexit{}})))
+		dying := w.process(openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(&http.Client{Transport: exitingTransport{}})))
 		w.to(dying)
 		w.authorize("wx1")
 		start := time.Now()
@@ -173,10 +173,10 @@ func TestACodeOutlivesTheProcessThatClaimedIt(t *testing.T) {
 	})
 }
 
-// A goexit ends the goroutine that sends a request, so that nothing runs after it.
-type goexit struct{}
+// An exitingTransport ends the goroutine that sends a request, so that nothing runs after it.
+type exitingTransport struct{}
 
-func (goexit) RoundTrip(*http.Request) (*http.Response, error) {
+func (exitingTransport) RoundTrip(*http.Request) (*http.Response, error) {
 	runtime.Goexit()
 	return nil, nil
 }

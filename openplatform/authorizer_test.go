@@ -95,7 +95,7 @@ func TestALostOrInvalidRefreshTokenIsRecovered(t *testing.T) {
 	})
 	bubble(t, "invalid, and replaced in the application's store meanwhile", func(t *testing.T) {
 		w := newWorld(t)
-		rows := &replacing{w: w}
+		rows := &correctedTable{w: w}
 		p := w.ready(openplatform.WithRefreshTokens(rows))
 		w.authorize("wx1")
 		w.ReplaceRefreshToken(compID, "wx1")
@@ -149,14 +149,14 @@ func TestALostOrInvalidRefreshTokenIsRecovered(t *testing.T) {
 	})
 }
 
-// A replacing table returns the right refresh token only on the second Load.
-type replacing struct {
+// A correctedTable returns the right refresh token only on the second Load.
+type correctedTable struct {
 	table
 	w     *world
 	loads int
 }
 
-func (r *replacing) Load(ctx context.Context, appID string) (string, error) {
+func (r *correctedTable) Load(ctx context.Context, appID string) (string, error) {
 	if r.loads++; r.loads > 1 {
 		return r.w.RefreshToken(compID, appID), nil
 	}

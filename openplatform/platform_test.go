@@ -118,10 +118,10 @@ func TestForeignBytesInTheCacheAreOverwritten(t *testing.T) {
 	}
 }
 
-func TestACacheThatFails(t *testing.T) {
+func TestCacheFails(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		w := newWorld(t)
-		down := &failing{Cache: w.cache}
+		down := &failingCache{Cache: w.cache}
 		w.cache = down
 		p := w.ready()
 		w.authorize("wx1")
@@ -141,19 +141,19 @@ func TestACacheThatFails(t *testing.T) {
 	})
 }
 
-type failing struct {
+type failingCache struct {
 	wxtoken.Cache
 	err error
 }
 
-func (f *failing) Get(ctx context.Context, key string) ([]byte, error) {
+func (f *failingCache) Get(ctx context.Context, key string) ([]byte, error) {
 	if f.err != nil {
 		return nil, f.err
 	}
 	return f.Cache.Get(ctx, key)
 }
 
-func (f *failing) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+func (f *failingCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
 	if f.err != nil {
 		return false, f.err
 	}

@@ -22,13 +22,13 @@ const workerEnv = "WXTOKEN_OPENPLATFORM_WORKER" // set in the processes that the
 
 var accounts = []string{"wx1", "wx2", "wx3", "wx4", "wx5"}
 
-// A quiet log keeps go-redis from logging each failover.
-type quiet struct{}
+// A silentLogger keeps go-redis from logging each failover.
+type silentLogger struct{}
 
-func (quiet) Printf(context.Context, string, ...any) {}
+func (silentLogger) Printf(context.Context, string, ...any) {}
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(quiet{})
+	redis.SetLogger(silentLogger{})
 	if job := os.Getenv(workerEnv); job != "" {
 		work(job)
 		return

@@ -31,7 +31,7 @@ type request struct {
 	body       map[string]any
 	secrets    []string // what no error may show
 	field      string   // of the answer, with a token; "": it has none
-	repeatable bool     // a second request is harmless
+	repeatable bool     // a second request supersedes nothing
 	once       bool     // it must not be sent twice, not even to a busy platform
 	read       func(object map[string]json.RawMessage) error
 

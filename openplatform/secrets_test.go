@@ -91,14 +91,14 @@ func TestNothingShowsASecret(t *testing.T) {
 	}
 }
 
-// An echo answers with everything it was sent, as an errcode or as a page.
-type echo struct {
+// An echoTransport answers with everything it was sent, as an errcode or as a page.
+type echoTransport struct {
 	*wxtest.Platform
 	path string
 	page bool
 }
 
-func (e *echo) RoundTrip(req *http.Request) (*http.Response, error) {
+func (e *echoTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Path != e.path {
 		return e.Transport().RoundTrip(req)
 	}
@@ -117,7 +117,7 @@ func (e *echo) RoundTrip(req *http.Request) (*http.Response, error) {
 	return rec.Result(), nil
 }
 
-func TestAPlatformThatEchoes(t *testing.T) {
+func TestPlatformEchoesSecrets(t *testing.T) {
 	for _, page := range []bool{false, true} {
 		for _, path := range []string{wxtest.StartPushPath, wxtest.ComponentPath, wxtest.QueryAuthPath, wxtest.AuthorizerPath, wxtest.AuthorizerListPath} {
 			bubble(t, fmt.Sprint(path, " page=", page), func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestAPlatformThatEchoes(t *testing.T) {
 				ok := w.ready()
 				w.authorize("wx1")
 				component := token(t, ok.Source())
-				e := &echo{w.Platform, path, page}
+				e := &echoTransport{w.Platform, path, page}
 				p := w.process(openplatform.WithFetcherOptions(wxtoken.WithHTTPClient(&http.Client{Transport: e})))
 				code := w.IssueCode(compID, "wx1")
 				_, err := p.Authorize(t.Context(), code)

@@ -19,24 +19,24 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// A dice is shared by everything random, so that a seed repeats a run.
-type dice struct {
+// A seededRand is shared by everything random, so that a seed repeats a run.
+type seededRand struct {
 	mu  sync.Mutex
 	rng *rand.Rand
 }
 
-func (d *dice) float() float64 {
+func (d *seededRand) float() float64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.rng.Float64()
 }
 
-func (d *dice) n(n int) int { return int(d.float() * float64(n)) }
+func (d *seededRand) n(n int) int { return int(d.float() * float64(n)) }
 
-// A roughCache fails now and then, blocks a process for 90 s now and then, and can
+// A flakyCache fails now and then, blocks a process for 90 s now and then, and can
 // lose everything, or everything written since a snapshot.
-type roughCache struct {
-	*dice
+type flakyCache struct {
+	*seededRand
 	faults atomic.Bool
 	mu     sync.Mutex
 	now    *wxtoken.MemoryCache
@@ -44,7 +44,7 @@ type roughCache struct {
 
 var errRough = errors.New("connection reset")
 
-func (c *roughCache) rough(ctx context.Context) error {
+func (c *flakyCache) fault(ctx context.Context) error {
 	if !c.faults.Load() {
 		return nil
 	}
@@ -57,28 +57,28 @@ func (c *roughCache) rough(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (c *roughCache) store() *wxtoken.MemoryCache {
+func (c *flakyCache) store() *wxtoken.MemoryCache {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
 }
 
-func (c *roughCache) Get(ctx context.Context, key string) ([]byte, error) {
-	if err := c.rough(ctx); err != nil {
+func (c *flakyCache) Get(ctx context.Context, key string) ([]byte, error) {
+	if err := c.fault(ctx); err != nil {
 		return nil, err
 	}
 	return c.store().Get(ctx, key)
 }
 
-func (c *roughCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
-	if err := c.rough(ctx); err != nil {
+func (c *flakyCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+	if err := c.fault(ctx); err != nil {
 		return false, err
 	}
 	done, err := c.store().CompareAndSwap(context.WithoutCancel(ctx), key, old, new, ttl)
-	return done, errors.Join(err, c.rough(ctx))
+	return done, errors.Join(err, c.fault(ctx))
 }
 
-func (c *roughCache) flush() {
+func (c *flakyCache) flush() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = wxtoken.NewMemoryCache()
@@ -93,8 +93,8 @@ type tally struct {
 // and then a process is replaced, or an account's owner authorizes again.
 func simulate(t *testing.T, seed uint64, faults bool, opts ...wxtest.Option) (tally, *world) {
 	w := newWorld(t, append(opts, wxtest.WithSeed(seed))...)
-	d := &dice{rng: rand.New(rand.NewPCG(seed, seed))}
-	cache := &roughCache{dice: d, now: wxtoken.NewMemoryCache()}
+	d := &seededRand{rng: rand.New(rand.NewPCG(seed, seed))}
+	cache := &flakyCache{seededRand: d, now: wxtoken.NewMemoryCache()}
 	w.cache = cache
 	var processes []*openplatform.Platform
 	for range 6 {

@@ -76,13 +76,13 @@ func (t steppedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(req)
 }
 
-// rows is an application's own store: a directory with one file per account.
-type rows struct {
+// rowFiles is an application's own store: a directory with one file per account.
+type rowFiles struct {
 	dir string
 	*steps
 }
 
-func (r rows) Load(_ context.Context, appID string) (string, error) {
+func (r rowFiles) Load(_ context.Context, appID string) (string, error) {
 	r.step()
 	text, err := os.ReadFile(filepath.Join(r.dir, appID))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -91,7 +91,7 @@ func (r rows) Load(_ context.Context, appID string) (string, error) {
 	return string(text), err
 }
 
-func (r rows) Save(_ context.Context, appID, refreshToken string) error {
+func (r rowFiles) Save(_ context.Context, appID, refreshToken string) error {
 	r.step()
 	defer r.step()
 	f, err := os.CreateTemp(r.dir, "new")
@@ -118,7 +118,7 @@ func (j job) platform(s *steps) (*openplatform.Platform, func() error) {
 		openplatform.WithSourceOptions(wxtoken.WithKeyPrefix(j.Prefix), wxtoken.WithFetchTimeout(j.Fetch)),
 	}
 	if j.Rows != "" {
-		opts = append(opts, openplatform.WithRefreshTokens(rows{j.Rows, s}))
+		opts = append(opts, openplatform.WithRefreshTokens(rowFiles{j.Rows, s}))
 	}
 	return openplatform.New(compID, secret, steppedCache{wxtoken.NewRedisCache(client), s}, opts...), client.Close
 }

@@ -11,7 +11,7 @@
 //
 // It follows the platform's documentation and logged answers. Where these are
 // ambiguous, the comments say what was chosen, and [WithStrictGrace] selects the
-// harsher of two readings. It checks tokens, not what is sent to a business API, and
+// stricter of two readings. It checks tokens, not what is sent to a business API, and
 // keeps everything in memory. Only tests should be able to reach it.
 //
 // # Third-party platforms

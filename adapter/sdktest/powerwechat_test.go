@@ -19,22 +19,22 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// A relay is a RoundTripper that can be replaced.
-type relay struct{ http.RoundTripper }
+// A replaceable is a RoundTripper that can be replaced.
+type replaceable struct{ http.RoundTripper }
 
-// A silent is a logger for the SDK, whose own logger writes files.
-type silent struct{ drivers.DummyLogger }
+// A silentLogger takes the place of the SDK's own logger, which writes files.
+type silentLogger struct{ drivers.DummyLogger }
 
-func (s *silent) WithContext(context.Context) contract.LoggerInterface { return s }
+func (s *silentLogger) WithContext(context.Context) contract.LoggerInterface { return s }
 
 // newPowerWeChat makes an official account whose SDK has a wrong secret. It must be
 // called outside of a bubble, because it starts goroutines that never end.
-func newPowerWeChat(t *testing.T, under *relay) *officialAccount.OfficialAccount {
+func newPowerWeChat(t *testing.T, under *replaceable) *officialAccount.OfficialAccount {
 	t.Helper()
 	account, err := officialAccount.NewOfficialAccount(&officialAccount.UserConfig{
 		AppID: appID, Secret: "none",
 		Http: officialAccount.Http{Transport: under},
-		Log:  officialAccount.Log{Driver: &silent{}},
+		Log:  officialAccount.Log{Driver: &silentLogger{}},
 	})
 	require.NoError(t, err)
 	return account
@@ -42,9 +42,9 @@ func newPowerWeChat(t *testing.T, under *relay) *officialAccount.OfficialAccount
 
 // withPowerWeChat runs test in a world with n official accounts of the SDK, each
 // of which serves one goroutine at a time.
-func withPowerWeChat(t *testing.T, n int, test func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, under *relay)) {
+func withPowerWeChat(t *testing.T, n int, test func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, under *replaceable)) {
 	t.Helper()
-	under := &relay{}
+	under := &replaceable{}
 	var accounts []*officialAccount.OfficialAccount
 	for range n {
 		accounts = append(accounts, newPowerWeChat(t, under))
@@ -81,7 +81,7 @@ func powerWeChatSend(t *testing.T, account *officialAccount.OfficialAccount) err
 
 // The SDK reports the rejection itself.
 func TestPowerWeChat(t *testing.T) {
-	withPowerWeChat(t, 1, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, _ *relay) {
+	withPowerWeChat(t, 1, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, _ *replaceable) {
 		for i := range 4 {
 			require.NoError(t, powerWeChatGet(t, accounts[0]))
 			w.saw(t, 1+i, i)
@@ -93,7 +93,7 @@ func TestPowerWeChat(t *testing.T) {
 
 // The SDK resends a POST without its body; over a Transport it need not resend.
 func TestPowerWeChatPost(t *testing.T) {
-	withPowerWeChat(t, 1, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, under *relay) {
+	withPowerWeChat(t, 1, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, under *replaceable) {
 		require.NoError(t, powerWeChatSend(t, accounts[0]))
 		age()
 		w.revoke(t)
@@ -110,7 +110,7 @@ func TestPowerWeChatPost(t *testing.T) {
 }
 
 func TestPowerWeChatAfterAnError(t *testing.T) {
-	withPowerWeChat(t, 1, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, _ *relay) {
+	withPowerWeChat(t, 1, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, _ *replaceable) {
 		w.SetSecret(appID, "another")
 		assert.EqualError(t, powerWeChatGet(t, accounts[0]), "errcode 41001")
 		w.SetSecret(appID, secret)
@@ -121,7 +121,7 @@ func TestPowerWeChatAfterAnError(t *testing.T) {
 
 // The rejections of one revoked token arrive one by one, and cause one fetch.
 func TestPowerWeChatInParallel(t *testing.T) {
-	withPowerWeChat(t, 8, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, _ *relay) {
+	withPowerWeChat(t, 8, func(t *testing.T, w world, accounts []*officialAccount.OfficialAccount, _ *replaceable) {
 		w.Inject(wxtest.Latency(50 * time.Millisecond))
 		const revoked = 5
 		require.NoError(t, powerWeChatGet(t, accounts[0]))

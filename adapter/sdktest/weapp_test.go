@@ -80,7 +80,7 @@ func TestWeapp(t *testing.T) {
 }
 
 // The SDK drops errors of its getter; the Transport finds the token missing and asks
-// the Source again, which gives the caller the error.
+// the Source again, so the caller gets the error.
 func TestWeappGetsTheSourcesError(t *testing.T) {
 	inWorld(t, func(t *testing.T, w world) {
 		w.SetSecret(appID, "another")

@@ -159,7 +159,7 @@ func TestForcedRefreshes(t *testing.T) {
 	require.NoError(t, f.run(t.Context()))
 	assert.True(t, platform.Honoured(token), "two within 30 s count as one: the token is in its grace period")
 	assert.NotEqual(t, token, platform.LatestStable("wx1"))
-	assert.Contains(t, stderr.String(), "20 times a day")
+	assert.Contains(t, stderr.String(), "2 of the 20 forced refreshes a day")
 	assert.NotContains(t, stderr.String(), appSecret)
 
 	f.secret = "wrong-hush"
@@ -172,7 +172,7 @@ func TestForcedRefreshes(t *testing.T) {
 	assert.NotContains(t, err.Error(), "hush")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	f.regret = time.Minute
+	f.abortFor = time.Minute
 	assert.ErrorContains(t, f.run(ended), "stopped")
 }
 

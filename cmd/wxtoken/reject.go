@@ -25,14 +25,14 @@ import (
 // forcedApart is the minimum interval between two forced refreshes.
 const forcedApart = 31 * time.Second
 
-// regret is how long the user has to stop a forced refresh.
-const regret = 5 * time.Second
+// abortFor is how long the user has to stop a forced refresh.
+const abortFor = 5 * time.Second
 
 func rejectCommand(ctx context.Context, env environment, args []string) (int, error) {
 	flags := flag.NewFlagSet("reject", flag.ContinueOnError)
 	var t target
 	t.addFlags(flags)
-	f := forcing{env: env, apart: forcedApart, regret: regret}
+	f := forcing{env: env, apart: forcedApart, abortFor: abortFor}
 	force := flags.Bool("force", false, "for stable:APPID: make the platform invalidate the token at once, by two forced refreshes")
 	secretName := flags.String("secret-env", "WECHAT_SECRET", "`name` of the environment variable with the AppSecret, for -force")
 	flags.StringVar(&f.base, "base-url", "https://api.weixin.qq.com", "`URL` to ask in place of the platform, for -force")
@@ -106,13 +106,13 @@ func reject(ctx context.Context, s *store.Store, prefix, credential string, keys
 type forcing struct {
 	env                 environment
 	base, appID, secret string
-	apart, regret       time.Duration
+	apart, abortFor     time.Duration
 }
 
 func (f forcing) run(ctx context.Context) error {
 	fmt.Fprintf(f.env.stderr, "This invalidates the token of %s everywhere; calls in flight with it fail.  "+
-		"It takes %s, and the platform allows it 20 times a day. Ctrl-C within %s stops it.\n", f.appID, f.apart, f.regret)
-	if err := wait(ctx, f.regret); err != nil {
+		"It takes %s, and uses 2 of the 20 forced refreshes a day that the platform allows. Ctrl-C within %s stops it.\n", f.appID, f.apart, f.abortFor)
+	if err := wait(ctx, f.abortFor); err != nil {
 		return err
 	}
 	for i := range 2 {

@@ -149,7 +149,7 @@ func TestStartFailures(t *testing.T) {
 }
 
 // The lines that serve -demo prints work as they are.
-func TestTheLinesOfTheDemoWork(t *testing.T) {
+func TestDemoLinesWork(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"sh", "curl"} {
 		if _, err := exec.LookPath(name); err != nil {

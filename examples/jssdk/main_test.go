@@ -62,7 +62,7 @@ func verify(t *testing.T, p *platform.Platform, configJSON, page string) {
 	assert.NotContains(t, configJSON, p.Fake.LatestTicket(p.AppID, "jsapi"))
 }
 
-func TestItSignsItsOwnPages(t *testing.T) {
+func TestSignsItsOwnPages(t *testing.T) {
 	p, srv, _ := serve(t)
 	status, _, body := get(t, srv.URL+"/")
 	assert.Equal(t, 200, status)
@@ -90,7 +90,7 @@ func TestErrorsSayWhyThereIsNoTicket(t *testing.T) {
 	assert.Contains(t, logs.String(), "45009")
 }
 
-func TestItRuns(t *testing.T) {
+func TestProgramRuns(t *testing.T) {
 	addr := exampletest.FreeAddr(t)
 	ctx, stop := context.WithCancel(t.Context())
 	out, in := io.Pipe()
@@ -112,7 +112,7 @@ func TestItRuns(t *testing.T) {
 // In a real browser, which make test does not need:
 //
 //	BROWSER=/usr/bin/chromium SCREENSHOT=/tmp/page.png go test -run Browser ./examples/jssdk
-func TestInABrowser(t *testing.T) {
+func TestInBrowser(t *testing.T) {
 	browser := os.Getenv("BROWSER")
 	if browser == "" {
 		t.Skip("set BROWSER to a Chromium to run this")

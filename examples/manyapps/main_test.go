@@ -56,7 +56,7 @@ func TestTenThousandAppsAreFetchedOnceEach(t *testing.T) {
 	runtime.KeepAlive(one)
 }
 
-func TestTheProgramRuns(t *testing.T) {
+func TestProgramRuns(t *testing.T) {
 	env := exampletest.Env{"REDIS_URL": "redis://" + servers.Redis(t).Addr(), "APPS": "20"}
 	out, err := env.Run(t, run)
 	require.NoError(t, err)

@@ -5,7 +5,6 @@
 // MEMCACHED_SERVERS lists the servers, separated by commas. The key picks the server,
 // so every process must have the same list in the same order. A server that is listed
 // twice has twice the weight:
-// server that is listed twice has twice the weight:
 //
 //	MEMCACHED_SERVERS=10.0.0.1:11211,10.0.0.2:11211,10.0.0.2:11211
 //

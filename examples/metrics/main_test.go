@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestItShowsBothSystems(t *testing.T) {
+func TestOutput(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, run(t.Context(), &out))
 	assert.Contains(t, out.String(), `wxtoken_fetches_total{app="wxfake",result="ip"} 1`)

@@ -53,15 +53,15 @@ func TestErrorsSayWhatToSet(t *testing.T) {
 	}
 }
 
-// A plain is a store with one key that a test can read and break.
-type plain struct {
+// A plainStore is a store with one key that a test can read and break.
+type plainStore struct {
 	mu    sync.Mutex // guards what follows
 	token string
 	ttl   time.Duration
 	err   error
 }
 
-func (p *plain) put(_ context.Context, token string, ttl time.Duration) error {
+func (p *plainStore) put(_ context.Context, token string, ttl time.Duration) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err == nil {
@@ -71,7 +71,7 @@ func (p *plain) put(_ context.Context, token string, ttl time.Duration) error {
 }
 
 // look returns what is stored once the Mirror has nothing more to do.
-func (p *plain) look() (token string, ttl time.Duration) {
+func (p *plainStore) look() (token string, ttl time.Duration) {
 	synctest.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -79,14 +79,14 @@ func (p *plain) look() (token string, ttl time.Duration) {
 }
 
 // spoil stores another token, and makes the next write fail with err.
-func (p *plain) spoil(token string, err error) {
+func (p *plainStore) spoil(token string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.token, p.err = token, err
 }
 
 // mirrored runs a Mirror of tokens that live for two hours, or for the given life.
-func mirrored(t *testing.T, p *plain, life ...time.Duration) (src *wxtoken.Source, log *bytes.Buffer) {
+func mirrored(t *testing.T, p *plainStore, life ...time.Duration) (src *wxtoken.Source, log *bytes.Buffer) {
 	t.Helper()
 	log = new(bytes.Buffer)
 	mirror := NewMirror(p.put, slog.New(slog.NewTextHandler(log, nil)))
@@ -102,7 +102,7 @@ func mirrored(t *testing.T, p *plain, life ...time.Duration) (src *wxtoken.Sourc
 
 func TestANewTokenIsMirroredAtOnceWithWhatRemains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var p plain
+		var p plainStore
 		src, _ := mirrored(t, &p)
 		token, ttl := p.look()
 		assert.Equal(t, "token-1", token)
@@ -122,7 +122,7 @@ func TestANewTokenIsMirroredAtOnceWithWhatRemains(t *testing.T) {
 
 func TestTheMirrorRestoresTheToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var p plain
+		var p plainStore
 		_, log := mirrored(t, &p)
 		p.look()
 		p.spoil("", nil) // evicted, or overwritten by an old program
@@ -146,7 +146,7 @@ func TestTheMirrorRestoresTheToken(t *testing.T) {
 // To Redis and Memcached, a time of 0 means "forever".
 func TestAnExpiringTokenIsNotMirrored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var p plain
+		var p plainStore
 		mirrored(t, &p, 900*time.Millisecond)
 		token, _ := p.look()
 		assert.Empty(t, token)

@@ -10,7 +10,7 @@ import (
 	"github.com/wxtoken/wxtoken/examples/internal/exampletest"
 )
 
-func TestItShowsWhatItPromises(t *testing.T) {
+func TestOutput(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out, err := exampletest.Env{}.Run(t, run)
 		require.NoError(t, err)
@@ -22,7 +22,7 @@ func TestItShowsWhatItPromises(t *testing.T) {
 	})
 }
 
-func TestHalfACredentialIsAnError(t *testing.T) {
+func TestIncompleteCredentialIsAnError(t *testing.T) {
 	_, err := exampletest.Env{"WECHAT_APPID": "wx1"}.Run(t, run)
 	require.ErrorContains(t, err, "WECHAT_SECRET")
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/wxtoken/wxtoken/internal/servers"
 )
 
-func TestTheDemonstration(t *testing.T) {
+func TestDemo(t *testing.T) {
 	check := func(t *testing.T, env exampletest.Env) {
 		out, err := env.Run(t, run)
 		require.NoError(t, err)
@@ -37,7 +37,7 @@ func TestTheDemonstration(t *testing.T) {
 }
 
 // With a real component the program serves until it is stopped.
-func TestItServesUntilItIsStopped(t *testing.T) {
+func TestServesUntilStopped(t *testing.T) {
 	addr := exampletest.FreeAddr(t)
 	env := exampletest.Env{
 		"COMPONENT_APPID": "wxcomponent", "COMPONENT_SECRET": "s", "COMPONENT_TOKEN": "t",

@@ -165,8 +165,17 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// chinese is where the Chinese translation of an English page would be.
+func chinese(file string) string {
+	if rest, ok := strings.CutPrefix(file, "docs/"); ok {
+		return "docs/zh-CN/" + rest
+	}
+	return strings.TrimSuffix(file, ".md") + ".zh-CN.md"
+}
+
 // A Chinese page has the headings, tables, numbered lists and code of the English
-// one, in the same order, and both link to each other.
+// one, in the same order. Both link to each other; the Chinese one has no other link
+// to an English page that is translated.
 func TestBothLanguages(t *testing.T) {
 	link := func(from, to page) {
 		rel, _ := filepath.Rel(path.Dir(from.path), to.path)
@@ -174,11 +183,12 @@ func TestBothLanguages(t *testing.T) {
 	}
 	all, pairs := pages(t), 0
 	for _, en := range all {
-		at := strings.TrimSuffix(en.path, ".md") + ".zh-CN.md"
-		if rest, ok := strings.CutPrefix(en.path, "docs/"); ok {
-			at = "docs/zh-CN/" + rest
-		}
-		if zh, ok := all[at]; ok {
+		if zh, ok := all[chinese(en.path)]; ok {
+			for _, to := range zh.links {
+				if file, _ := zh.target(to); file != en.path {
+					assert.NotContains(t, all, chinese(file), "%s links to %s", zh.path, to)
+				}
+			}
 			pairs++
 			assert.Equal(t, en.outline, zh.outline, "%s and %s", en.path, zh.path)
 			link(en, zh)

@@ -35,7 +35,7 @@ func TestACallWithoutAToken(t *testing.T) {
 			return nil
 		},
 	}
-	for _, rt := range []http.RoundTripper{nil, another{http.DefaultTransport}} {
+	for _, rt := range []http.RoundTripper{nil, otherTransport{http.DefaultTransport}} {
 		e.Client = &http.Client{Transport: rt}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
@@ -63,5 +63,5 @@ func TestACallWithoutAToken(t *testing.T) {
 	}
 }
 
-// another is another implementation of RoundTripper.
-type another struct{ http.RoundTripper }
+// otherTransport is another implementation of RoundTripper.
+type otherTransport struct{ http.RoundTripper }

@@ -65,9 +65,9 @@ func fleets() []fleet {
 	return []fleet{
 		{"short lives, plain", shortLives(Lenient, Strict), []bound{stretch(30 * time.Second), aDay(60)}},
 		{"short lives, repeatable", shortLives(Stable, WeCom), []bound{stretch(5 * time.Second), aDay(60)}},
-		{"one sick member, definite denials", sickMember(denials()), []bound{without(0), aDay(320)}},
-		{"one sick member, unknown outcomes", sickMember(unknowns()), []bound{without(time.Minute), aDay(320)}},
-		{"one sick member with a timeout of minutes", patientMember(), []bound{without(time.Minute), aDay(320)}},
+		{"one faulty process, denied by the platform", sickMember(denials()), []bound{without(0), aDay(320)}},
+		{"one faulty process, unknown outcomes", sickMember(unknowns()), []bound{without(time.Minute), aDay(320)}},
+		{"one faulty process with a timeout of minutes", patientMember(), []bound{without(time.Minute), aDay(320)}},
 		{"one clock off", oneClockOff(), []bound{without(0), aDay(20)}},
 		{"renewed values", renewedValues(), []bound{without(0), aDay(20)}},
 		{"restarts in a conflict", conflict(), []bound{recovery(6 * time.Minute), aDay(320)}},
@@ -76,7 +76,7 @@ func fleets() []fleet {
 		{"mixed options", mixedOptions(), []bound{without(5 * time.Second), aDay(40)}},
 		{"a store that keeps small values only", smallValues(), []bound{aDay(320)}},
 		{"WeCom, three days", weCom(), []bound{failed(0), aDay(14)}},
-		{"reports of a good token, the cache down", reportsOffline(), []bound{without(3 * time.Second)}},
+		{"reports of a valid token while the cache is down", reportsOffline(), []bound{without(3 * time.Second)}},
 		{"50 callers report a token too young", tooYoung(), []bound{reads, events}},
 		{"foreign records", foreignRecords(), []bound{megabytes, recovery(0)}}, // after the first minute
 	}

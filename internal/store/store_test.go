@@ -19,25 +19,25 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A fake answers every call with err.
-type fake struct {
+// A failingCache answers every call with err.
+type failingCache struct {
 	err   error
 	calls int
 }
 
-func (f *fake) Get(context.Context, string) ([]byte, error) {
+func (f *failingCache) Get(context.Context, string) ([]byte, error) {
 	f.calls++
 	return []byte("value"), f.err
 }
 
-func (f *fake) CompareAndSwap(context.Context, string, []byte, []byte, time.Duration) (bool, error) {
+func (f *failingCache) CompareAndSwap(context.Context, string, []byte, []byte, time.Duration) (bool, error) {
 	f.calls++
 	return true, f.err
 }
 
 // Bad arguments are reported in plain words, and the Cache is not called.
 func TestBadArguments(t *testing.T) {
-	c := new(fake)
+	c := new(failingCache)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, test := range map[string]struct {
@@ -90,7 +90,7 @@ func TestMiss(t *testing.T) {
 		"nothing, with a value": {nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			value, err := Get(t.Context(), &fake{err: test.err}, "key")
+			value, err := Get(t.Context(), &failingCache{err: test.err}, "key")
 			assert.Equal(t, test.miss, errors.Is(err, ErrMiss))
 			assert.Equal(t, test.miss, err == ErrMiss)
 			assert.Equal(t, test.err == nil, err == nil)

@@ -32,15 +32,15 @@ func open(addr string) (wxtoken.Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	return closing{etcdcache.New(client), client}, nil
+	return closableCache{etcdcache.New(client), client}, nil
 }
 
-type closing struct {
+type closableCache struct {
 	*etcdcache.Cache
 	client *clientv3.Client
 }
 
-func (c closing) Close() error { return c.client.Close() }
+func (c closableCache) Close() error { return c.client.Close() }
 
 // A member is a single-member etcd cluster in this process.
 type member struct {
@@ -87,7 +87,7 @@ func TestEtcd(t *testing.T) {
 	m := startMember(t)
 	cache, err := open(m.addr())
 	require.NoError(t, err)
-	direct := cache.(closing).client
+	direct := cache.(closableCache).client
 	t.Cleanup(func() { require.NoError(t, direct.Close()) })
 	storetest.Run(t, storetest.Store{
 		Name: "etcd, etcdcache", Version: version.Version, Open: open, Config: m.addr(),

@@ -34,15 +34,15 @@ func open(config string) (wxtoken.Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	return closing{rueidiscache.New(client), client}, nil
+	return closableCache{rueidiscache.New(client), client}, nil
 }
 
-type closing struct {
+type closableCache struct {
 	*rueidiscache.Cache
 	client rueidis.Client
 }
 
-func (c closing) Close() error {
+func (c closableCache) Close() error {
 	c.client.Close()
 	return nil
 }
@@ -56,7 +56,7 @@ func TestServers(t *testing.T) {
 			server := start(t)
 			cache, err := open(server.Addr())
 			require.NoError(t, err)
-			direct := cache.(closing).client
+			direct := cache.(closableCache).client
 			t.Cleanup(direct.Close)
 			storetest.Run(t, storetest.Store{
 				Name: name + ", rueidiscache", Version: servers.Version(t, binary), Open: open, Config: server.Addr(),
@@ -95,7 +95,7 @@ func TestServerGone(t *testing.T) {
 	server := servers.Redis(t)
 	cache, err := open(server.Addr())
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = cache.(closing).Close() })
+	t.Cleanup(func() { _ = cache.(closableCache).Close() })
 	server.Kill()
 	_, err = cache.CompareAndSwap(t.Context(), "key", nil, []byte("value"), time.Minute)
 	assert.Error(t, err)

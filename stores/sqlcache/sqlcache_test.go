@@ -33,21 +33,21 @@ func open(config string) (wxtoken.Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	return closing{sqlcache.New(db, dialects[driver], "wxtoken"), db}, nil
+	return closableCache{sqlcache.New(db, dialects[driver], "wxtoken"), db}, nil
 }
 
-type closing struct {
+type closableCache struct {
 	*sqlcache.Cache
 	db *sql.DB
 }
 
-func (c closing) Close() error { return c.db.Close() }
+func (c closableCache) Close() error { return c.db.Close() }
 
 // create creates the table and returns the database.
 func create(t *testing.T, config string) *sql.DB {
 	cache, err := open(config)
 	require.NoError(t, err)
-	c := cache.(closing)
+	c := cache.(closableCache)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	require.NoError(t, c.CreateTable(t.Context()))
 	require.NoError(t, c.CreateTable(t.Context()), "it already exists")
@@ -105,7 +105,7 @@ func TestMariaDB(t *testing.T) {
 func contract(t *testing.T, config string) {
 	cache, err := open(config)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, cache.(closing).Close()) })
+	t.Cleanup(func() { require.NoError(t, cache.(closableCache).Close()) })
 	cachetest.Run(t, func(*testing.T) wxtoken.Cache { return cache })
 }
 
@@ -138,7 +138,7 @@ func TestNewPanicsOnInvalidArguments(t *testing.T) {
 
 // An unavailable database is an error and not a miss, and the call returns when ctx
 // ends.
-func TestNobodyListens(t *testing.T) {
+func TestServerGone(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	addr := l.Addr().String()
@@ -149,6 +149,6 @@ func TestNobodyListens(t *testing.T) {
 		_, err = cache.Get(t.Context(), "key")
 		assert.Error(t, err)
 		assert.NotErrorIs(t, err, wxtoken.ErrCacheMiss)
-		require.NoError(t, cache.(closing).Close())
+		require.NoError(t, cache.(closableCache).Close())
 	}
 }

@@ -1,4 +1,4 @@
-// Package platform gives the examples a platform to use: WeChat, or a fake.
+// Package platform provides the platform that the examples use: WeChat, or a fake.
 package platform
 
 import (
@@ -26,7 +26,7 @@ type Platform struct {
 // wxtest's fake, in this process and with an app of its own.
 //
 // With them it uses stable_token, whose tokens are independent of those that the
-// app's other systems got from cgi-bin/token, so trying an example is harmless. An
+// app's other systems got from cgi-bin/token, so trying an example does not affect them. An
 // application that shares its token through wxtoken may use either.
 func FromEnv(getenv func(string) string) (*Platform, error) {
 	appID, secret := getenv("WECHAT_APPID"), getenv("WECHAT_SECRET")

@@ -10,7 +10,7 @@ import (
 	"github.com/wxtoken/wxtoken/examples/internal/platform"
 )
 
-func TestWithoutCredentialsItIsTheFake(t *testing.T) {
+func TestFakeWithoutCredentials(t *testing.T) {
 	p, err := platform.FromEnv(exampletest.Env{}.Get)
 	require.NoError(t, err)
 	require.NotNil(t, p.Fake)
@@ -20,7 +20,7 @@ func TestWithoutCredentialsItIsTheFake(t *testing.T) {
 }
 
 // cgi-bin/token would supersede the token that production uses.
-func TestWithCredentialsItAsksTheHarmlessEndpoint(t *testing.T) {
+func TestStableTokenWithCredentials(t *testing.T) {
 	p, err := platform.FromEnv(exampletest.Env{"WECHAT_APPID": "wx1", "WECHAT_SECRET": "hush-hush"}.Get)
 	require.NoError(t, err)
 	assert.Nil(t, p.Fake)
@@ -28,7 +28,7 @@ func TestWithCredentialsItAsksTheHarmlessEndpoint(t *testing.T) {
 	assert.NotContains(t, p.Name, "hush-hush")
 }
 
-func TestHalfACredentialIsAnError(t *testing.T) {
+func TestIncompleteCredentialIsAnError(t *testing.T) {
 	for _, name := range []string{"WECHAT_APPID", "WECHAT_SECRET"} {
 		_, err := platform.FromEnv(exampletest.Env{name: "half"}.Get)
 		assert.ErrorContains(t, err, "set both WECHAT_APPID and WECHAT_SECRET")

@@ -31,15 +31,15 @@ func open(config string) (wxtoken.Cache, error) {
 			MasterName: master, SentinelAddrs: strings.Split(addrs, ","), ContextTimeoutEnabled: true,
 		})
 	}
-	return closing{wxtoken.NewRedisCache(client), client}, nil
+	return closableCache{wxtoken.NewRedisCache(client), client}, nil
 }
 
-type closing struct {
+type closableCache struct {
 	wxtoken.Cache
 	client *redis.Client
 }
 
-func (c closing) Close() error { return c.client.Close() }
+func (c closableCache) Close() error { return c.client.Close() }
 
 func TestServers(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -72,7 +72,7 @@ func TestSentinel(t *testing.T) {
 	t.Run("unknown master", func(t *testing.T) {
 		cache, err := open("another-name " + addrs)
 		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, cache.(closing).Close()) })
+		t.Cleanup(func() { require.NoError(t, cache.(closableCache).Close()) })
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		_, err = cache.Get(ctx, "key")
@@ -102,7 +102,7 @@ func TestMiniredis(t *testing.T) {
 	cache, err := open(server.Addr())
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		require.NoError(t, cache.(closing).Close())
+		require.NoError(t, cache.(closableCache).Close())
 		close(done)
 		clock.Wait()
 	})

@@ -20,7 +20,7 @@ type Doctor struct {
 	HTTP    *http.Client
 	Scan    bool // look for other records of the same credential
 
-	nap func(context.Context, time.Duration) // nil: sleep; for tests
+	sleep func(context.Context, time.Duration) // nil: wait; for tests
 }
 
 // call bounds one request to the store or the platform.
@@ -44,8 +44,8 @@ func (d *Doctor) Examine(ctx context.Context, credentials []string) *Report {
 
 // pause waits, or returns when ctx ends.
 func (d *Doctor) pause(ctx context.Context, wait time.Duration) {
-	if d.nap != nil {
-		d.nap(ctx, wait)
+	if d.sleep != nil {
+		d.sleep(ctx, wait)
 		return
 	}
 	select {

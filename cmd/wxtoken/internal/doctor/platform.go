@@ -25,7 +25,7 @@ var platforms = map[string]string{
 // askPlatform tries the record's token. After one rejection it tries again, since the
 // platform rejects a good token now and then, and reads the record again, since the
 // token may have been replaced just now.
-func (p *patient) askPlatform(ctx context.Context, r record.Reading) {
+func (p *examination) askPlatform(ctx context.Context, r record.Reading) {
 	base := p.BaseURL
 	if base == "" {
 		base = platforms[p.kind]
@@ -63,8 +63,8 @@ func (p *patient) askPlatform(ctx context.Context, r record.Reading) {
 			return
 		}
 	}
-	f := Finding{Level: Fail, Area: "platform", weight: heavy, Do: p.hunt(),
-		Text: fmt.Sprintf("it rejects the record's token (%d), and no process here has replaced it: %s", code, p.suspicion())}
+	f := Finding{Level: Fail, Area: "platform", weight: heavy, Do: p.howToFindIt(),
+		Text: fmt.Sprintf("it rejects the record's token (%d), and no process here has replaced it: %s", code, p.likelyCause())}
 	if n := r.Record.Early; n > 1 {
 		f.Text += fmt.Sprintf("; %d tokens in a row were rejected early", n)
 	}
@@ -72,7 +72,7 @@ func (p *patient) askPlatform(ctx context.Context, r record.Reading) {
 }
 
 // try sends one API call with a token. No error contains the token.
-func (p *patient) try(ctx context.Context, base, token string) (code int, message string, err error) {
+func (p *examination) try(ctx context.Context, base, token string) (code int, message string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, call)
 	defer cancel()
 	u, err := url.Parse(strings.TrimSuffix(base, "/") + "/cgi-bin/get_api_domain_ip")
@@ -110,7 +110,7 @@ func (p *patient) try(ctx context.Context, base, token string) (code int, messag
 }
 
 // compareDate compares the platform's clock with this machine's, once.
-func (p *patient) compareDate(resp *http.Response, sent time.Time) {
+func (p *examination) compareDate(resp *http.Response, sent time.Time) {
 	const whose = "the platform's clock"
 	for _, f := range p.r.Findings {
 		if strings.HasPrefix(f.Text, whose) {

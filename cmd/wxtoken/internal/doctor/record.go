@@ -11,20 +11,20 @@ import (
 	"github.com/wxtoken/wxtoken/internal/protocol"
 )
 
-// A patient is one credential under examination.
-type patient struct {
+// An examination is that of one credential.
+type examination struct {
 	*Doctor
 	r          *Report
 	credential string
 	kind, id   string
 }
 
-func (p *patient) add(f Finding) {
+func (p *examination) add(f Finding) {
 	f.Key = p.Prefix + p.credential
 	p.r.add(f)
 }
 
-func (p *patient) ok(area, format string, args ...any) {
+func (p *examination) ok(area, format string, args ...any) {
 	p.add(Finding{Area: area, Text: fmt.Sprintf(format, args...)})
 }
 
@@ -36,7 +36,7 @@ func supersedes(kind string) bool {
 
 // examineRecord examines one record, and asks the platform about its token.
 func (d *Doctor) examineRecord(ctx context.Context, r *Report, credential string) {
-	p := &patient{Doctor: d, r: r, credential: credential}
+	p := &examination{Doctor: d, r: r, credential: credential}
 	p.kind, p.id = kindOf(credential)
 	reading := d.read(ctx, credential)
 	now := time.Now()
@@ -56,10 +56,10 @@ func (d *Doctor) examineRecord(ctx context.Context, r *Report, credential string
 	}
 	reading = p.lease(ctx, reading)
 	p.token(reading)
-	p.doubts(reading)
+	p.owed(reading)
 	p.cooldown(reading)
 	if left := d.left(ctx, reading.Key); left < 0 {
-		p.add(Finding{Level: Warn, Area: "record", Text: "the record never expires in the store", Do: "it was copied by hand: that is harmless while the app is in use; wxtoken move sets an expiry"})
+		p.add(Finding{Level: Warn, Area: "record", Text: "the record never expires in the store", Do: "it was copied by hand: that does no harm while the app is in use; wxtoken move sets an expiry"})
 	}
 	if reading.Usable(time.Now()) {
 		p.askPlatform(ctx, reading)
@@ -67,7 +67,7 @@ func (d *Doctor) examineRecord(ctx context.Context, r *Report, credential string
 }
 
 // missing says why there may be no record, and which others there are.
-func (p *patient) missing(ctx context.Context) {
+func (p *examination) missing(ctx context.Context) {
 	f := Finding{Level: Fail, Area: "record", weight: heavy, Text: "there is no record: no process has stored a token here"}
 	var others []string
 	prefixes := []string{p.Prefix}
@@ -98,7 +98,7 @@ func (p *patient) missing(ctx context.Context) {
 	p.add(f)
 }
 
-func (p *patient) unreadable(r record.Reading) {
+func (p *examination) unreadable(r record.Reading) {
 	f := Finding{Level: Fail, Area: "record", weight: heavy, Text: strings.TrimPrefix(r.Err.Error(), "wxtoken: ")}
 	switch {
 	case errors.Is(r.Err, protocol.ErrNoKey) && len(p.Keys) == 0:
@@ -117,7 +117,7 @@ func (p *patient) unreadable(r record.Reading) {
 	p.add(f)
 }
 
-func (p *patient) sealed(r record.Reading) {
+func (p *examination) sealed(r record.Reading) {
 	if r.Opened > 1 {
 		p.add(Finding{Level: Warn, Area: "record", Text: fmt.Sprintf("it is sealed by key %d of the file, not by the first", r.Opened),
 			Do: "while keys are rotated that is right until the next refresh; later, some service still seals with the old key"})
@@ -127,7 +127,7 @@ func (p *patient) sealed(r record.Reading) {
 }
 
 // lease watches a lease for a while: most end within a second.
-func (p *patient) lease(ctx context.Context, r record.Reading) record.Reading {
+func (p *examination) lease(ctx context.Context, r record.Reading) record.Reading {
 	lease, seen := r.Record.Lease, time.Now()
 	if lease == "" {
 		return r
@@ -150,15 +150,15 @@ func (p *patient) lease(ctx context.Context, r record.Reading) record.Reading {
 	}
 	p.add(Finding{Level: Warn, Area: "record", Text: fmt.Sprintf("a process has been fetching for more than %s, under a lease of %s", short(time.Since(seen)), short(length)),
 		Do: "if it died, another takes over when the lease has expired or, while the token is usable, a minute later. If this persists:  " +
-			"processes die or freeze while they fetch, or the platform is slow"})
+			"processes die or are paused while they fetch, or the platform is slow"})
 	return last
 }
 
 // token reports how old the token is and how long it is valid.
-func (p *patient) token(r record.Reading) {
+func (p *examination) token(r record.Reading) {
 	now, t := time.Now(), r.Record
 	if t.Token == "" {
-		p.add(Finding{Level: Fail, Area: "record", weight: middle, Text: "the record has no token yet" + p.alone(r), Do: p.blame(r)})
+		p.add(Finding{Level: Fail, Area: "record", weight: middle, Text: "the record has no token yet" + p.notShared(r), Do: p.whereToLook(r)})
 		return
 	}
 	age, left := now.Sub(r.Issued()), r.Expires().Sub(now)
@@ -169,58 +169,58 @@ func (p *patient) token(r record.Reading) {
 			Do: "set the clocks by NTP"})
 	case left <= 0:
 		p.add(Finding{Level: Fail, Area: "record", weight: middle, Text: fmt.Sprintf("the token expired %s ago and was not replaced", short(left)),
-			Do: p.blame(r) + "; an app without any calls looks like this, too"})
+			Do: p.whereToLook(r) + "; an app without any calls looks like this, too"})
 	case t.Rejected:
 		p.add(Finding{Level: Warn, Area: "record", weight: middle, Text: text + ", which an API rejected: the next call fetches another",
 			Do: "if it stays so, no service asks for the token, or none can fetch: see below"})
 	case left < 3*time.Minute && left+age > 20*time.Minute:
 		p.add(Finding{Level: Warn, Area: "record", weight: middle, Text: text + ": it should have been replaced by now",
-			Do: p.blame(r)})
+			Do: p.whereToLook(r)})
 	default:
 		p.ok("record", "%s", text)
 	}
 }
 
-// alone explains that no failure is shared, although there is no token.
-func (p *patient) alone(r record.Reading) string {
+// notShared explains that the record has no failure either, if it has no token.
+func (p *examination) notShared(r record.Reading) string {
 	if r.Record.Cooldown != nil {
 		return ""
 	}
 	return ". No failure is noted that concerns all processes: each that tried has failed for a reason of its own, such as its IP address"
 }
 
-// blame says where to look when a token is not replaced.
-func (p *patient) blame(r record.Reading) string {
+// whereToLook says where to look when a token is not replaced.
+func (p *examination) whereToLook(r record.Reading) string {
 	if r.Record.Cooldown != nil {
 		return "see the last failure below"
 	}
 	return "read the log of a service: its IP address is not on the whitelist (40164, with the address to add), it has no connection to the platform, or none is running"
 }
 
-// doubts reports what is not certain.
-func (p *patient) doubts(r record.Reading) {
+// owed reports owed fetches and early rejections.
+func (p *examination) owed(r record.Reading) {
 	if n := r.Record.Owed; n > 0 {
 		p.add(Finding{Level: Warn, Area: "record", Text: fmt.Sprintf("it is not certain that this is the platform's latest token: %d more fetches are owed", n),
 			Do: "nothing: a process fetches once more in about two minutes. If this persists, processes die or time out while they fetch"})
 	}
 	switch n := r.Record.Early; {
 	case n == 1:
-		p.ok("record", "the last token was rejected before its time; a single one is harmless")
+		p.ok("record", "the last token was rejected before it expired; that happens now and then")
 	case n > 1:
-		p.add(Finding{Level: Warn, Area: "record", weight: heavy, Text: fmt.Sprintf("%d tokens in a row were rejected before their time: %s", n, p.suspicion()), Do: p.hunt()})
+		p.add(Finding{Level: Warn, Area: "record", weight: heavy, Text: fmt.Sprintf("%d tokens in a row were rejected before they expired: %s", n, p.likelyCause()), Do: p.howToFindIt()})
 	}
 }
 
-// suspicion says what makes the platform reject tokens early.
-func (p *patient) suspicion() string {
+// likelyCause is what probably makes the platform reject tokens early.
+func (p *examination) likelyCause() string {
 	if supersedes(p.kind) {
 		return "another system fetches for this app"
 	}
 	return "something invalidates its tokens: a forced refresh, or a reset secret"
 }
 
-// hunt says how to find it.
-func (p *patient) hunt() string {
+// howToFindIt says how to find the likely cause.
+func (p *examination) howToFindIt() string {
 	if !supersedes(p.kind) {
 		return "look for a system that sends force_refresh, and ask who has reset the secret"
 	}
@@ -233,7 +233,7 @@ func (p *patient) hunt() string {
 }
 
 // cooldown reports why the platform is not asked, or was not.
-func (p *patient) cooldown(r record.Reading) {
+func (p *examination) cooldown(r record.Reading) {
 	c, now := r.Record.Cooldown, time.Now()
 	if c == nil {
 		return
@@ -248,7 +248,7 @@ func (p *patient) cooldown(r record.Reading) {
 			f.Text += ", but one with another secret may"
 		}
 	}
-	f.Do = "docs/operations.md has the steps for each errcode; nothing needs a restart but a secret that is compiled in or read once"
+	f.Do = "docs/troubleshooting.md has the steps for each errcode; no restart is needed, except of programs that read the secret only once"
 	if c.By != "" {
 		f.Do += "; the process that failed is " + c.By
 	}

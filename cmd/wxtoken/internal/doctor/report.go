@@ -66,7 +66,7 @@ func (r *Report) Verdict() Finding {
 		}
 	}
 	if worst.Level == OK {
-		return Finding{Text: "nothing is wrong that can be seen from here"}
+		return Finding{Text: "no problem found"}
 	}
 	return worst
 }

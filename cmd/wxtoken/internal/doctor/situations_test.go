@@ -23,36 +23,36 @@ var update = flag.Bool("update", false, "write the outputs into docs/doctor.md a
 
 const appSecret = "secret-of-the-app-0123456789"
 
-// A night is an app on a fake platform, with a Redis, at night.
-type night struct {
+// An incident is an app on a fake platform, with a Redis.
+type incident struct {
 	*testing.T
 	platform *wxtest.Server
 	redis    *servers.Server
 }
 
-func newNight(t *testing.T, args ...string) *night {
-	n := &night{T: t, redis: servers.Redis(t, args...)}
+func newIncident(t *testing.T, args ...string) *incident {
+	n := &incident{T: t, redis: servers.Redis(t, args...)}
 	n.platform = wxtest.NewServer(wxtest.WithApp("wx1", appSecret), wxtest.WithGrace(0)) // a superseded token is invalid at once, not after 5 minutes
 	t.Cleanup(n.platform.Close)
 	return n
 }
 
-func (n *night) url() string { return "redis://" + n.redis.Addr() }
+func (n *incident) url() string { return "redis://" + n.redis.Addr() }
 
-func (n *night) cache(database int) *wxtoken.RedisCache {
+func (n *incident) cache(database int) *wxtoken.RedisCache {
 	c := redis.NewClient(&redis.Options{Addr: n.redis.Addr(), DB: database, ContextTimeoutEnabled: true})
 	n.Cleanup(func() { _ = c.Close() })
 	return wxtoken.NewRedisCache(c)
 }
 
 // service is a process of the app. All durations are a hundredth of the usual ones.
-func (n *night) service(c wxtoken.Cache, secret string, opts ...wxtoken.Option) *wxtoken.Source {
+func (n *incident) service(c wxtoken.Cache, secret string, opts ...wxtoken.Option) *wxtoken.Source {
 	return wxtoken.New(wxtoken.NewFetcher("wx1", secret, wxtoken.WithBaseURL(n.platform.URL)), c, append([]wxtoken.Option{
 		wxtoken.WithFetchTimeout(100 * time.Millisecond), wxtoken.WithLocalAge(450 * time.Millisecond),
 	}, opts...)...)
 }
 
-func (n *night) token(src *wxtoken.Source) string {
+func (n *incident) token(src *wxtoken.Source) string {
 	n.Helper()
 	var err error
 	for range 50 {
@@ -67,7 +67,7 @@ func (n *night) token(src *wxtoken.Source) string {
 }
 
 // examine runs wxtoken doctor.
-func (n *night) examine(change ...func(*Doctor)) *Report {
+func (n *incident) examine(change ...func(*Doctor)) *Report {
 	n.Helper()
 	s, err := store.Open(n.url())
 	require.NoError(n, err)
@@ -82,19 +82,19 @@ func (n *night) examine(change ...func(*Doctor)) *Report {
 	return r
 }
 
-// The situations, as an engineer meets them at night.
+// The situations that docs/doctor.md shows.
 var situations = []struct {
 	name  string
 	flags string
 	level Level
 	says  string // the verdict
-	play  func(n *night) *Report
+	play  func(n *incident) *Report
 }{
-	{"all is well", "", OK, "nothing is wrong", func(n *night) *Report {
+	{"all is well", "", OK, "no problem found", func(n *incident) *Report {
 		n.token(n.service(n.cache(0), appSecret))
 		return n.examine()
 	}},
-	{"a second system fetches every 10 minutes", "", Fail, "another system fetches", func(n *night) *Report {
+	{"a second system fetches every 10 minutes", "", Fail, "another system fetches", func(n *incident) *Report {
 		src := n.service(n.cache(0), appSecret)
 		for range 3 {
 			rejected := n.token(src)
@@ -105,32 +105,32 @@ var situations = []struct {
 		n.platform.Issue("wx1")
 		return n.examine()
 	}},
-	{"a memory cache by mistake", "", Fail, "another system fetches", func(n *night) *Report {
+	{"a memory cache by mistake", "", Fail, "another system fetches", func(n *incident) *Report {
 		n.token(n.service(n.cache(0), appSecret))
 		n.token(n.service(wxtoken.NewMemoryCache(), appSecret)) // one service of several
 		return n.examine()
 	}},
-	{"two database numbers", " -scan", Fail, "wx1 has 2 records", func(n *night) *Report {
+	{"two database numbers", " -scan", Fail, "wx1 has 2 records", func(n *incident) *Report {
 		n.token(n.service(n.cache(0), appSecret))
 		n.token(n.service(n.cache(3), appSecret))
 		return n.examine(func(d *Doctor) { d.Scan = true })
 	}},
-	{"a wrong secret", "", Fail, "40125", func(n *night) *Report {
+	{"a wrong secret", "", Fail, "40125", func(n *incident) *Report {
 		_, err := n.service(n.cache(0), "an-old-secret").Token(n.Context())
 		require.Error(n, err)
 		return n.examine()
 	}},
-	{"an IP address off the whitelist", "", Fail, "for a reason of its own", func(n *night) *Report {
+	{"an IP address off the whitelist", "", Fail, "for a reason of its own", func(n *incident) *Report {
 		n.platform.SetWhitelist("wx1", "203.0.113.7")
 		_, err := n.service(n.cache(0), appSecret).Token(n.Context())
 		require.Error(n, err)
 		return n.examine()
 	}},
-	{"a sealed record without the key", "", Fail, "the record is sealed", func(n *night) *Report {
+	{"a sealed record without the key", "", Fail, "the record is sealed", func(n *incident) *Report {
 		n.token(n.service(n.cache(0), appSecret, wxtoken.WithEncryption([32]byte{1})))
 		return n.examine()
 	}},
-	{"a full Redis", "", Fail, "it is full", func(n *night) *Report {
+	{"a full Redis", "", Fail, "it is full", func(n *incident) *Report {
 		n.token(n.service(n.cache(0), appSecret))
 		n.fill()
 		return n.examine()
@@ -138,7 +138,7 @@ var situations = []struct {
 }
 
 // fill writes until the server accepts no more.
-func (n *night) fill() {
+func (n *incident) fill() {
 	c := redis.NewClient(&redis.Options{Addr: n.redis.Addr()})
 	defer c.Close()
 	require.NoError(n, c.ConfigSet(n.Context(), "maxmemory", "4mb").Err())
@@ -151,11 +151,11 @@ func (n *night) fill() {
 }
 
 // The outputs in docs/doctor.md, in both languages, come from this program.
-func TestTheNightSituations(t *testing.T) {
+func TestSituations(t *testing.T) {
 	outputs := map[string]string{}
 	for _, s := range situations {
 		t.Run(s.name, func(t *testing.T) {
-			n := newNight(t)
+			n := newIncident(t)
 			r := s.play(n)
 			verdict := r.Verdict()
 			var out strings.Builder

@@ -57,7 +57,7 @@ func (r *Report) unreachable(name string, err error) {
 	case strings.Contains(text, "WRONGPASS"), strings.Contains(text, "NOAUTH"), strings.Contains(text, "invalid password"):
 		f.Do = "the user or the password is wrong, or missing in the URL: redis://user:password@host:port/database"
 	case strings.Contains(text, "NOPERM"):
-		f.Do = "this user lacks rights: +get +set +eval +evalsha ~" + "wxtoken:* are needed"
+		f.Do = "this user lacks rights: +get +set +eval ~" + "wxtoken:* are needed"
 	case strings.Contains(text, "DB index is out of range"):
 		f.Do = "there is no such database number"
 	}
@@ -137,7 +137,7 @@ func cannotSwap(err error) Finding {
 		f.Do = "connect to the master; with Sentinel, use redis+sentinel://"
 	case strings.Contains(text, "NOPERM"):
 		f.Text = fmt.Sprintf("this user may not do what wxtoken needs: %v", err)
-		f.Do = "ACL SETUSER … +get +set +eval +evalsha ~wxtoken:*"
+		f.Do = "ACL SETUSER … +get +set +eval ~wxtoken:*"
 	case strings.Contains(text, "no cas ids"):
 		f.Do = "start memcached without -C, and use no proxy that hides cas ids"
 	}

@@ -124,7 +124,7 @@ func (c *catalog) all() (all []*kept) {
 		all = append(all, a.all()...)
 	}
 	for _, one := range c.components {
-		for _, a := range one.visitors() {
+		for _, a := range one.allUnlisted() {
 			all = append(all, a.kept)
 		}
 	}
@@ -145,7 +145,7 @@ func (c *catalog) app(cl *client, id string) *app {
 	a := c.apps[id]
 	switch {
 	case a == nil && cl.wild != nil:
-		return cl.wild.guest(id)
+		return cl.wild.unlistedApp(id)
 	case a != nil && (cl.apps[id] || cl.apps["*"] || cl.wild != nil && a.component == cl.wild && a.spec.Type == authorizerType):
 		return a
 	}

@@ -18,8 +18,8 @@ const (
 	authorizerType = "authorizer"
 )
 
-// mostGuests is how many authorizers that no configuration lists are kept.
-const mostGuests = 20_000
+// mostUnlisted is how many authorizers that no configuration lists are kept.
+const mostUnlisted = 20_000
 
 // appIDForm is the form of an account's appID on the platform.
 var appIDForm = regexp.MustCompile(`^wx[0-9a-f]{16}$`)
@@ -34,8 +34,8 @@ type component struct {
 	stop     context.CancelFunc
 	watches  sync.Map // *watch, by the key of the record
 
-	mu     sync.Mutex
-	guests map[string]*app // authorizers that no configuration lists
+	mu       sync.Mutex
+	unlisted map[string]*app // authorizers that no configuration lists
 }
 
 // newComponent returns a component, and starts nothing.
@@ -52,7 +52,7 @@ func (s *Server) newComponent(spec config.Component) (*component, error) {
 	if spec.SecretFile != "" {
 		fetch = append(fetch, secretFrom(spec.SecretFile))
 	}
-	c := &component{server: s, spec: spec, apis: apis, guests: map[string]*app{}}
+	c := &component{server: s, spec: spec, apis: apis, unlisted: map[string]*app{}}
 	c.life, c.stop = context.WithCancel(context.Background())
 	c.platform = openplatform.New(spec.AppID, spec.Secret, s.store,
 		openplatform.WithCallback(spec.Token, spec.EncodingAESKey),
@@ -86,26 +86,26 @@ func (c *component) app(kind, id string) *app {
 	return a
 }
 
-// guest returns an authorizer that no configuration lists; nil if it cannot be one.
-func (c *component) guest(id string) *app {
+// unlistedApp returns an authorizer that no configuration lists; nil if it cannot be one.
+func (c *component) unlistedApp(id string) *app {
 	if !appIDForm.MatchString(id) {
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	a := c.guests[id]
-	if a == nil && len(c.guests) < mostGuests {
+	a := c.unlisted[id]
+	if a == nil && len(c.unlisted) < mostUnlisted {
 		a = c.app(authorizerType, id)
-		c.guests[id] = a
+		c.unlisted[id] = a
 	}
 	return a
 }
 
-// visitors returns the current guests.
-func (c *component) visitors() (all []*app) {
+// allUnlisted returns those that are kept now.
+func (c *component) allUnlisted() (all []*app) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, a := range c.guests {
+	for _, a := range c.unlisted {
 		all = append(all, a)
 	}
 	return all

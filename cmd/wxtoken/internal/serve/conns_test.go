@@ -70,7 +70,7 @@ func TestBusyConnectionsStay(t *testing.T) {
 }
 
 // Connections are limited in time, in place of an http.Server's timeouts.
-func TestConnectionsEnd(t *testing.T) {
+func TestConnectionTimeouts(t *testing.T) {
 	c := newConns(10)
 	pass := func(seconds int64) (closed []net.Conn) {
 		for range seconds {

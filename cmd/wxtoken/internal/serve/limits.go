@@ -41,30 +41,30 @@ const (
 	named      = 100    // of them that the log names in a minute
 )
 
-// strangers slows down senders of wrong secrets: each further one from an address is
-// answered later. A right secret is never delayed, so clients behind one proxy with
+// wrongSecrets slows down senders of wrong secrets: each further one from an address is
+// answered later. A correct secret is never delayed, so clients behind one proxy with
 // an attacker are not affected.
-type strangers struct {
+type wrongSecrets struct {
 	slots chan struct{}
 
 	mu     sync.Mutex
 	count  float64
-	known  map[netip.Prefix]*stranger
+	known  map[netip.Prefix]*sender
 	minute time.Time // when names was emptied
 	names  map[string]bool
 }
 
-// A stranger is an address, or a network of IPv6.
-type stranger struct {
+// A sender is an address, or a network of IPv6.
+type sender struct {
 	wrong int
 	last  time.Time
 }
 
-func newStrangers() *strangers {
-	return &strangers{slots: make(chan struct{}, delayed), known: map[netip.Prefix]*stranger{}, names: map[string]bool{}}
+func newWrongSecrets() *wrongSecrets {
+	return &wrongSecrets{slots: make(chan struct{}, delayed), known: map[netip.Prefix]*sender{}, names: map[string]bool{}}
 }
 
-func (s *strangers) total() float64 {
+func (s *wrongSecrets) total() float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.count
@@ -72,7 +72,7 @@ func (s *strangers) total() float64 {
 
 // wait delays the answer to a wrong secret. It reports false if too many are waiting
 // already: then the connection should be closed.
-func (s *strangers) wait(ctx context.Context, remote string, now time.Time) bool {
+func (s *wrongSecrets) wait(ctx context.Context, remote string, now time.Time) bool {
 	d := s.note(remote, now)
 	if d == 0 {
 		return true
@@ -91,7 +91,7 @@ func (s *strangers) wait(ctx context.Context, remote string, now time.Time) bool
 }
 
 // note counts a wrong secret and returns the delay of its answer.
-func (s *strangers) note(remote string, now time.Time) time.Duration {
+func (s *wrongSecrets) note(remote string, now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.count++
@@ -101,7 +101,7 @@ func (s *strangers) note(remote string, now time.Time) time.Duration {
 		if len(s.known) >= addresses {
 			s.forget(now)
 		}
-		one = new(stranger)
+		one = new(sender)
 		s.known[from] = one
 	}
 	if now.Sub(one.last) > time.Minute {
@@ -117,7 +117,7 @@ func (s *strangers) note(remote string, now time.Time) time.Duration {
 
 // forget makes room, by removing the addresses that have stopped or, if none has,
 // all.
-func (s *strangers) forget(now time.Time) {
+func (s *wrongSecrets) forget(now time.Time) {
 	for from, one := range s.known {
 		if now.Sub(one.last) > time.Minute {
 			delete(s.known, from)
@@ -129,7 +129,7 @@ func (s *strangers) forget(now time.Time) {
 }
 
 // name returns what the log calls an address: itself, or that there are many.
-func (s *strangers) name(remote string, now time.Time) string {
+func (s *wrongSecrets) name(remote string, now time.Time) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now.Sub(s.minute) > time.Minute {

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestABucketFillsUpAgain(t *testing.T) {
+func TestBucketRefills(t *testing.T) {
 	var b bucket
 	now := time.Now()
 	for i := range 30 {
@@ -38,7 +38,7 @@ func TestABucketFillsUpAgain(t *testing.T) {
 
 func TestWrongSecretsAreAnsweredLaterEachTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStrangers()
+		s := newWrongSecrets()
 		took := func(remote string) time.Duration {
 			start := time.Now()
 			assert.True(t, s.wait(t.Context(), remote, start))
@@ -82,8 +82,8 @@ func TestWrongSecretsAreAnsweredLaterEachTime(t *testing.T) {
 	})
 }
 
-func TestTheLogNamesFewStrangers(t *testing.T) {
-	s, now := newStrangers(), time.Now()
+func TestLogNamesFewAddresses(t *testing.T) {
+	s, now := newWrongSecrets(), time.Now()
 	for i := range named {
 		ip := fmt.Sprintf("192.0.2.%d", i)
 		assert.Equal(t, ip, s.name(ip+":1", now))

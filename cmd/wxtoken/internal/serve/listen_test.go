@@ -92,7 +92,7 @@ func TestUnixSocket(t *testing.T) {
 }
 
 // A request in flight when the signal arrives gets its answer.
-func TestItStopsGracefully(t *testing.T) {
+func TestGracefulStop(t *testing.T) {
 	t.Parallel()
 	platform := fakePlatform(t)
 	lift := platform.Inject(wxtest.Latency(100 * time.Millisecond))

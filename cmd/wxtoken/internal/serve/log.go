@@ -116,9 +116,9 @@ func cut(text string, known bool) string {
 	return text
 }
 
-// A grumble logs the messages of net/http about failed connections: one line a
+// An errorLog logs the messages of net/http about failed connections: one line a
 // minute, with their count, since anyone can make connections fail.
-type grumble struct {
+type errorLog struct {
 	log *slog.Logger
 
 	mu    sync.Mutex
@@ -126,11 +126,11 @@ type grumble struct {
 	count int
 }
 
-// newGrumble returns the ErrorLog of a Server or ReverseProxy.
-func newGrumble(to *slog.Logger) *log.Logger { return log.New(&grumble{log: to}, "", 0) }
+// newErrorLog returns the ErrorLog of a Server or ReverseProxy.
+func newErrorLog(to *slog.Logger) *log.Logger { return log.New(&errorLog{log: to}, "", 0) }
 
 // Write implements io.Writer, for a line.
-func (g *grumble) Write(line []byte) (int, error) {
+func (g *errorLog) Write(line []byte) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.count++

@@ -57,7 +57,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, _ *http.Request) {
 		{"tokenserver_connections", "gauge", "Connections of clients.", float64(s.conns.count())},
 		{"tokenserver_connections_closed_total", "counter", "Connections of clients that were closed to make room for others.", float64(s.conns.closed())},
 		{"tokenserver_reports_limited_total", "counter", "Reports of rejected tokens over the limit of a client.", float64(s.limited.Load())},
-		{"tokenserver_wrong_secrets_total", "counter", "Requests with a client secret that is missing or wrong.", float64(s.strangers.total())},
+		{"tokenserver_wrong_secrets_total", "counter", "Requests with a client secret that is missing or wrong.", float64(s.wrongSecrets.total())},
 		{"tokenserver_configuration_age_seconds", "gauge", "Since the configuration was last read successfully.", time.Since(time.Unix(0, s.configured.Load())).Seconds()},
 		{"tokenserver_configuration_errors_total", "counter", "Configurations that were reloaded and found invalid.", float64(s.badReloads.Load())},
 	} {

@@ -156,7 +156,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 func rank(c card) int { return slices.Index([]string{"bad", "warn", "ok"}, c.Level) }
 
 // read reads the records of these tokens, and reports how the store answered.
-func (s *Server) read(ctx context.Context, all []*kept) ([]record.Reading, func(tongue) fact) {
+func (s *Server) read(ctx context.Context, all []*kept) ([]record.Reading, func(language) fact) {
 	ctx, cancel := context.WithTimeout(ctx, fastEnough)
 	defer cancel()
 	readings := make([]record.Reading, len(all))
@@ -184,7 +184,7 @@ func (s *Server) read(ctx context.Context, all []*kept) ([]record.Reading, func(
 	}
 	close(next)
 	busy.Wait()
-	return readings, func(l tongue) fact {
+	return readings, func(l language) fact {
 		f := fact{Name: l.say("store"), Text: s.store.Name}
 		switch {
 		case failure != nil:
@@ -199,7 +199,7 @@ func (s *Server) read(ctx context.Context, all []*kept) ([]record.Reading, func(
 }
 
 // describe collects what an operator needs to know about a token.
-func describe(l tongue, k *kept, r record.Reading, now time.Time) card {
+func describe(l language, k *kept, r record.Reading, now time.Time) card {
 	h := k.watch.snapshot()
 	c := card{Name: k.label, Level: "ok"}
 	c.State, c.Level = state(l, r, h, now)
@@ -266,7 +266,7 @@ func cooling(k *kept, r record.Reading, now time.Time) (time.Time, error) {
 }
 
 // state describes a token's state in words, and which style that is.
-func state(l tongue, r record.Reading, h history, now time.Time) (text, level string) {
+func state(l language, r record.Reading, h history, now time.Time) (text, level string) {
 	switch r.State(now) {
 	case record.Good:
 		if r.Expires().Sub(now) < 3*time.Minute && r.Expires().Sub(r.Issued()) > 20*time.Minute {

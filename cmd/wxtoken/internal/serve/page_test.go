@@ -73,7 +73,7 @@ func TestThePageShowsWhatAnOperatorNeeds(t *testing.T) {
 		assert.NotContains(t, page, secret)
 	}
 	chinese := srv.page("/", "zh-CN,zh;q=0.9,en;q=0.8")
-	for _, says := range []string{`<html lang="zh-CN">`, "中控服务器", "正常", "1 小时 59 分钟", "由本服务器", "暂停获取", "还没有 token"} {
+	for _, says := range []string{`<html lang="zh-CN">`, "中控服务器", "正常", "1 小时 59 分钟", "由本服务器", "暂停获取", "还没有凭据"} {
 		assert.Contains(t, chinese, says)
 	}
 
@@ -87,7 +87,7 @@ func TestThePageShowsWhatAnOperatorNeeds(t *testing.T) {
 	assert.Contains(t, page, `<section class="warn">`)
 }
 
-func TestThePageFindsOneOfMany(t *testing.T) {
+func TestPageSearch(t *testing.T) {
 	platform := fakePlatform(t)
 	c := testConfig(platform)
 	for i := range 150 {
@@ -105,7 +105,7 @@ func TestThePageFindsOneOfMany(t *testing.T) {
 	assert.NotContains(t, page, "<script>")
 }
 
-func TestThePageIsForThisMachine(t *testing.T) {
+func TestPageIsForThisMachineOnly(t *testing.T) {
 	srv := start(t, testConfig(fakePlatform(t)))
 	for host, want := range map[string]int{
 		srv.AdminAddr(): 200, "localhost:8902": 200, "[::1]:8902": 200, "127.0.0.1": 200,
@@ -126,7 +126,7 @@ func TestThePageIsForThisMachine(t *testing.T) {
 }
 
 func TestLanguages(t *testing.T) {
-	for header, want := range map[string]tongue{
+	for header, want := range map[string]language{
 		"": english, "zh": chinese, "zh-CN": chinese, "zh-Hant-TW;q=0.5": chinese, "en-GB,zh;q=0.9": english, "zh;q=0.3,en;q=0.2": chinese,
 		"fr, de;q=0.9, zh;q=0.1": chinese, "fr": english, "zh;q=0": english, ";;,,q=": english, "ZH-cn": chinese,
 	} {

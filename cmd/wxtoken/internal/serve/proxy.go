@@ -53,7 +53,7 @@ func (s *Server) serveProxy(w http.ResponseWriter, r *http.Request, rest string)
 		return
 	}
 	defer s.conns.lasts(r.Context())()
-	steadily(a.proxy, w, r.WithContext(context.WithValue(r.Context(), calledPath{}, api)))
+	serveUnlessStalled(a.proxy, w, r.WithContext(context.WithValue(r.Context(), calledPath{}, api)))
 }
 
 // calledPath is the key of the platform's path in a request's context.
@@ -107,7 +107,7 @@ func (s *Server) newProxy(a *app) http.Handler {
 		},
 		BufferPool:   &buffers{},
 		ErrorHandler: s.proxyFailed,
-		ErrorLog:     newGrumble(s.log),
+		ErrorLog:     newErrorLog(s.log),
 	}
 }
 
@@ -175,20 +175,20 @@ func (s *Server) proxyFailed(w http.ResponseWriter, r *http.Request, err error) 
 	sendProblem(w, p)
 }
 
-// A steady response has no overall time limit, since it can be a long file, but ends
+// A timedResponse has no overall time limit, since it can be a long file, but ends
 // when no data has moved in either direction for a while.
-type steady struct {
+type timedResponse struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	timer   *time.Timer
 }
 
-// steadily serves a request by next with time limits that restart whenever data
+// serveUnlessStalled serves a request by next with time limits that restart whenever data
 // moves.
-func steadily(next http.Handler, w http.ResponseWriter, r *http.Request) {
+func serveUnlessStalled(next http.Handler, w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	s := &steady{w, http.NewResponseController(w), time.AfterFunc(stalled, func() {
+	s := &timedResponse{w, http.NewResponseController(w), time.AfterFunc(stalled, func() {
 		cancel(fmt.Errorf("wxtoken: no data has moved for %v", stalled))
 	})}
 	defer s.timer.Stop()
@@ -204,17 +204,17 @@ func steadily(next http.Handler, w http.ResponseWriter, r *http.Request) {
 	next.ServeHTTP(s, r)
 }
 
-func (s *steady) moved() { s.timer.Reset(stalled) }
+func (s *timedResponse) moved() { s.timer.Reset(stalled) }
 
 // Write implements http.ResponseWriter.
-func (s *steady) Write(p []byte) (int, error) {
+func (s *timedResponse) Write(p []byte) (int, error) {
 	_ = s.control.SetWriteDeadline(time.Now().Add(stalled))
 	s.moved()
 	return s.ResponseWriter.Write(p)
 }
 
 // WriteHeader keeps the server from guessing a type that the platform did not send.
-func (s *steady) WriteHeader(status int) {
+func (s *timedResponse) WriteHeader(status int) {
 	if h := s.Header(); h.Get("Content-Type") == "" {
 		h["Content-Type"] = nil
 	}
@@ -222,11 +222,11 @@ func (s *steady) WriteHeader(status int) {
 }
 
 // Unwrap is for http.ResponseController.
-func (s *steady) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+func (s *timedResponse) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
 type steadyBody struct {
 	io.ReadCloser
-	s *steady
+	s *timedResponse
 }
 
 func (b *steadyBody) Read(p []byte) (int, error) {

@@ -40,13 +40,13 @@ type Server struct {
 	configured atomic.Int64 // unix ns: when the catalog was put in place
 	badReloads atomic.Int64 // invalid configurations
 
-	journal   *journal
-	strangers *strangers
-	conns     *conns
-	seconds   histogram
-	issued    issued
-	limited   atomic.Int64 // reports
-	draining  atomic.Bool
+	journal      *journal
+	wrongSecrets *wrongSecrets
+	conns        *conns
+	seconds      histogram
+	issued       issued
+	limited      atomic.Int64 // reports
+	draining     atomic.Bool
 
 	listener, adminListener net.Listener
 	cert                    *certificate
@@ -62,7 +62,7 @@ const reserved = fetches + 64 + upstream + 64
 func Open(c *config.Config, log *slog.Logger, options ...wxtoken.Option) (*Server, error) {
 	s := &Server{
 		log: log, prefix: "wxtoken:", started: time.Now(), gate: newGate(), apis: newAPIs(), keys: c.Keys(),
-		journal: newJournal(log), strangers: newStrangers(), store: store.InMemory(),
+		journal: newJournal(log), wrongSecrets: newWrongSecrets(), store: store.InMemory(),
 	}
 	if c.KeyPrefix != nil {
 		s.prefix = *c.KeyPrefix
@@ -115,10 +115,10 @@ func (s *Server) open(c *config.Config) (err error) {
 			return fmt.Errorf(`%w; set admin to another address, or to "off"`, err)
 		}
 	}
-	s.http = &http.Server{Handler: s.logged(s.handler()), MaxHeaderBytes: 16 << 10, ErrorLog: newGrumble(s.log)}
+	s.http = &http.Server{Handler: s.logged(s.handler()), MaxHeaderBytes: 16 << 10, ErrorLog: newErrorLog(s.log)}
 	s.conns.attach(s.http)
 	s.admin = &http.Server{
-		Handler: s.adminHandler(), MaxHeaderBytes: 16 << 10, ErrorLog: newGrumble(s.log),
+		Handler: s.adminHandler(), MaxHeaderBytes: 16 << 10, ErrorLog: newErrorLog(s.log),
 		ReadTimeout: patience, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 	}
 	s.catalog.Store(first)
@@ -183,7 +183,7 @@ func (s *Server) handler() http.Handler {
 func serveHealth(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }
 
 func (s *Server) serveNothing(w http.ResponseWriter, r *http.Request) {
-	noting(w).remote = s.strangers.name(r.RemoteAddr, time.Now())
+	noting(w).remote = s.wrongSecrets.name(r.RemoteAddr, time.Now())
 	sendProblem(w, &problem{status: http.StatusNotFound, code: 40066, message: "invalid url: there are " +
 		"/token, /token/reject, /ticket, /ticket/reject, /proxy/APPID/…, the platform's own /cgi-bin/token, stable_token, gettoken and " +
 		"ticket/getticket, and /healthz, /readyz, /metrics"})

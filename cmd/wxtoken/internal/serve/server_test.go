@@ -48,7 +48,7 @@ func TestSeveralServersShareTheTokens(t *testing.T) {
 	}
 }
 
-func TestARejectedTokenIsReplacedOnce(t *testing.T) {
+func TestRejectedTokenIsReplacedOnce(t *testing.T) {
 	t.Parallel()
 	platform := fakePlatform(t)
 	srv := start(t, testConfig(platform), unhurried)
@@ -93,7 +93,7 @@ func TestInvalidRequests(t *testing.T) {
 		"a large body":           {"POST", "/token/reject", shopSecret, `{"appid":"` + strings.Repeat("x", 5000), 413, 45002},
 		"no token to reject":     {"POST", "/token/reject", shopSecret, `{"appid":"wx1"}`, 400, 41001},
 		"no app to reject":       {"POST", "/token/reject", shopSecret, `{"access_token":"x"}`, 400, 41002},
-		"a stranger who rejects": {"POST", "/token/reject", "", good, 401, 40125},
+		"without a valid secret": {"POST", "/token/reject", "", good, 401, 40125},
 		"a reject for others":    {"POST", "/token/reject", shopSecret, strings.Replace(good, "wx1", "wx2", 1), 403, 40013},
 		"another path":           {"GET", "/cgi-bin/user/get", shopSecret, "", 404, 40066},
 	}
@@ -111,7 +111,7 @@ func TestInvalidRequests(t *testing.T) {
 	assert.Equal(t, a.Errmsg, b.Errmsg, "does not reveal which apps exist")
 }
 
-func TestTheSchemeBearerHasNoCase(t *testing.T) {
+func TestBearerIsCaseInsensitive(t *testing.T) {
 	srv := start(t, testConfig(fakePlatform(t)))
 	req, err := http.NewRequest("GET", srv.url+"/token?appid=wx1", nil)
 	require.NoError(t, err)
@@ -139,7 +139,7 @@ func TestThePlatformsDenialIsPassedOn(t *testing.T) {
 	assert.InDelta(t, 60, wait, 10)
 }
 
-func TestACacheThatIsDownIsASystemError(t *testing.T) {
+func TestCacheDownIsASystemError(t *testing.T) {
 	redis := servers.Redis(t)
 	c := testConfig(fakePlatform(t))
 	c.Store = "redis://" + redis.Addr() + "?max_retries=-1"

@@ -15,20 +15,20 @@ import (
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
-// A counter remembers its largest value.
-type counter struct {
+// A peakCounter remembers its largest value.
+type peakCounter struct {
 	mu           sync.Mutex
 	now, largest int
 }
 
-func (c *counter) add(n int) {
+func (c *peakCounter) add(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now += n
 	c.largest = max(c.largest, c.now)
 }
 
-func (c *counter) most() int {
+func (c *peakCounter) most() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.largest
@@ -36,8 +36,8 @@ func (c *counter) most() int {
 
 // countedPlatform is a fake platform that takes a while to answer, and counts the
 // requests that it has at a time.
-func countedPlatform(t *testing.T, latency time.Duration) (platform *wxtest.Platform, url string, under *counter) {
-	platform, under = wxtest.NewPlatform(), new(counter)
+func countedPlatform(t *testing.T, latency time.Duration) (platform *wxtest.Platform, url string, under *peakCounter) {
+	platform, under = wxtest.NewPlatform(), new(peakCounter)
 	platform.Inject(wxtest.Latency(latency))
 	fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		under.add(+1)

@@ -222,8 +222,8 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, appID string) (*c
 // slow delays the answer to a wrong secret.
 func (s *Server) slow(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
-	noting(w).remote = s.strangers.name(r.RemoteAddr, now)
-	if !s.strangers.wait(r.Context(), r.RemoteAddr, now) {
+	noting(w).remote = s.wrongSecrets.name(r.RemoteAddr, now)
+	if !s.wrongSecrets.wait(r.Context(), r.RemoteAddr, now) {
 		w.Header().Set("Connection", "close")
 	}
 }

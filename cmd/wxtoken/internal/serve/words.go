@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// A tongue is a language of the page.
-type tongue int
+// A language is one of the page.
+type language int
 
 const (
-	english tongue = iota
+	english language = iota
 	chinese
 )
 
@@ -19,16 +19,16 @@ const (
 var words = map[string][2]string{
 	"title":       {"Token server", "中控服务器"},
 	"apps":        {"Apps", "应用"},
-	"with token":  {"with a token", "有可用 token"},
+	"with token":  {"with a token", "有可用凭据"},
 	"trouble":     {"with problems", "有问题"},
 	"store":       {"Store", "存储"},
 	"since":       {"running for", "已运行"},
-	"updates":     {"updates itself every 5 seconds; shows no tokens", "每 5 秒自动更新；不显示 token"},
+	"updates":     {"updates itself every 5 seconds; shows no tokens", "每 5 秒自动更新；不显示凭据"},
 	"search":      {"Find an app", "查找应用"},
 	"more":        {"%d more apps are not shown: search for one", "另有 %d 个应用未显示：请搜索"},
 	"nothing":     {"No app of this name", "没有这个应用"},
-	"answers":     {"answers in %s", "%s 内应答"},
-	"memory":      {"memory of this process: run no second server", "本进程内存：不要再运行第二个"},
+	"answers":     {"answers in %s", "%s 内响应"},
+	"memory":      {"memory of this process: run no second server", "本进程内存：不要再运行第二个服务器"},
 	"left":        {"Left", "剩余"},
 	"last fetch":  {"Last fetch", "上次获取"},
 	"by us":       {"%s ago, by this server", "%s前，由本服务器"},
@@ -50,15 +50,15 @@ var words = map[string][2]string{
 	"ending":      {"good, but overdue: it should have been replaced by now", "可用，但本应已更换"},
 	"rejected":    {"an API rejected it; being replaced", "被接口拒绝，正在更换"},
 	"expired":     {"expired, and not replaced", "已过期，未能更换"},
-	"empty":       {"no token yet", "还没有 token"},
+	"empty":       {"no token yet", "还没有凭据"},
 	"unreadable":  {"the record in the store cannot be read", "存储中的记录无法读取"},
-	"on its copy": {"good; the store does not answer", "可用；存储无应答"},
-	"no store":    {"no token, and the store does not answer", "没有 token，存储无应答"},
-	"early":       {"%d tokens in a row were rejected early: another system probably fetches for this app", "连续 %d 个 token 提前被拒：可能有别的系统也在为此应用获取"},
+	"on its copy": {"good; the store does not answer", "可用；存储无响应"},
+	"no store":    {"no token, and the store does not answer", "没有凭据，存储无响应"},
+	"early":       {"%d tokens in a row were rejected early: another system probably fetches for this app", "连续 %d 个凭据提前被拒绝：可能有别的系统也在为此应用获取"},
 }
 
 // say returns a text in a language, with its arguments.
-func (l tongue) say(key string, args ...any) string {
+func (l language) say(key string, args ...any) string {
 	text, known := words[key]
 	if !known {
 		return key
@@ -70,10 +70,10 @@ func (l tongue) say(key string, args ...any) string {
 }
 
 // code returns the language for the page's lang attribute.
-func (l tongue) code() string { return [...]string{"en", "zh-CN"}[l] }
+func (l language) code() string { return [...]string{"en", "zh-CN"}[l] }
 
 // duration formats a duration for people.
-func (l tongue) duration(d time.Duration) string {
+func (l language) duration(d time.Duration) string {
 	units := [2][4]string{{" d", " h", " min", " s"}, {" 天", " 小时", " 分钟", " 秒"}}[l]
 	switch d = max(d, 0); {
 	case d >= 48*time.Hour:
@@ -87,7 +87,7 @@ func (l tongue) duration(d time.Duration) string {
 }
 
 // preferred returns the language that an Accept-Language header prefers.
-func preferred(header string) tongue {
+func preferred(header string) language {
 	best, at := english, 0.0
 	for part := range strings.SplitSeq(header, ",") {
 		name, params, _ := strings.Cut(strings.TrimSpace(part), ";")
@@ -96,9 +96,9 @@ func preferred(header string) tongue {
 			weight, _ = strconv.ParseFloat(q, 64)
 		}
 		primary, _, _ := strings.Cut(strings.ToLower(name), "-")
-		language, known := map[string]tongue{"en": english, "zh": chinese}[primary]
+		l, known := map[string]language{"en": english, "zh": chinese}[primary]
 		if known && weight > at {
-			best, at = language, weight
+			best, at = l, weight
 		}
 	}
 	return best
