@@ -2,8 +2,11 @@ package wxtoken
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,11 +86,25 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 		s.process.Fingerprint = p.fingerprint(s.key)
 	}
 	_, s.process.Changeable = f.(changeable)
+	s.process.Member = member
+	if m, ok := f.(bridge.Member); ok {
+		s.process.Member = m.Member
+	}
 	s.process.AtExpiry, s.process.FullLife = repeats(f)
 	if gate, ok := f.(bridge.Gate); ok {
 		s.seen, _ = gate.Gate()
 	}
 	return s
+}
+
+// member names what this process has in common with the next that is started in the
+// same way on the same machine: one whose proxy is broken may live for a second, and
+// be started again and again. It is a hash, and says nothing of the arguments.
+func member() string {
+	h := sha256.New()
+	host, _ := os.Hostname()
+	fmt.Fprintf(h, "%q", append([]string{host, os.Getenv("HTTPS_PROXY"), os.Getenv("https_proxy")}, os.Args...))
+	return hex.EncodeToString(h.Sum(nil)[:5])
 }
 
 func isRepeatable(f Fetcher) bool {

@@ -139,7 +139,7 @@ func (c Record) inPlaceOf(r Record) Record {
 	default: // never published: it comes after r's
 		c.Past = r.pastAfter()
 	}
-	c.Epoch, c.Cooldown = r.Epoch, r.Cooldown
+	c.Epoch, c.Cooldown, c.Seen = r.Epoch, r.Cooldown, r.Seen
 	c.Lease, c.LeaseFor, c.Noted = r.Lease, r.LeaseFor, r.Noted
 	return c
 }

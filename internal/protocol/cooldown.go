@@ -13,6 +13,8 @@ type Cooldown struct {
 	Scope   string `json:"scope,omitempty"`   // fingerprint of the one secret concerned; empty: all
 	Step    int    `json:"step,omitempty"`    // failures in a row before this one
 	By      string `json:"by,omitempty"`      // id of the process that failed
+	Member  string `json:"member,omitempty"`  // if that had just started: what it shares with the next of its kind
+	Row     int    `json:"row,omitempty"`     // failures in a row of that member before this one
 }
 
 // scope says who must wait after a fetch failed.
@@ -68,6 +70,15 @@ func (p penalty) delay(step int) time.Duration {
 	return min(p.first<<min(step, 20), p.last)
 }
 
+// after is the step at which to start after a failure of another kind, which was
+// waited for so long: at no more than a minute.
+func (p penalty) after(wait time.Duration) (step int) {
+	for step < 20 && p.delay(step) < min(2*wait, time.Minute, p.last) {
+		step++
+	}
+	return step
+}
+
 // own reports whether the failure may be the process's own fault, such as that of
 // a proxy in front of it.
 func (p penalty) own() bool { return p.scope == suspect || p.scope == sameSecret }
@@ -83,11 +94,13 @@ func (p penalty) shared() penalty {
 // A failure is this process's own last one.
 type failure struct {
 	err   error
+	pen   penalty
 	at    time.Time
 	wait  time.Duration
-	step  int    // failures in a row before this one
-	scope string // fingerprint of the secret that it was about; empty: it was not
-	tag   int64  // Until of the cooldown that was shared for it; 0: none
+	step  int       // failures in a row before this one
+	scope string    // fingerprint of the secret that it was about; empty: it was not
+	tag   int64     // Until of the cooldown that was shared for it; 0: none
+	from  *Cooldown // what a process of the same member before this one left; nil: it was this one
 }
 
 // fail notes a failed fetch: in v what this process waits itself. It returns the
@@ -96,9 +109,11 @@ type failure struct {
 // next fetch is another's.
 func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *Cooldown {
 	pen := p.penaltyFor(result)
-	own := failure{err: result.Err, at: now}
-	if v.own != nil && now.Sub(v.own.at) < v.own.wait+time.Hour {
-		own.step = v.own.step + 1
+	own := failure{err: result.Err, pen: pen, at: now}
+	if last := v.own; last != nil && now.Sub(last.at) < last.wait+time.Hour {
+		if own.step = last.step + 1; last.pen != pen {
+			own.step = pen.after(last.wait)
+		}
 	}
 	own.wait = pen.delay(own.step)
 	v.own = &own
@@ -119,6 +134,16 @@ func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *C
 // if another one met it, too.
 func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Time) (*Cooldown, time.Duration) {
 	c := Cooldown{Code: result.Code, Message: CleanMessage(result.Message), By: p.id}
+	if pen.own() && p.young(now) {
+		c.Member = p.member()
+	}
+	same := false // the member that failed last
+	if prev != nil {
+		same = prev.By == p.id || c.Member != "" && c.Member == prev.Member
+		if same && c.Member != "" {
+			c.Row = min(prev.Row+1, maxCount-1)
+		}
+	}
 	if result.Outcome != Denied {
 		c.Code, c.Message = 0, "no answer that could be understood"
 	}
@@ -127,7 +152,7 @@ func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Tim
 	}
 	if prev != nil && prev.Scope == c.Scope && p.penaltyFor(prev.cause()) == pen {
 		c.Step = prev.Step
-		if !pen.own() || prev.By != p.id {
+		if !pen.own() || !same {
 			c.Step = min(c.Step+1, maxCount-1)
 		}
 	}
@@ -155,7 +180,11 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 	}
 	if f := v.own; f != nil && (f.scope == "" || f.scope == p.Fingerprint) {
 		if until := f.at.Add(min(f.wait, most)); !Passed(now, until) {
-			return Step{Do: Fail, Until: until, Cause: Result{Err: f.err}, secret: f.scope != ""}, true
+			cause := Result{Err: f.err}
+			if f.from != nil {
+				cause = f.from.cause()
+			}
+			return Step{Do: Fail, Until: until, Cause: cause, secret: f.scope != ""}, true
 		}
 	}
 	c := r.Cooldown
@@ -166,12 +195,15 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 	if pen.scope == oneself || pen.scope == sameSecret && c.Scope == "" {
 		return Step{}, false // another process's own affair
 	}
-	meant := pen.shared().delay(c.Step)
+	meant := p.meant(c, now)
 	wait := min(meant, time.UnixMilli(c.Until).Sub(v.cooledSeen), most)
 	if pen.own() && v.own != nil {
 		wait = min(wait+wait/4, pen.last, most) // a process whose own last fetch did not fail comes first
 	}
 	until := v.cooledSeen.Add(wait)
+	if seen := r.seen().Add(wait); r.seenBy(now) && p.undated(c, now) && seen.Before(until) {
+		until = seen
+	}
 	if Passed(now, until) {
 		return Step{}, false
 	}
@@ -180,6 +212,38 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 		cause.Err = v.own.err // says more than the record does
 	}
 	return Step{Do: Fail, Until: until, Cause: cause, secret: c.Scope != ""}, true
+}
+
+// meant is how long the others wait for c. The failure of a process that has just
+// started says little to those that have not: the next may be another of the same
+// member, whose lives are short.
+func (p *Process) meant(c *Cooldown, now time.Time) time.Duration {
+	pen := p.penaltyFor(c.cause()).shared()
+	if c.Member != "" && !p.young(now) {
+		return pen.first
+	}
+	return pen.delay(c.Step)
+}
+
+// undated reports whether c ends later than it can by this process's clock: that or
+// the clock of the process that failed is wrong, and its date says nothing.
+func (p *Process) undated(c *Cooldown, now time.Time) bool {
+	return time.UnixMilli(c.Until).Sub(now) > p.meant(c, now)+clockError
+}
+
+// inherit makes the last failure that c shares this process's own, if the process
+// that failed was of the same member: one that lives for seconds, and starts again and
+// again, must not be the first to try each time. Once may be chance.
+func (p *Process) inherit(c *Cooldown, now time.Time) {
+	if c.Row == 0 || p.view.own != nil || c.By == p.id || !p.young(now) || c.Member != p.member() {
+		return
+	}
+	pen := p.penaltyFor(c.cause())
+	at := time.UnixMilli(c.Until).Add(-pen.shared().delay(c.Step)) // by the clock of the same machine
+	if at.After(now) {
+		at = now
+	}
+	p.view.own = &failure{pen: pen, at: at, wait: pen.delay(c.Row - 1), step: c.Row - 1, scope: c.Scope, tag: c.Until, from: c}
 }
 
 // withoutFetch is what to do while the platform must not be asked. If that takes long,

@@ -34,6 +34,9 @@ func (p *Process) turn(r Record) time.Time {
 // is first given the time to replace the token.
 func (p *Process) outlived(r Record, now time.Time) bool {
 	life := max(r.life()-p.ample(), p.turn(r).Sub(r.issued()))
+	if p.FullLife {
+		life = 2 * recheck
+	}
 	return r.sameIssue(p.view.copy) && now.Sub(p.view.copySeen) >= life
 }
 

@@ -175,6 +175,9 @@ func (p *Process) publish(r Record, now time.Time) Step {
 	case Denied, Unsent:
 		next.Cooldown = p.fail(&v, r.Cooldown, c.Result, now)
 	}
+	if next.Cooldown != r.Cooldown {
+		next.Seen = 0
+	}
 	return Step{Do: Swap, Next: next, after: v}
 }
 
@@ -199,7 +202,7 @@ func (p *Process) withToken(r Record, c *claim) Record {
 	}
 	r.Seq++
 	r.Token, r.IssuedAt, r.ExpiresAt = token.Token, token.IssuedAt, token.ExpiresAt
-	r.Rejected, r.Doubted, r.Cooldown = false, false, nil
+	r.Rejected, r.Doubted, r.Cooldown, r.Seen = false, false, nil, 0
 	return r
 }
 

@@ -222,12 +222,34 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 		return Step{Do: Secret} // this process has not fetched yet, and must know whether that concerns it
 	}
 	if st, cools := p.cooling(r, v, now); cools {
+		if c := r.Cooldown; c != nil && p.young(now) && p.undated(c, now) && !r.seenBy(now) {
+			return p.see(r, now)
+		}
 		return p.withoutFetch(r, st, usable, now)
 	}
-	if r.usable(now) && now.Sub(p.began) < p.lease() {
+	if r.usable(now) && p.young(now) && !p.FullLife {
 		return Step{Do: Return} // it may not live to publish a token: let another fetch, or wait until the token expires
 	}
 	return p.take(r, nonce, now)
+}
+
+// young reports whether this process has just started, and may be one of those that
+// live for seconds.
+func (p *Process) young(now time.Time) bool { return now.Sub(p.began) < p.lease() }
+
+// member is what the processes that are started one after the other share.
+func (p *Process) member() string {
+	if p.Member == nil {
+		return p.id
+	}
+	return p.Member()
+}
+
+// see dates what is from the future by this process's clock, for those after it: it
+// may not live to see it get old.
+func (p *Process) see(r Record, now time.Time) Step {
+	r.Seen = now.UnixMilli()
+	return Step{Do: Swap, Next: r, after: p.view}
 }
 
 // pace is the pause between two reads of a process that has watched another's lease

@@ -32,9 +32,11 @@ type Record struct {
 	Doubted   bool      `json:"doubted,omitempty"`    // a fetch was owed when it did: that was no mistake
 	Early     int       `json:"early,omitempty"`      // tokens in a row that were rejected before their time
 	Cooldown  *Cooldown `json:"cooldown,omitempty"`   // the last fetch failed
+	Seen      int64     `json:"seen,omitempty"`       // unix ms by the clock of a process by which the token or the cooldown is from the future: when it saw them
 }
 
 func (r Record) issued() time.Time                { return time.UnixMilli(r.IssuedAt) }
+func (r Record) seen() time.Time                  { return time.UnixMilli(r.Seen) }
 func (r Record) expires() time.Time               { return time.UnixMilli(r.ExpiresAt) }
 func (r Record) life() time.Duration              { return r.expires().Sub(r.issued()) }
 func (r Record) left(now time.Time) time.Duration { return r.expires().Sub(now) }
@@ -49,6 +51,9 @@ func (r Record) usable(now time.Time) bool {
 func (r Record) sameIssue(other Record) bool {
 	return r.Token == other.Token && r.IssuedAt == other.IssuedAt
 }
+
+// seenBy reports whether a process has seen r's token and cooldown before now.
+func (r Record) seenBy(now time.Time) bool { return 0 < r.Seen && !r.seen().After(now) }
 
 // unleased is r without a lease.
 func (r Record) unleased() Record {
@@ -182,6 +187,6 @@ func (r Record) sane() bool {
 		printable(r.Token, maxToken) && 0 <= r.IssuedAt && r.IssuedAt <= r.ExpiresAt && r.ExpiresAt-r.IssuedAt <= MaxLifetime.Milliseconds() &&
 		isName(r.Lease) && 0 <= r.LeaseFor && r.LeaseFor < maxCount &&
 		len(r.Past) < pastTokens*(idLength+1) && isName(r.Past) &&
-		0 <= r.Owed && r.Owed <= maxOwed && 0 <= r.Early && r.Early < maxCount &&
-		(c == nil || 0 <= c.Step && c.Step < maxCount && isName(c.Scope) && isName(c.By))
+		0 <= r.Owed && r.Owed <= maxOwed && 0 <= r.Early && r.Early < maxCount && 0 <= r.Seen &&
+		(c == nil || 0 <= c.Step && c.Step < maxCount && isName(c.Scope) && isName(c.By) && 0 <= c.Row && c.Row < maxCount && isName(c.Member))
 }

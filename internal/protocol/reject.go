@@ -84,6 +84,9 @@ func (p *Process) conclude(verdict Verdict) {
 func (p *Process) verdictOn(r Record, now time.Time) Verdict {
 	young := p.Patience()
 	age := now.Sub(r.issued()) // a process that has just started has nothing else to go by
+	if -age > clockError && r.seenBy(now) {
+		age = now.Sub(r.seen())
+	}
 	switch {
 	case r.Early > 0:
 		young = p.Fetch << min(r.Early, 5)
@@ -162,6 +165,9 @@ func (p *Process) decideRejections(r Record, now time.Time) (Step, bool) {
 			r.Rejected, r.Doubted = true, r.Owed > 0 // not in Seq: no request is in doubt, and what is owed need not be watched anew
 			r.Early++
 			return Step{Do: Swap, Next: r, after: p.view, Event: Reject, Age: verdict.Age}, true
+		}
+		if r.issued().Sub(now) > clockError && !r.seenBy(now) {
+			return p.see(r, now), true
 		}
 		p.conclude(verdict)
 	}

@@ -62,6 +62,7 @@ type mortal struct {
 	wxtoken.Fetcher
 	wxtoken.Cache
 	*wxtoken.Source
+	name string // of the member of the fleet whose processes start one after the other
 	dead context.Context
 	die  context.CancelFunc
 }
@@ -87,6 +88,8 @@ func (m *mortal) alive(ctx context.Context) error {
 type mortalFetcher struct{ m *mortal }
 
 func (f mortalFetcher) Key() string { return f.m.Fetcher.Key() }
+
+func (f mortalFetcher) Member() string { return f.m.name }
 
 func (f mortalFetcher) Repeatable() bool {
 	r, ok := f.m.Fetcher.(interface{ Repeatable() bool })
