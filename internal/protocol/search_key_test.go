@@ -23,14 +23,18 @@ type keyer struct {
 	tokens        []string // that are met
 	pasts         []string
 	past, rejects bool
+	least         []byte            // of the orders so far
+	before        []int64           // seqs, before an order
+	ids           map[string]string // of tokens
 }
 
 type key [16]byte
 
 // key tells worlds apart. past says that the store can still go back.
 func (w *world) key(past bool) key {
-	k := keyer{past: past, rejects: w.rejects, buf: make([]byte, 0, 512), names: make([]string, 0, 24), seqs: make([]int64, 0, 24),
-		tokens: make([]string, 0, 8), pasts: make([]string, 0, 16)}
+	k := w.keyer
+	k.past, k.rejects, k.buf = past, w.rejects, k.buf[:0]
+	k.names, k.seqs, k.tokens, k.pasts = k.names[:0], k.seqs[:0], k.tokens[:0], k.pasts[:0]
 	k.put(bit(past))
 	for i := range 1 + bit(w.split) {
 		k.record(&w.stores[i].Record)
@@ -75,26 +79,23 @@ func (k *keyer) procs(w *world) []byte {
 			about[i] |= 1<<3 | int(c.Outcome)
 		}
 	}
-	possible := slices.DeleteFunc(slices.Clone(orders[w.n]), func(order []int) bool {
-		return !slices.IsSortedFunc(order, func(i, j int) int { return about[i] - about[j] })
-	})
-	var least []byte
-	for _, order := range possible {
-		one := *k
-		if len(possible) > 1 {
-			one.buf = append(make([]byte, 0, cap(k.buf)), k.buf...)
-			one.names, one.seqs = slices.Clone(k.names), slices.Clone(k.seqs)
-			one.tokens, one.pasts = slices.Clone(k.tokens), slices.Clone(k.pasts)
+	buf, names, tokens, pasts := len(k.buf), len(k.names), len(k.tokens), len(k.pasts)
+	k.before, k.least = append(k.before[:0], k.seqs...), k.least[:0]
+	for _, order := range orders[w.n] {
+		if !slices.IsSortedFunc(order, func(i, j int) int { return about[i] - about[j] }) {
+			continue
 		}
+		k.buf, k.names, k.tokens, k.pasts = k.buf[:buf], k.names[:names], k.tokens[:tokens], k.pasts[:pasts]
+		k.seqs = append(k.seqs[:0], k.before...)
 		for _, i := range order {
-			one.proc(w, i)
+			k.proc(w, i)
 		}
-		one.follow()
-		if least == nil || bytes.Compare(one.buf, least) < 0 {
-			least = one.buf
+		k.follow()
+		if len(k.least) == 0 || bytes.Compare(k.buf, k.least) < 0 {
+			k.least = append(k.least[:0], k.buf...)
 		}
 	}
-	return least
+	return k.least
 }
 
 const (
@@ -170,7 +171,6 @@ func (k *keyer) record(r *Record) {
 
 // follow adds which of the tokens met the records met come after.
 func (k *keyer) follow() {
-	ids := make([]string, len(k.tokens))
 	for i, past := range k.pasts {
 		if past == "" {
 			k.put(0)
@@ -178,10 +178,12 @@ func (k *keyer) follow() {
 		}
 		bits := 0
 		for j, token := range k.tokens {
-			if ids[j] == "" {
-				ids[j] = tokenID(token)
+			id, ok := k.ids[token]
+			if !ok {
+				id = tokenID(token)
+				k.ids[token] = id
 			}
-			bits |= bit(strings.Contains(past, ids[j])) << j
+			bits |= bit(strings.Contains(past, id)) << j
 		}
 		k.put(i, bits, min(int(Record{Past: past}.pastCount()), 4))
 	}
@@ -287,7 +289,7 @@ func (k *keyer) memo(m memo) {
 func (k *keyer) proc(w *world, i int) {
 	p := w.procs[i]
 	k.put(int(p.phase), bit(p.paused), p.side, int(p.debt), bit(p.began.IsZero()), bit(noon.Sub(p.began) < modelRules.lease()))
-	live := []*Record{&w.stores[0].Record}
+	live := append(make([]*Record, 0, 8), &w.stores[0].Record)
 	if w.split {
 		live = append(live, &w.stores[1].Record)
 	}

@@ -47,6 +47,7 @@ type master struct {
 
 type world struct {
 	rules
+	keyer    *keyer // of all worlds of a search
 	stores   [2]master
 	split    bool
 	prev     Record // what the store can go back to
@@ -95,7 +96,7 @@ func (d deed) String() string {
 }
 
 func newWorld(r rules, leases int) *world {
-	w := &world{rules: r, leases: leases}
+	w := &world{rules: r, keyer: &keyer{ids: map[string]string{}}, leases: leases}
 	for i := range r.n {
 		w.procs[i] = w.newProc()
 	}

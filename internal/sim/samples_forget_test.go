@@ -16,14 +16,14 @@ import (
 // as long as it takes until an owed fetch is due. A token that an API rejects is
 // replaced all the same.
 func TestARevokedTokenInAStoreThatForgets(t *testing.T) {
-	for keeps, latency := range map[time.Duration]time.Duration{ // shorter than a fetch, too
-		40 * time.Second: time.Second, 10 * time.Second: 0, 3 * time.Second: 2 * time.Second, 700 * time.Millisecond: 900 * time.Millisecond,
-	} {
-		for _, members := range []int{1, 3, 12} {
+	for _, s := range few([]struct{ keeps, latency time.Duration }{ // shorter than a fetch, too
+		{40 * time.Second, time.Second}, {10 * time.Second, 0}, {3 * time.Second, 2 * time.Second}, {700 * time.Millisecond, 900 * time.Millisecond},
+	}) {
+		for _, members := range few([]int{1, 12, 3}) {
 			for _, period := range []time.Duration{time.Second, 13 * time.Second} {
-				bubble(t, fmt.Sprintf("every %s, %d members, calls every %s", keeps, members, period), func(t *testing.T) {
-					p, c := newPlatform(), shortMemory{wxtoken.NewMemoryCache(), keeps}
-					p.Inject(wxtest.Latency(latency).On(wxtest.TokenCalls))
+				bubble(t, fmt.Sprintf("every %s, %d members, calls every %s", s.keeps, members, period), func(t *testing.T) {
+					p, c := newPlatform(), shortMemory{wxtoken.NewMemoryCache(), s.keeps}
+					p.Inject(wxtest.Latency(s.latency).On(wxtest.TokenCalls))
 					var srcs []*wxtoken.Source
 					for range members {
 						srcs = append(srcs, wxtoken.New(plain(p), c))
