@@ -13,17 +13,17 @@ type Cooldown struct {
 	Scope   string `json:"scope,omitempty"`   // fingerprint of the one secret concerned; empty: all
 	Step    int    `json:"step,omitempty"`    // failures in a row before this one
 	By      string `json:"by,omitempty"`      // id of the process that failed
-	Member  string `json:"member,omitempty"`  // if that had just started: what it shares with the next of its kind
+	Member  string `json:"member,omitempty"`  // if that had lived for minutes at most: what it shares with those started after it
 	Row     int    `json:"row,omitempty"`     // failures in a row of that member before this one
+	Lifted  bool   `json:"lifted,omitempty"`  // another member has fetched since: it is kept for that member alone
 }
 
 // scope says who must wait after a fetch failed.
 type scope int
 
 const (
-	everyone   scope = iota // the app itself is denied: all processes
-	sameSecret              // as suspect, but only processes with the same secret, as another may have the corrected one
-	suspect                 // it may be this process's own fault: the others wait a second
+	suspect    scope = iota // all processes; but it may be this one's own fault, so that the others first wait a second
+	sameSecret              // the same, but only processes with the same secret, as another may have the corrected one
 	oneself                 // this process alone: its address, or its network
 )
 
@@ -56,11 +56,11 @@ func (ru Rules) penaltyFor(result Result) penalty {
 	case 40002, 40013, 40243, 41002, 41004, 43002, 50004, 50007, 61024: // malformed request, bad AppID, frozen, forbidden
 		return penalty{suspect, 10 * time.Minute, 10 * time.Minute}
 	case 45009: // daily quota
-		return penalty{everyone, 15 * time.Minute, 30 * time.Minute}
+		return penalty{suspect, 15 * time.Minute, 30 * time.Minute}
 	case 45011: // quota of the minute
-		return penalty{everyone, time.Minute, time.Minute}
+		return penalty{suspect, time.Minute, time.Minute}
 	case -1, -1000: // busy
-		return penalty{everyone, time.Second, 30 * time.Second}
+		return penalty{suspect, time.Second, 30 * time.Second}
 	}
 	return penalty{suspect, 5 * time.Second, 10 * time.Minute}
 }
@@ -79,17 +79,9 @@ func (p penalty) after(wait time.Duration) (step int) {
 	return step
 }
 
-// own reports whether the failure may be the process's own fault, such as that of
-// a proxy in front of it.
-func (p penalty) own() bool { return p.scope == suspect || p.scope == sameSecret }
-
-// shared is p as the other processes have it.
-func (p penalty) shared() penalty {
-	if p.own() {
-		p.first = time.Second
-	}
-	return p
-}
+// shared is p as the other processes have it: the failure may be the fault of one, such
+// as that of a proxy in front of it.
+func (p penalty) shared() penalty { return penalty{p.scope, time.Second, p.last} }
 
 // A failure is this process's own last one.
 type failure struct {
@@ -122,10 +114,7 @@ func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *C
 	}
 	c, wait := p.share(pen, prev, result, now)
 	own.scope, own.tag = c.Scope, c.Until
-	own.wait = max(own.wait, wait)
-	if pen.own() {
-		own.wait = max(own.wait, min(wait+wait/4, pen.last))
-	}
+	own.wait = max(own.wait, min(wait+wait/4, pen.last))
 	return c
 }
 
@@ -134,15 +123,12 @@ func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *C
 // if another one met it, too.
 func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Time) (*Cooldown, time.Duration) {
 	c := Cooldown{Code: result.Code, Message: CleanMessage(result.Message), By: p.id}
-	if pen.own() && p.young(now) {
+	if p.brief(now) {
 		c.Member = p.member()
 	}
-	same := false // the member that failed last
-	if prev != nil {
-		same = prev.By == p.id || c.Member != "" && c.Member == prev.Member
-		if same && c.Member != "" {
-			c.Row = min(prev.Row+1, maxCount-1)
-		}
+	same := prev != nil && (prev.By == p.id || c.Member != "" && c.Member == prev.Member) // as failed last
+	if same && c.Member != "" && now.Sub(time.UnixMilli(prev.Until)) < time.Hour {
+		c.Row = min(prev.Row+1, maxCount-1)
 	}
 	if result.Outcome != Denied {
 		c.Code, c.Message = 0, "no answer that could be understood"
@@ -150,9 +136,9 @@ func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Tim
 	if pen.scope == sameSecret {
 		c.Scope = p.Fingerprint
 	}
-	if prev != nil && prev.Scope == c.Scope && p.penaltyFor(prev.cause()) == pen {
+	if prev != nil && !prev.Lifted && prev.Scope == c.Scope && p.penaltyFor(prev.cause()) == pen {
 		c.Step = prev.Step
-		if !pen.own() || !same {
+		if !same {
 			c.Step = min(c.Step+1, maxCount-1)
 		}
 	}
@@ -188,7 +174,7 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 		}
 	}
 	c := r.Cooldown
-	if c == nil || c.Scope != "" && c.Scope != p.Fingerprint {
+	if c == nil || c.Lifted || c.Scope != "" && c.Scope != p.Fingerprint {
 		return Step{}, false
 	}
 	pen := p.penaltyFor(c.cause())
@@ -197,7 +183,7 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 	}
 	meant := p.meant(c, now)
 	wait := min(meant, time.UnixMilli(c.Until).Sub(v.cooledSeen), most)
-	if pen.own() && v.own != nil {
+	if v.own != nil {
 		wait = min(wait+wait/4, pen.last, most) // a process whose own last fetch did not fail comes first
 	}
 	until := v.cooledSeen.Add(wait)
@@ -214,12 +200,11 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 	return Step{Do: Fail, Until: until, Cause: cause, secret: c.Scope != ""}, true
 }
 
-// meant is how long the others wait for c. The failure of a process that has just
-// started says little to those that have not: the next may be another of the same
-// member, whose lives are short.
+// meant is how long the others wait for c. The failure of a brief process says little
+// to those that are not: the next that fails may be another of the same member.
 func (p *Process) meant(c *Cooldown, now time.Time) time.Duration {
 	pen := p.penaltyFor(c.cause()).shared()
-	if c.Member != "" && !p.young(now) {
+	if c.Member != "" && !p.brief(now) {
 		return pen.first
 	}
 	return pen.delay(c.Step)
@@ -229,6 +214,18 @@ func (p *Process) meant(c *Cooldown, now time.Time) time.Duration {
 // the clock of the process that failed is wrong, and its date says nothing.
 func (p *Process) undated(c *Cooldown, now time.Time) bool {
 	return time.UnixMilli(c.Until).Sub(now) > p.meant(c, now)+clockError
+}
+
+// lifted is what remains of c when this process has fetched a token: what the member
+// that failed has to remember, if that is another. By a clock that is ahead each token
+// has expired.
+func (p *Process) lifted(c *Cooldown, now time.Time) *Cooldown {
+	if c == nil || c.Member == "" || c.Member == p.member() || now.Sub(time.UnixMilli(c.Until)) > time.Hour {
+		return nil
+	}
+	l := *c
+	l.Lifted = true
+	return &l
 }
 
 // inherit makes the last failure that c shares this process's own, if the process

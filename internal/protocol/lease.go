@@ -106,7 +106,7 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 		p.id = nonce
 	}
 	length := p.lease()
-	if p.Repeatable && r.Cooldown == nil {
+	if p.Repeatable && (r.Cooldown == nil || r.Cooldown.Lifted) {
 		length = min(p.Patience(), length)
 	}
 	if v.longest > 0 {
@@ -156,7 +156,7 @@ func (p *Process) publish(r Record, now time.Time) Step {
 		if r.sameIssue(c.Token) {
 			break // the store lost it, and another process wrote it back
 		}
-		next = p.withToken(next, c)
+		next = p.withToken(next, c, now)
 		if v.copy.Token == "" {
 			v.copy = Record{} // it says only what was owed
 		}
@@ -182,7 +182,7 @@ func (p *Process) publish(r Record, now time.Time) Step {
 }
 
 // withToken is r with the token of c in place of its own.
-func (p *Process) withToken(r Record, c *claim) Record {
+func (p *Process) withToken(r Record, c *claim, now time.Time) Record {
 	if !r.Rejected && r.Owed == 0 {
 		r.Early = 0 // it lived its life
 	}
@@ -202,7 +202,7 @@ func (p *Process) withToken(r Record, c *claim) Record {
 	}
 	r.Seq++
 	r.Token, r.IssuedAt, r.ExpiresAt = token.Token, token.IssuedAt, token.ExpiresAt
-	r.Rejected, r.Doubted, r.Cooldown, r.Seen = false, false, nil, 0
+	r.Rejected, r.Doubted, r.Cooldown, r.Seen = false, false, p.lifted(r.Cooldown, now), 0
 	return r
 }
 
@@ -229,7 +229,7 @@ func (p *Process) lost(r Record, nonce string, now time.Time) Step {
 		gone := r.Lease == "" && !Passed(now, c.ends) && (r.Epoch == "" || r.Token == c.base)
 		lasts := r.usable(now) && r.ExpiresAt >= c.Token.ExpiresAt
 		if gone || p.Repeatable && !lasts {
-			st.Next = p.withToken(st.Next, c)
+			st.Next = p.withToken(st.Next, c, now)
 			st.Next.Owed = max(r.Owed, p.owe(1))
 			return st
 		}

@@ -218,11 +218,11 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	case taken:
 		return Step{Do: Read, Pause: min(pace(watched), left)}
 	}
-	if c := r.Cooldown; c != nil && c.Scope != "" && p.Fingerprint == "" && p.askSecret(now) {
+	if c := r.Cooldown; c != nil && !c.Lifted && c.Scope != "" && p.Fingerprint == "" && p.askSecret(now) {
 		return Step{Do: Secret} // this process has not fetched yet, and must know whether that concerns it
 	}
 	if st, cools := p.cooling(r, v, now); cools {
-		if c := r.Cooldown; c != nil && p.young(now) && p.undated(c, now) && !r.seenBy(now) {
+		if c := r.Cooldown; c != nil && !c.Lifted && p.young(now) && p.undated(c, now) && !r.seenBy(now) {
 			return p.see(r, now)
 		}
 		return p.withoutFetch(r, st, usable, now)
@@ -236,6 +236,9 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 // young reports whether this process has just started, and may be one of those that
 // live for seconds.
 func (p *Process) young(now time.Time) bool { return now.Sub(p.began) < p.lease() }
+
+// brief reports whether this process has lived for minutes at most.
+func (p *Process) brief(now time.Time) bool { return now.Sub(p.began) < max(maxLease, p.lease()) }
 
 // member is what the processes that are started one after the other share.
 func (p *Process) member() string {

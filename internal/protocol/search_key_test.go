@@ -164,7 +164,7 @@ func (k *keyer) record(r *Record) {
 	if c := r.Cooldown; c == nil {
 		k.put(leftOut)
 	} else {
-		k.put(c.Code, c.Step)
+		k.put(c.Code, c.Step, min(c.Row, 6), bit(c.Member != ""))
 		k.until(time.UnixMilli(c.Until))
 	}
 }
@@ -250,7 +250,7 @@ func (k *keyer) view(p *proc, v *View, live []*Record) {
 		k.put(leftOut)
 	} else {
 		k.until(f.at.Add(f.wait))
-		k.put(f.step, bit(noon.Sub(f.at) < f.wait+time.Hour))
+		k.put(f.step, int(f.pen.scope), bit(noon.Sub(f.at) < f.wait+time.Hour))
 	}
 	k.memo(v.resort)
 }
@@ -307,7 +307,7 @@ func (k *keyer) proc(w *world, i int) {
 	}
 	k.view(p, &p.view, live)
 	for _, r := range live {
-		k.put(bit(p.owns(r.Lease)), bit(r.Cooldown != nil && r.Cooldown.By == p.id))
+		k.put(bit(p.owns(r.Lease)), bit(r.Cooldown != nil && r.Cooldown.By == p.id), bit(r.Cooldown != nil && r.Cooldown.Member == p.member()))
 	}
 	for _, token := range p.pending {
 		k.name(token)

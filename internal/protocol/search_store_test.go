@@ -126,7 +126,7 @@ func (w *world) crash(i int, p *proc) {
 	}
 	w.disown(i)
 	side := p.side
-	*p = *w.newProc()
+	*p = *w.newProc(i)
 	p.side = side
 }
 
