@@ -172,6 +172,10 @@ func (f *flight) read(ctx context.Context, st protocol.Step) {
 	switch {
 	case errors.Is(err, ErrCacheMiss):
 		raw = nil
+		if k := s.foreign; k != nil && readAt.Before(k.until) {
+			f.leaveAlone(k.err)
+			return
+		}
 	case err != nil:
 		f.cacheFailed(err)
 		return
@@ -184,13 +188,27 @@ func (f *flight) read(ctx context.Context, st protocol.Step) {
 			f.report(Event{Kind: EventCacheError, Err: err})
 		}
 		if err != nil && !errors.Is(err, protocol.ErrCorrupt) {
-			f.cacheErr = err
-			f.did(func(time.Time) string { s.process.CacheFailed(true); return "" })
+			s.foreign = &foreign{err, readAt.Add(2 * time.Minute)}
+			f.leaveAlone(err)
 			return
 		}
 	}
 	f.raw = raw
 	f.did(func(now time.Time) string { return s.process.DidRead(r, readAt, now) })
+}
+
+// A foreign is why the record was not for this process to read when it last looked.
+// Until then it makes none either, should the store lose that one: its key or version
+// may be the one that differs, and the others could not read what it wrote.
+type foreign struct {
+	err   error
+	until time.Time
+}
+
+// leaveAlone ends the flight for a record that must not be touched.
+func (f *flight) leaveAlone(err error) {
+	f.cacheErr = err
+	f.did(func(time.Time) string { f.src.process.CacheFailed(true); return "" })
 }
 
 // swap stores st.Next in place of what was read.

@@ -42,6 +42,7 @@ type Source struct {
 	stale   *time.Timer     // clears fresh
 	failure *failure        // of the last flight; nil after one that succeeded
 	mutes   mutes           // Events sent at most once a minute
+	foreign *foreign        // the record is not for this process to read; nil: it has not been seen
 	seen    bridge.Revision // of the Fetcher's Gate, when a failure was last forgiven for it
 }
 

@@ -206,15 +206,13 @@ func (p *Process) withToken(r Record, c *claim, now time.Time) Record {
 	return r
 }
 
-// lost ends a claim whose lease is no longer in the record. If the store lost the
-// lease and nobody fetches, the token is published, with a fetch owed. If another
-// process took over, nobody knows which of the two tokens is newer: this one is never
-// written, and a fetch sent after both is owed.
+// lost ends a claim whose lease is no longer in the record. If another process took
+// over, nobody knows which of the two tokens is newer: this one is never written, and
+// a fetch sent after both is owed.
 func (p *Process) lost(r Record, nonce string, now time.Time) Step {
-	v := p.view
-	c := v.claim
-	v.claim = nil
-	st := Step{Do: Swap, Next: r, after: v}
+	c := p.view.claim
+	st := Step{Do: Swap, Next: r, after: p.view}
+	st.after.claim = nil
 	if r.Epoch == "" {
 		st.Next.Epoch = nonce // the store lost the record, and what it knew of the request
 	}
@@ -222,21 +220,17 @@ func (p *Process) lost(r Record, nonce string, now time.Time) Step {
 	switch c.Outcome {
 	case Issued:
 		st.after.own = nil
-		if r.sameIssue(c.Token) {
-			st.Do = drop // published; only the reply was lost
-			return st
-		}
-		gone := r.Lease == "" && !Passed(now, c.ends) && (r.Epoch == "" || r.Token == c.base)
-		lasts := r.usable(now) && r.ExpiresAt >= c.Token.ExpiresAt
-		if gone || p.Repeatable && !lasts {
+		switch {
+		case r.sameIssue(c.Token): // published; only the reply was lost
+		case p.publishable(c, r, now):
 			st.Next = p.withToken(st.Next, c, now)
 			st.Next.Owed = max(r.Owed, p.owe(1))
 			return st
-		}
-		st.Event = LeaseLost
-		if r.Epoch == "" { // the next fetch comes after this one; the copy is older than the token that is dropped
-			st.after.copy = v.copy.debt()
-		} else {
+		case r.Epoch == "": // the next fetch comes after this one; the copy is older than the token that is dropped
+			st.Event = LeaseLost
+			st.after.copy = st.after.copy.debt()
+		default:
+			st.Event = LeaseLost
 			owed = p.owe(1)
 		}
 	case Unknown:
@@ -255,4 +249,13 @@ func (p *Process) lost(r Record, nonce string, now time.Time) Step {
 	st.Next.Owed = max(r.Owed, owed)
 	st.Next.Seq++
 	return st
+}
+
+// publishable reports whether the token of c can be written although its lease is
+// lost: if the store lost that, in time, and nobody has fetched; and if fetches do not
+// supersede one another, wherever r has no token that lasts as long.
+func (p *Process) publishable(c *claim, r Record, now time.Time) bool {
+	gone := r.Lease == "" && !Passed(now, c.ends) && (r.Epoch == "" || r.Token == c.base)
+	lasts := r.usable(now) && r.ExpiresAt >= c.Token.ExpiresAt
+	return gone || p.Repeatable && !lasts
 }

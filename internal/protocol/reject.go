@@ -127,11 +127,8 @@ func (r *rejects) count(now time.Time) {
 	r.row, r.at, r.issues = r.row+1, now, 0
 }
 
-// rest is how long the next rejection is not believed.
+// rest is how long the next rejection is not believed; the zero at is long ago.
 func (r *rejects) rest(fetch time.Duration, now time.Time) time.Duration {
-	if r.row == 0 {
-		return 0
-	}
 	space := fetch << min(r.row, 5) * time.Duration(max(r.issues, 1))
 	return max(min(space, max(time.Hour, fetch<<5))-now.Sub(r.at), 0)
 }
