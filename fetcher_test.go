@@ -9,13 +9,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 	"unsafe"
 
@@ -484,27 +484,6 @@ func TestANewSecretEndsTheCooldown(t *testing.T) {
 	}
 }
 
-// A program that is started again and again with a secret that the platform has
-// denied does not ask it at every start.
-func TestRestartsWithAWrongSecret(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
-		p := wxtest.NewPlatform(wxtest.WithApp("wx1", "right"))
-		c, v := wxtoken.NewMemoryCache(), &vault{secret: "wrong"}
-		start := func() *wxtoken.Source {
-			return wxtoken.New(wxtoken.NewFetcher("wx1", "", wxtoken.WithSecretFunc(v.get), wxtoken.WithHTTPClient(p.Client())), c)
-		}
-		for range 6 { // the others wait for a second
-			var denied *wxtoken.APIError
-			_, err := start().Token(t.Context())
-			require.ErrorAs(t, err, &denied)
-			time.Sleep(150 * time.Millisecond)
-		}
-		assert.Equal(t, 1, p.Stats().Fetches().Total())
-		v.set("right")
-		assert.True(t, p.Honoured(token(t, start())), "a corrected secret does not wait")
-	})
-}
-
 // A fetcher keeps a fingerprint of the secret, and not the secret: the memory of
 // each one is free for others after the fetch.
 func TestSecretFuncKeepsNothing(t *testing.T) {
@@ -730,46 +709,6 @@ func TestBadEndpoints(t *testing.T) {
 	assert.Zero(t, requests.Load())
 }
 
-func TestEndpointAnswers(t *testing.T) {
-	for name, test := range map[string]struct {
-		status int
-		body   string
-		want   any // nil: issued; an APIError; or part of another error
-	}{
-		"issued":         {200, fetchtest.Good, nil},
-		"code 0":         {200, `{"errcode":"0","access_token":"` + fetchtest.Token + `","expires_in":"7200"}`, nil},
-		"denied":         {200, `{"errcode":40013,"errmsg":"bad id"}`, wxtoken.APIError{40013, "bad id"}},
-		"denied, status": {400, `{"errcode":40013,"errmsg":"bad id"}`, wxtoken.APIError{40013, "bad id"}},
-		"a word":         {400, `{"errcode":"invalidClientId","errmsg":"bad"}`, wxtoken.APIError{-2, "invalidClientId: bad"}},
-		"a word alone":   {401, `{"errcode":"invalidClientId"}`, wxtoken.APIError{-2, "invalidClientId"}},
-		"echo":           {200, `{"errcode":1,"errmsg":"bad ` + url.QueryEscape(fetchtest.Secret) + `"}`, wxtoken.APIError{1, "bad ***"}},
-		"no JSON":        {200, "<html>" + url.PathEscape(fetchtest.Secret), "not a JSON object"},
-		"status alone":   {500, `{}`, "HTTP 500"},
-		"no token":       {200, `{"errcode":0}`, "access_token is missing"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			base, requests := fetchtest.Serve(t, fetchtest.Answer(test.status, test.body))
-			e := described()
-			e.Message = "errmsg"
-			_, err := wxtoken.NewEndpointFetcher("mine", e, wxtoken.WithBaseURL(base)).Fetch(t.Context())
-			assert.EqualValues(t, 1, requests.Load())
-			fetchtest.NoLeak(t, err)
-			var denied *wxtoken.APIError
-			switch want := test.want.(type) {
-			case wxtoken.APIError:
-				require.ErrorAs(t, err, &denied)
-				assert.Equal(t, want, *denied)
-				assert.Equal(t, "denied", outcome(err))
-			case string:
-				assert.ErrorContains(t, err, want)
-				assert.Equal(t, "unknown", outcome(err))
-			default:
-				assert.NoError(t, err)
-			}
-		})
-	}
-}
-
 func TestAPIError(t *testing.T) {
 	assert.Equal(t, "wxtoken: platform answered errcode 7: what rid: 1", (&wxtoken.APIError{7, "what rid: 1"}).Error())
 	assert.Equal(t, "wxtoken: platform answered errcode 40013 (check the appID)", (&wxtoken.APIError{Code: 40013}).Error())
@@ -847,23 +786,103 @@ func TestSecretFuncEndsWithContext(t *testing.T) {
 	}
 }
 
-// The platform repeats a ticket with its whole life before it, each time it is
-// asked. None may be held past the end that was told first.
-func TestTicketIsNotHeldTooLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
-		client := wxtoken.WithHTTPClient(p.Client())
-		src := wxtoken.New(wxtoken.NewTicketFetcher(wxtoken.New(wxtoken.NewFetcher("wx1", fetchtest.Secret, client), nil), "jsapi", client), nil)
-		born := map[string]time.Time{}
-		for range 24 * 60 {
-			ticket, err := src.Token(t.Context())
-			require.NoError(t, err)
-			if _, known := born[ticket.Value]; !known {
-				born[ticket.Value] = time.Now()
-			}
-			require.LessOrEqual(t, time.Since(born[ticket.Value]), 2*time.Hour)
-			time.Sleep(time.Minute)
-		}
-		assert.Len(t, born, 12)
+func TestWrongSecret(t *testing.T) {
+	bubble(t, "callers at once make one request, and each learns why it was denied", func(t *testing.T) {
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", "right"))
+		src := wxtoken.New(wxtoken.NewFetcher("wx1", "wrong", wxtoken.WithHTTPClient(p.Client())), nil)
+		together(50, func(i int) {
+			time.Sleep(time.Duration(i/25) * 20 * time.Second)
+			_, err := src.Token(t.Context())
+			var cool *wxtoken.CooldownError
+			var denial *wxtoken.APIError
+			assert.True(t, errors.As(err, &cool) && errors.As(err, &denial) && denial.Code == 40125, err)
+			assert.ErrorContains(t, err, "invalid appsecret rid: ")
+		})
+		assert.Equal(t, 1, p.Stats().Fetches().Total())
 	})
+	// The record holds a fingerprint of the wrong secret, by which each process knows
+	// whether the cooldown concerns it.
+	for _, kind := range []string{"token", "stable", "QQ", "endpoint, POST", "repeatable"} {
+		bubble(t, "a process with the corrected secret is not blocked, "+kind, func(t *testing.T) {
+			p, cache, scopes := wxtest.NewPlatform(wxtest.WithApp("wx1", "right")), wxtoken.NewMemoryCache(), map[string]bool{}
+			for _, prefix := range []string{"a:", "b:"} {
+				before := p.Stats().Fetches().Total()
+				source := func(secret string) *wxtoken.Source {
+					kinds := fetcherKinds(secret, wxtoken.WithHTTPClient(p.Client()))
+					f := wxtoken.Fetcher(kinds[kind])
+					if kind == "repeatable" {
+						f = wxtoken.Repeatable(struct{ *wxtoken.HTTPFetcher }{kinds["token"]})
+					}
+					return wxtoken.New(f, cache, wxtoken.WithKeyPrefix(prefix))
+				}
+				for range 3 {
+					_, err := source("wrong").Token(t.Context())
+					assert.ErrorContains(t, err, "errcode 40")
+				}
+				assert.Equal(t, before+1, p.Stats().Fetches().Total(), "three processes with the same wrong secret")
+				key := regexp.MustCompile(`\((.*)\)`).FindStringSubmatch(fmt.Sprint(source("right")))[1]
+				raw, err := cache.Get(t.Context(), key)
+				require.NoError(t, err)
+				scopes[regexp.MustCompile(`"scope":"[0-9a-f]{16}"`).FindString(string(raw))] = true
+				token(t, source("right"))
+				assert.Equal(t, before+2, p.Stats().Fetches().Total())
+				token(t, source("wrong")) // the shared token serves it
+			}
+			assert.Len(t, scopes, 2, "one fingerprint for each key")
+			assert.NotContains(t, scopes, "", "no fingerprint")
+		})
+	}
+}
+
+func TestSecretsMissing(t *testing.T) {
+	for missing, f := range map[string]wxtoken.Fetcher{
+		"appID":  wxtoken.NewFetcher("", "secret"),
+		"secret": wxtoken.NewStableFetcher("wx1", ""),
+	} {
+		bubble(t, missing, func(t *testing.T) {
+			cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+			src := wxtoken.New(f, cache)
+			start := time.Now()
+			for range 100 {
+				_, err := src.Token(t.Context())
+				require.ErrorContains(t, err, missing)
+			}
+			assert.Zero(t, time.Since(start), "no caller blocks on what waiting does not fix")
+			assert.LessOrEqual(t, cache.gets.Load()+cache.swaps.Load(), int64(6))
+		})
+	}
+}
+
+// A wrong secret of which no fingerprint is known blocks its own process only.
+func TestSecretThatCannotBeTold(t *testing.T) {
+	plain := func(f wxtoken.Fetcher) wxtoken.Fetcher { return f }
+	for name, wrap := range map[string]func(wxtoken.Fetcher) wxtoken.Fetcher{
+		"hidden":                func(f wxtoken.Fetcher) wxtoken.Fetcher { return struct{ wxtoken.Fetcher }{f} },
+		"hidden and repeatable": func(f wxtoken.Fetcher) wxtoken.Fetcher { return wxtoken.Repeatable(struct{ wxtoken.Fetcher }{f}) },
+	} {
+		bubble(t, name, func(t *testing.T) {
+			p, cache := wxtest.NewPlatform(wxtest.WithApp("wx1", "new")), wxtoken.NewMemoryCache()
+			source := func(secret string, wrap func(wxtoken.Fetcher) wxtoken.Fetcher) *wxtoken.Source {
+				return wxtoken.New(wrap(wxtoken.NewFetcher("wx1", secret, wxtoken.WithHTTPClient(p.Client()))), cache)
+			}
+			old := source("old", wrap)
+			for range 3 {
+				_, err := old.Token(t.Context())
+				require.Error(t, err)
+				time.Sleep(15 * time.Second)
+			}
+			assert.Equal(t, 1, p.Stats().Fetches().Total())
+			_, err := source("older", plain).Token(t.Context()) // has a fingerprint
+			require.Error(t, err)
+			_, err = source("third", wrap).Token(t.Context())
+			require.Error(t, err)
+			assert.Equal(t, 3, p.Stats().Fetches().Total(), "the fingerprint of another blocks nobody")
+			_, err = source("older", plain).Token(t.Context())
+			require.Error(t, err)
+			assert.Equal(t, 3, p.Stats().Fetches().Total(), "and stays in the record")
+			token(t, source("new", plain))
+			token(t, old)
+			assert.Equal(t, 4, p.Stats().Fetches().Total())
+		})
+	}
 }
