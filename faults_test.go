@@ -679,6 +679,7 @@ func TestCooldowns(t *testing.T) {
 		{"minute quota", &wxtoken.APIError{Code: 45011}, everyone, time.Minute, [2]int64{58, 61}},
 		{"an errcode nobody knows", &wxtoken.APIError{Code: 99999}, everyone, 5 * time.Second, [2]int64{10, 14}},
 		{"no answer", errors.New("EOF"), everyone, 1250 * time.Millisecond, [2]int64{12, 16}},
+		{"errcode 0, which denies nothing", &wxtoken.APIError{}, everyone, 1250 * time.Millisecond, [2]int64{12, 16}},
 	}
 	for _, test := range tests {
 		bubbles(t, test.name, func(t *testing.T) {

@@ -64,6 +64,13 @@ func (s *countingFetcher) Fetch(ctx context.Context) (wxtoken.Token, error) {
 	return wxtoken.Token{Value: fmt.Sprintf("token-%d", n), ExpiresAt: start.Add(life)}, nil
 }
 
+// fixed is a Fetcher that has the same value each time, for another hour.
+func fixed(key, value string) wxtoken.Fetcher {
+	return wxtoken.FetcherFunc(key, func(context.Context) (wxtoken.Token, error) {
+		return wxtoken.Token{Value: value, ExpiresAt: time.Now().Add(time.Hour)}, nil
+	})
+}
+
 // A faultyCache fails or delays the operations of another.
 type faultyCache struct {
 	wxtoken.Cache

@@ -439,9 +439,7 @@ func TestDroppedSourcesAreCollected(t *testing.T) {
 	var sources [1000]weak.Pointer[wxtoken.Source]
 	before := heap()
 	for i := range sources {
-		s := wxtoken.New(wxtoken.FetcherFunc(fmt.Sprint("app", i), func(context.Context) (wxtoken.Token, error) {
-			return wxtoken.Token{Value: "t", ExpiresAt: time.Now().Add(2 * time.Hour)}, nil
-		}), nil, wxtoken.WithLocalAge(24*time.Hour))
+		s := wxtoken.New(fixed(fmt.Sprint("app", i), "t"), nil, wxtoken.WithLocalAge(24*time.Hour))
 		token(t, s)
 		require.NoError(t, s.Wait(t.Context()))
 		sources[i] = weak.Make(s)

@@ -66,7 +66,7 @@
 //     TestDaysOfAMemoryEach.
 //   - The caches keep the contract: TestCachesKeepTheContract.
 //   - Tickets, WeCom, QQ, endpoints: TestFetchRequests, TestTicketsOnSources,
-//     TestDaysOfTickets, TestEndpointRequests, ExampleNewQQFetcher,
+//     TestDaysOfTickets, TestBadEndpoints, ExampleNewQQFetcher,
 //     ExampleNewEndpointFetcher.
 //   - Repeatable fetchers fetch while the cache is down: TestRepeatable, TestCacheDown.
 //   - WithSecretFunc is asked before each fetch: TestSecretFunc,
