@@ -359,10 +359,10 @@ type onPlatform struct {
 
 func (f onPlatform) Platform() errcode.Platform { return f.platform }
 
-// rotatingSource hands out first or else token-1, and token-2 and so on after
-// each Invalidate of the current one.
+// rotatingSource hands out first or else token-1, and next or else token-2 and so on
+// after each Invalidate of the current one.
 type rotatingSource struct {
-	first string
+	first, next string
 
 	mu            sync.Mutex
 	rotations     int
@@ -373,8 +373,11 @@ type rotatingSource struct {
 }
 
 func (s *rotatingSource) current() string {
-	if s.first != "" && s.rotations == 0 {
+	switch {
+	case s.first != "" && s.rotations == 0:
 		return s.first
+	case s.next != "" && s.rotations > 0:
+		return s.next
 	}
 	return "token-" + strconv.Itoa(s.rotations+1)
 }

@@ -96,7 +96,7 @@ import (
 )
 
 func TestTokenValid(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		now := time.Now()
 		assert.False(t, wxtoken.Token{}.Valid())
 		assert.False(t, wxtoken.Token{ExpiresAt: now.Add(time.Hour)}.Valid())
