@@ -774,3 +774,10 @@ func TestDenialsOfAnyShape(t *testing.T) {
 		assert.EqualValues(t, 1, f.fetches.Load())
 	})
 }
+
+// mortal is a process: once it is killed, it stores nothing, and what it fetches
+// reaches nobody.
+func mortal(f wxtoken.Fetcher, cache wxtoken.Cache, opts ...wxtoken.Option) (src *wxtoken.Source, kill func()) {
+	c, dead := breakable(cache)
+	return wxtoken.New(f, c, opts...), func() { dead.Store(true) }
+}

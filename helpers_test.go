@@ -344,13 +344,6 @@ func (s *swappable) CompareAndSwap(ctx context.Context, key string, old, new []b
 	return s.current().CompareAndSwap(ctx, key, old, new, ttl)
 }
 
-// mortal is a process: once it is killed, it stores nothing, and what it fetches
-// reaches nobody.
-func mortal(f wxtoken.Fetcher, cache wxtoken.Cache, opts ...wxtoken.Option) (src *wxtoken.Source, kill func()) {
-	c, dead := breakable(cache)
-	return wxtoken.New(f, c, opts...), func() { dead.Store(true) }
-}
-
 // An onPlatform fetcher is one of another package of the module.
 type onPlatform struct {
 	wxtoken.Fetcher
@@ -403,11 +396,6 @@ func (s *rotatingSource) Invalidate(_ context.Context, rejected string) error {
 	}
 	return nil
 }
-
-// tokenFunc is a TokenSource without Invalidate.
-type tokenFunc func(context.Context) (wxtoken.Token, error)
-
-func (f tokenFunc) Token(ctx context.Context) (wxtoken.Token, error) { return f(ctx) }
 
 // A platform is a Base that records what it was sent, closes request bodies, and
 // returns its answers in turn, the last one again and again. It has no connections.

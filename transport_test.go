@@ -822,3 +822,8 @@ func readQuery(query string) (token, rest string, other bool) {
 	}
 	return token, rest, other
 }
+
+// tokenFunc is a TokenSource without Invalidate.
+type tokenFunc func(context.Context) (wxtoken.Token, error)
+
+func (f tokenFunc) Token(ctx context.Context) (wxtoken.Token, error) { return f(ctx) }
