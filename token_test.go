@@ -49,7 +49,7 @@
 //
 // What the rest of README.md says:
 //
-//   - After the first call, no lock, no I/O, no allocation: TestGuardHotPath,
+//   - After the first call, no lock, no I/O, no allocation: TestFastPathTakesNoLock, TestGuardHotPath,
 //     TestSteadyStateReadsTheCacheTwiceAMinute, TestFastPathEndsInTime.
 //   - The token is replaced before it expires: TestRefreshIsSeamless,
 //     TestRunKeepsTheTokenFresh.
