@@ -390,6 +390,21 @@ func TestTicketsOnSources(t *testing.T) {
 		assert.NotEqual(t, first, token(t, access))
 		assert.Equal(t, p.Latest("wx1"), token(t, access))
 	})
+	bubble(t, "one that is repeated in the moment before it expires is not held for another life", func(t *testing.T) {
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
+		client := wxtoken.WithHTTPClient(p.Client())
+		access := wxtoken.New(wxtoken.NewFetcher("wx1", fetchtest.Secret, client), nil)
+		tickets := wxtoken.New(wxtoken.NewTicketFetcher(access, "jsapi", client), nil)
+		p.Inject(wxtest.Latency(2 * time.Second).On(wxtest.TicketPath).Times(1)) // its life is counted from before the request
+		first, expired := token(t, tickets), 0
+		for start := time.Now(); time.Since(start) < 2*time.Hour+5*time.Minute; time.Sleep(time.Second) {
+			if !p.TicketHonoured(token(t, tickets)) {
+				expired++
+			}
+		}
+		assert.NotEqual(t, first, token(t, tickets))
+		assert.LessOrEqual(t, expired, 61, "seconds")
+	})
 	bubble(t, "of WeCom", func(t *testing.T) {
 		p := wxtest.NewPlatform()
 		cache, client := wxtoken.NewMemoryCache(), wxtoken.WithHTTPClient(p.Client())
