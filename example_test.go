@@ -261,7 +261,7 @@ func ExampleWithKeyPrefix() {
 	// Output: wxtoken.Source(shop:token:wx1) <nil>
 }
 
-// withoutTimes leaves out what is another each time. In an application, use nil.
+// withoutTimes leaves out what differs each time. In an application, use nil.
 var withoutTimes = &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 	if a.Key == "time" || a.Key == "duration_ms" || a.Key == "expires_at" {
 		return slog.Attr{}
