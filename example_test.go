@@ -261,6 +261,14 @@ func ExampleWithKeyPrefix() {
 	// Output: wxtoken.Source(shop:token:wx1) <nil>
 }
 
+// withoutTimes leaves out what differs each time. In an application, use nil.
+var withoutTimes = &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == "time" || a.Key == "duration_ms" || a.Key == "expires_at" {
+		return slog.Attr{}
+	}
+	return a
+}}
+
 // The Events are what metrics are made of: see examples/metrics. Here they go into
 // log/slog with attributes of your own. WithLogger does the same without them, and
 // logs an outage of the cache once.
@@ -268,14 +276,7 @@ func ExampleWithObserver() {
 	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
 	fetcher := wxtoken.NewFetcher("wx1", "wrong", wxtoken.WithHTTPClient(platform.Client()))
 
-	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
-		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey {
-				return slog.Attr{} // another one each time
-			}
-			return a
-		},
-	}))
+	logger := slog.New(slog.NewTextHandler(os.Stdout, withoutTimes))
 	src := wxtoken.New(fetcher, nil, wxtoken.WithObserver(func(e wxtoken.Event) {
 		attrs := []slog.Attr{slog.String("kind", string(e.Kind)), slog.String("team", "payments")}
 		var denial *wxtoken.APIError
@@ -305,14 +306,7 @@ func ExampleWithLogger() {
 	fetcher := wxtoken.NewFetcher("wx1", "secret", wxtoken.WithHTTPClient(platform.Client()))
 
 	out := make(lines, 10) // in an application, os.Stderr
-	logger := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{
-		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == "time" || a.Key == "duration_ms" || a.Key == "expires_at" {
-				return slog.Attr{} // another one each time
-			}
-			return a
-		},
-	}))
+	logger := slog.New(slog.NewTextHandler(out, withoutTimes))
 	src := wxtoken.New(fetcher, nil, wxtoken.WithLogger(logger))
 	_, _ = src.Token(context.Background())
 	fmt.Print(<-out)
@@ -505,6 +499,17 @@ func ExampleNewMemcachedCache() {
 	fmt.Println(tok, err)
 }
 
+// answer returns how the answer of an API begins.
+func answer(client *http.Client, url string) string {
+	resp, err := client.Get(url)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return fmt.Sprintf("%.47s %v", body, err)
+}
+
 // A client that adds the token by itself, and replaces one that an API rejects,
 // also where other code has put it into the request.
 func ExampleTransport() {
@@ -523,14 +528,7 @@ func ExampleTransport() {
 		"?access_token=dead-token",        // kept by other code that got it from src
 		"?access_token=the-token-of-user", // is not src's
 	} {
-		resp, err := client.Get(platform.URL + "/cgi-bin/get_api_domain_ip" + query)
-		if err != nil {
-			fmt.Println(err)
-			return
-		}
-		body, err := io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
-		fmt.Printf("%.47s %v\n", body, err)
+		fmt.Println(answer(client, platform.URL+"/cgi-bin/get_api_domain_ip"+query))
 	}
 	fmt.Println("calls by errcode:", platform.Stats().Calls())
 	fmt.Println("tokens fetched:", platform.Stats().Fetches().Total())
@@ -558,19 +556,8 @@ func ExampleTransport_others() {
 	}}
 
 	for _, src := range []*wxtoken.Source{official, mini} {
-		tok, err := src.Token(context.Background()) // as the SDK does, by its adapter
-		if err != nil {
-			fmt.Println(err)
-			return
-		}
-		resp, err := client.Get("https://api.weixin.qq.com/cgi-bin/get_api_domain_ip?access_token=" + tok.Value)
-		if err != nil {
-			fmt.Println(err)
-			return
-		}
-		body, err := io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
-		fmt.Println(string(body), err)
+		tok, _ := src.Token(context.Background()) // as the SDK does, by its adapter
+		fmt.Println(answer(client, "https://api.weixin.qq.com/cgi-bin/get_api_domain_ip?access_token="+tok.Value))
 	}
 	fmt.Println("calls by errcode:", platform.Stats().Calls())
 	// Output:
@@ -624,20 +611,32 @@ func ExampleFetcherFunc() {
 	// Output: true <nil>
 }
 
-// The signature of a page in the WeChat browser needs a ticket, which is fetched
-// with the app's access token: one Source for each.
+// The signature of a page in the WeChat browser needs a ticket, which is fetched with
+// the app's access token: one Source for each. WeCom has two tickets: the
+// corporation's, for wx.config, and that of the app whose access token is used, for
+// wx.agentConfig.
 func ExampleNewTicketFetcher() {
+	ctx := context.Background()
 	platform := wxtest.NewServer(wxtest.WithApp("wx1", "s3cret"))
 	defer platform.Close()
-	opt := wxtoken.WithBaseURL(platform.URL)
+	platform.AddCorp("ww1", "s3cret-of-one-app")
+	opt, cache := wxtoken.WithBaseURL(platform.URL), wxtoken.NewMemoryCache()
 
-	cache := wxtoken.NewMemoryCache()
-	access := wxtoken.New(wxtoken.NewFetcher("wx1", "s3cret", opt), cache)
-	tickets := wxtoken.New(wxtoken.NewTicketFetcher(access, "jsapi", opt), cache)
-
-	ticket, err := tickets.Token(context.Background())
+	weChat := wxtoken.New(wxtoken.NewFetcher("wx1", "s3cret", opt), cache)
+	tickets := wxtoken.New(wxtoken.NewTicketFetcher(weChat, "jsapi", opt), cache)
+	ticket, err := tickets.Token(ctx)
 	fmt.Println(ticket.Value == platform.LatestTicket("wx1", "jsapi"), err)
-	// Output: true <nil>
+
+	weCom := wxtoken.New(wxtoken.NewWeComFetcher("ww1", "s3cret-of-one-app", opt), cache)
+	for _, kind := range []string{"jsapi", "agent_config"} {
+		tickets := wxtoken.New(wxtoken.NewTicketFetcher(weCom, kind, opt), cache)
+		ticket, err := tickets.Token(ctx)
+		fmt.Println(ticket.Value == platform.LatestCorpTicket("ww1", "s3cret-of-one-app", kind), err)
+	}
+	// Output:
+	// true <nil>
+	// true <nil>
+	// true <nil>
 }
 
 func ExampleNewWeComFetcher() {
@@ -651,25 +650,6 @@ func ExampleNewWeComFetcher() {
 	// Output: true <nil>
 }
 
-// WeCom has two tickets: the corporation's, for wx.config, and that of the app
-// whose access token is used, for wx.agentConfig.
-func ExampleNewTicketFetcher_wecom() {
-	platform := wxtest.NewServer()
-	defer platform.Close()
-	platform.AddCorp("ww1", "s3cret-of-one-app")
-	opt := wxtoken.WithBaseURL(platform.URL)
-
-	access := wxtoken.New(wxtoken.NewWeComFetcher("ww1", "s3cret-of-one-app", opt), nil)
-	for _, kind := range []string{"jsapi", "agent_config"} {
-		tickets := wxtoken.New(wxtoken.NewTicketFetcher(access, kind, opt), nil)
-		ticket, err := tickets.Token(context.Background())
-		fmt.Println(ticket.Value == platform.LatestCorpTicket("ww1", "s3cret-of-one-app", kind), err)
-	}
-	// Output:
-	// true <nil>
-	// true <nil>
-}
-
 // A token server of your own hands out the same token to everybody: to ask it
 // twice is harmless, even while the cache is unavailable.
 func ExampleRepeatable() {
@@ -681,7 +661,8 @@ func ExampleRepeatable() {
 	// Output: true <nil>
 }
 
-// A secret in a file that is replaced when it is rotated, as Kubernetes does.
+// A secret in a file that is replaced when it is rotated, as Kubernetes does. For a
+// secret in Vault, the function returns what client.KVv2("secret").Get(ctx, path) has.
 func ExampleWithSecretFunc() {
 	ctx := context.Background()
 	platform := wxtest.NewServer(wxtest.WithApp("wx1", "first-secret"))
@@ -708,40 +689,6 @@ func ExampleWithSecretFunc() {
 	// true <nil>
 }
 
-// A kvReader is what Vault's client has: client.KVv2("secret") is one, but for the
-// name of the type that it returns.
-type kvReader interface {
-	Get(ctx context.Context, secretPath string) (*kvSecret, error)
-}
-
-type kvSecret struct{ Data map[string]any }
-
-type fakeVault struct{ data map[string]any }
-
-func (v fakeVault) Get(context.Context, string) (*kvSecret, error) { return &kvSecret{v.data}, nil }
-
-func ExampleWithSecretFunc_vault() {
-	platform := wxtest.NewServer(wxtest.WithApp("wx1", "s3cret"))
-	defer platform.Close()
-
-	var vault kvReader = fakeVault{map[string]any{"appsecret": "s3cret"}}
-	fromVault := func(ctx context.Context) (string, error) {
-		kv, err := vault.Get(ctx, "wechat/wx1")
-		if err != nil {
-			return "", err
-		}
-		secret, ok := kv.Data["appsecret"].(string)
-		if !ok {
-			return "", errors.New("wechat/wx1 has no appsecret")
-		}
-		return secret, nil
-	}
-	f := wxtoken.NewStableFetcher("wx1", "", wxtoken.WithSecretFunc(fromVault), wxtoken.WithBaseURL(platform.URL))
-	tok, err := wxtoken.New(f, nil).Token(context.Background())
-	fmt.Println(platform.Honoured(tok.Value), err)
-	// Output: true <nil>
-}
-
 func ExampleAPIError() {
 	platform := wxtest.NewServer(wxtest.WithApp("wx1", "s3cret"))
 	defer platform.Close()
@@ -755,71 +702,36 @@ func ExampleAPIError() {
 	// Output: 40125 false
 }
 
-// A sugared logger has these methods: zap's SugaredLogger does.
-type sugared interface {
-	Debugw(msg string, keysAndValues ...any)
-	Infow(msg string, keysAndValues ...any)
-	Warnw(msg string, keysAndValues ...any)
-	Errorw(msg string, keysAndValues ...any)
-}
-
-// observeBy is an observer that logs by l. For zerolog, its last lines would be
-//
-//	log.WithLevel(level).Fields(fields).Msg(msg)
-//
-// and for logrus
-//
-//	log.WithFields(fields).Log(level, msg)
-//
-// with a level of theirs for each of slog's four.
-func observeBy(l sugared) func(wxtoken.Event) {
-	return func(e wxtoken.Event) {
-		fields := []any{"key", e.Key, "count", e.Count}
-		if e.Err != nil {
-			fields = append(fields, "error", e.Err)
-		}
-		switch msg := "wxtoken: " + string(e.Kind); {
-		case e.Level() >= slog.LevelError:
-			l.Errorw(msg, fields...)
-		case e.Level() >= slog.LevelWarn:
-			l.Warnw(msg, fields...)
-		case e.Level() >= slog.LevelInfo:
-			l.Infow(msg, fields...)
-		default:
-			l.Debugw(msg, fields...)
-		}
-	}
-}
-
-// A printer is a sugared logger that prints.
-type printer struct{ lines chan string }
-
-func (p printer) print(level, msg string, kv []any) {
-	p.lines <- fmt.Sprintln(append([]any{level, msg}, kv...)...)
-}
-
-func (p printer) Debugw(msg string, kv ...any) { p.print("DEBUG", msg, kv) }
-func (p printer) Infow(msg string, kv ...any)  { p.print("INFO", msg, kv) }
-func (p printer) Warnw(msg string, kv ...any)  { p.print("WARN", msg, kv) }
-func (p printer) Errorw(msg string, kv ...any) { p.print("ERROR", msg, kv) }
-
-// An application that logs by zap, zerolog, logrus or the like hands Events on,
-// each at its level. WithLogger is for log/slog.
+// An application that logs by zap, zerolog, logrus or the like hands Events on, each at
+// its level. WithLogger is for log/slog.
 func ExampleEvent_Level() {
 	platform := wxtest.NewPlatform(wxtest.WithApp("wx1", "secret"))
 	fetcher := wxtoken.NewFetcher("wx1", "secret", wxtoken.WithHTTPClient(platform.Client()))
 
-	log := printer{make(chan string, 10)} // in an application, zap.L().Sugar()
-	src := wxtoken.New(fetcher, nil, wxtoken.WithObserver(observeBy(log)))
-	_, _ = src.Token(context.Background())
-	fmt.Print(<-log.lines)
-
-	src = wxtoken.New(fetcher, deadCache{}, wxtoken.WithObserver(observeBy(log)))
-	_, _ = src.Token(context.Background())
-	fmt.Print(<-log.lines)
+	logged := make(chan string, 10)
+	logw := func(level int, msg string, keysAndValues ...any) {
+		logged <- fmt.Sprintln(append([]any{level, msg}, keysAndValues...)...)
+	}
+	observer := wxtoken.WithObserver(func(e wxtoken.Event) {
+		fields := []any{"key", e.Key, "count", e.Count}
+		if e.Err != nil {
+			fields = append(fields, "error", e.Err)
+		}
+		// In an application, with zap:
+		//	zap.S().Logw(zapcore.Level(e.Level()/4), msg, fields...)
+		// with zerolog:
+		//	log.WithLevel(zerolog.Level(e.Level()/4 + 1)).Fields(fields).Msg(msg)
+		// with logrus, whose fields are a map:
+		//	logrus.WithFields(fields).Log(logrus.Level(4-e.Level()/4), msg)
+		logw(int(e.Level()/4), "wxtoken: "+string(e.Kind), fields...)
+	})
+	_, _ = wxtoken.New(fetcher, nil, observer).Token(context.Background())
+	fmt.Print(<-logged)
+	_, _ = wxtoken.New(fetcher, deadCache{}, observer).Token(context.Background())
+	fmt.Print(<-logged)
 	// Output:
-	// INFO wxtoken: fetch key wxtoken:token:wx1 count 1
-	// ERROR wxtoken: cache_error key wxtoken:token:wx1 count 1 error connection refused
+	// 0 wxtoken: fetch key wxtoken:token:wx1 count 1
+	// 2 wxtoken: cache_error key wxtoken:token:wx1 count 1 error connection refused
 }
 
 // Encryption is switched on while some processes have no key yet.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -175,6 +174,18 @@ func TestDeadProcess(t *testing.T) {
 		assert.EqualValues(t, 2, f.fetches.Load(), "one more fetch settles which token is the latest")
 		assert.NotContains(t, recordOf(t, cache), "owed")
 	})
+	bubble(t, "the lease of a repeatable fetcher is short, and leaves nothing to settle", func(t *testing.T) {
+		cache, f := wxtoken.NewMemoryCache(), &countingFetcher{repeatable: true}
+		src, kill := mortal(&countingFetcher{latency: time.Minute, repeatable: true}, cache)
+		go src.Token(context.Background())
+		synctest.Wait()
+		assert.EqualValues(t, 1000, recordOf(t, cache)["lease_for"])
+		kill()
+		start := time.Now()
+		token(t, wxtoken.New(f, cache))
+		assert.InDelta(t, time.Second, time.Since(start), float64(30*time.Millisecond))
+		assert.NotContains(t, recordOf(t, cache), "owed")
+	})
 	bubble(t, "while the token is usable, it is given more time", func(t *testing.T) {
 		f, l, cache := &countingFetcher{}, &log{}, wxtoken.NewMemoryCache()
 		src := wxtoken.New(f, cache, l.option())
@@ -322,7 +333,8 @@ func TestStoreLosesTheRecord(t *testing.T) {
 func TestStrangeRecords(t *testing.T) {
 	for _, value := range []string{
 		"", "null", "[]", "{}", "0", "\x00\xff", "a_plain_token_of_another_sdk", `{"v":0}`, `{"v":1}`, `{"v":"1"}`, `{"v":1,"sealed":7}`,
-		`{"v":1,"epoch":"e","seq":-1}`, `{"v":1,"epoch":"e","owed":99}`, `{"v":1,"epoch":"e","cooldown":{"step":2147483647}}`,
+		`{"v":1,"epoch":"e","seq":-1}`, `{"v":1,"epoch":"e","seq":9223372036854775807}`, `{"v":1,"epoch":"e","seq":1,"early":9223372036854775807}`,
+		`{"v":1,"epoch":"e","seq":1,"token":"x","expires_at":9223372036854775807,"issued_at":-9223372036854775808}`, `{"v":1,"epoch":"e","owed":99}`, `{"v":1,"epoch":"e","cooldown":{"step":2147483647}}`,
 		`{"v":1,"epoch":"e","seq":1,"token":"x\ny","expires_at":4102444800000}`,
 		recordWith("x", time.Now(), time.Now().AddDate(100, 0, 0), ""),
 		`{"v":1,"epoch":"` + strings.Repeat("e", 1<<20) + `","seq":1}`,
@@ -360,9 +372,11 @@ func TestStrangeRecords(t *testing.T) {
 	}
 }
 
-// The store has the record of a moment ago, while other processes go on.
+// The store has the record of a moment ago, while other processes go on. More of them,
+// two masters and rejections that were lost: internal/sim.
 func TestStoreGoesBack(t *testing.T) {
-	bubble(t, "the newer token is written back and verified", func(t *testing.T) {
+	// goesBack returns a Source that holds token-2, over a store that is back at token-1.
+	goesBack := func(t *testing.T) (*wxtoken.Source, wxtoken.Cache, *log) {
 		l, cache := &log{}, wxtoken.NewMemoryCache()
 		src := wxtoken.New(&countingFetcher{}, cache, l.option())
 		token(t, src)
@@ -372,6 +386,10 @@ func TestStoreGoesBack(t *testing.T) {
 		require.Equal(t, "token-2", token(t, src))
 		put(t, cache, before)
 		time.Sleep(time.Minute)
+		return src, cache, l
+	}
+	bubble(t, "the newer token is written back and verified", func(t *testing.T) {
+		src, cache, l := goesBack(t)
 		use(t, 3*time.Second, time.Second, src)
 		assert.Equal(t, "token-2", token(t, src))
 		assert.Equal(t, "token-2", recordOf(t, cache)["token"])
@@ -382,134 +400,43 @@ func TestStoreGoesBack(t *testing.T) {
 		assert.NotContains(t, recordOf(t, cache), "owed")
 	})
 	bubble(t, "a rejection of the newer token takes it out of use", func(t *testing.T) {
-		cache := wxtoken.NewMemoryCache()
-		src := wxtoken.New(&countingFetcher{}, cache)
-		token(t, src)
-		before := stored(t, cache)
-		age(t)
-		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
-		require.Equal(t, "token-2", token(t, src))
-		put(t, cache, before)
-		age(t)
+		src, _, _ := goesBack(t)
 		require.NoError(t, src.Invalidate(t.Context(), "token-2"))
 		assert.Equal(t, "token-3", token(t, src))
 	})
-	bubble(t, "while another process notes a doubt: the newest token wins, and is verified", func(t *testing.T) {
-		f, cache := &countingFetcher{latency: 100 * time.Millisecond}, wxtoken.NewMemoryCache()
-		a, b := wxtoken.New(f, cache), wxtoken.New(f, cache)
-		token(t, a)
-		token(t, b)
-		before := stored(t, cache)
-		time.Sleep(3 * time.Minute)
-		require.NoError(t, a.Invalidate(t.Context(), "token-1"))
-		require.Equal(t, "token-2", token(t, a))
-		put(t, cache, before)
-		change(t, cache, func(r map[string]any) { r["owed"], r["seq"] = 2, 4 }) // b's request timed out, in the branch that had gone back
-		served := map[string]bool{}
-		for start := time.Now(); time.Since(start) < 5*time.Minute; time.Sleep(time.Second) {
-			served[token(t, a)] = true
-			served[token(t, b)] = true
-		}
-		assert.Equal(t, "token-3", recordOf(t, cache)["token"])
-		assert.NotContains(t, recordOf(t, cache), "owed")
-		assert.Equal(t, map[string]bool{"token-1": true, "token-2": true, "token-3": true}, served)
-		assert.EqualValues(t, 3, f.fetches.Load())
-	})
-	bubble(t, "during a fetch: its token is published all the same, and verified", func(t *testing.T) {
-		f, cache := &countingFetcher{latency: 2 * time.Second}, wxtoken.NewMemoryCache()
-		src := wxtoken.New(f, cache)
-		token(t, src)
-		before := stored(t, cache)
-		for f.fetches.Load() == 1 {
-			token(t, src)
-			time.Sleep(time.Second)
-		}
-		put(t, cache, before) // without the lease
-		time.Sleep(1500 * time.Millisecond)
-		assert.Equal(t, "token-2", token(t, src))
-		assert.Equal(t, "token-2", recordOf(t, cache)["token"])
-		assert.EqualValues(t, 1, recordOf(t, cache)["owed"])
-		use(t, 2*time.Minute, time.Second, src)
-		assert.EqualValues(t, 3, f.fetches.Load())
-		assert.NotContains(t, recordOf(t, cache), "owed")
-	})
-	bubble(t, "to an empty one during a fetch: nobody fetches twice at once", func(t *testing.T) {
-		f, store := &countingFetcher{latency: 3 * time.Second}, newSwappable()
-		src := wxtoken.New(f, store)
-		go src.Token(context.Background())
-		time.Sleep(time.Second)
-		store.lose()
-		assert.Equal(t, "token-1", token(t, src))
-		require.NoError(t, src.Wait(t.Context()))
-		assert.EqualValues(t, 1, recordOf(t, store)["owed"])
-		assert.EqualValues(t, 1, f.fetches.Load())
-	})
-	bubble(t, "two masters for 40 s, each with a fetch: they agree, and one fetch settles which is newest", func(t *testing.T) {
-		f := &countingFetcher{latency: 100 * time.Millisecond}
-		shared := wxtoken.NewMemoryCache()
-		one, two := &swappable{cache: shared}, &swappable{cache: shared}
-		a, b := wxtoken.New(f, one), wxtoken.New(f, two)
-		token(t, a)
-		token(t, b)
-		time.Sleep(20 * time.Second)
-		two.lose()
-		put(t, two, stored(t, shared))
-		require.NoError(t, a.Invalidate(t.Context(), "token-1"))
-		require.NoError(t, b.Invalidate(t.Context(), "token-1"))
-		require.Equal(t, "token-2", token(t, a))
-		require.Equal(t, "token-3", token(t, b))
-		time.Sleep(40 * time.Second)
-		two.use(shared) // the older one's master wins
-		use(t, 4*time.Minute, time.Second, a, b)
-		assert.Equal(t, "token-4", recordOf(t, shared)["token"])
-		assert.Equal(t, "token-4", token(t, a))
-		assert.Equal(t, "token-4", token(t, b))
-		assert.EqualValues(t, 4, f.fetches.Load())
-	})
-	bubble(t, "a rejection that was lost is written again, and causes one fetch", func(t *testing.T) {
-		cache := wxtoken.NewMemoryCache()
-		src := wxtoken.New(&countingFetcher{}, cache)
-		token(t, src)
-		before := stored(t, cache)
-		time.Sleep(20 * time.Second)
-		require.NoError(t, src.Invalidate(t.Context(), "token-1"))
-		put(t, cache, before)
-		assert.Equal(t, "token-2", token(t, src))
-		assert.EqualValues(t, 1, recordOf(t, cache)["early"])
-	})
-}
-
-// The lease of a process that died, left by a version that gave its record an
-// hour to live. No process lives long enough to see it abandoned.
-func TestOrphanedLeaseAndShortLives(t *testing.T) {
-	for _, record := range []string{
-		`{"v":1,"epoch":"e","seq":0,"lease":"of a process that died"}`,
-		`{"v":1,"epoch":"e","seq":3,"lease":"you.1","lease_for":22500,"owed":2}`,
-		`{"v":1,"epoch":"e","seq":3,"token":"old","issued_at":1,"expires_at":2,"lease":"you.1","lease_for":4000}`,
-	} {
-		for _, life := range []time.Duration{2500 * time.Millisecond, 6 * time.Second} {
-			bubble(t, fmt.Sprint(life, record), func(t *testing.T) {
-				f, cache := &countingFetcher{latency: 300 * time.Millisecond}, wxtoken.NewMemoryCache()
-				put(t, cache, record)
-				start := time.Now()
-				for f.fetches.Load() == 0 {
-					born := time.Now()
-					src, kill := mortal(f, cache)
-					ctx, cancel := context.WithTimeout(t.Context(), life)
-					_, _ = src.Token(ctx)
-					time.Sleep(life - time.Since(born))
-					cancel()
-					kill()
-					require.Less(t, time.Since(start), 40*time.Second)
-				}
-			})
-		}
+	for _, back := range []bool{true, false} {
+		bubble(t, fmt.Sprintf("during a fetch, to a token %v: what was fetched is published all the same, and verified", back), func(t *testing.T) {
+			f, store, before, n := &countingFetcher{latency: 2 * time.Second}, newSwappable(), "", int64(1)
+			src := wxtoken.New(f, store)
+			if back {
+				token(t, src)
+				before, n = stored(t, store), 2
+			}
+			for f.fetches.Load() < n {
+				go src.Token(t.Context())
+				time.Sleep(time.Second)
+			}
+			store.lose() // and the lease with it
+			if back {
+				put(t, store, before)
+			}
+			time.Sleep(1500 * time.Millisecond)
+			want := fmt.Sprint("token-", n)
+			assert.Equal(t, want, token(t, src))
+			require.NoError(t, src.Wait(t.Context()))
+			assert.Equal(t, want, recordOf(t, store)["token"])
+			assert.EqualValues(t, 1, recordOf(t, store)["owed"])
+			assert.Equal(t, n, f.fetches.Load(), "nobody fetches twice at once")
+			use(t, 2*time.Minute, time.Second, src)
+			assert.Equal(t, n+1, f.fetches.Load())
+			assert.NotContains(t, recordOf(t, store), "owed")
+		})
 	}
 }
 
 // The lease says how long it lasts: anyone who has a shorter timeout waits for it.
 func TestLeaseOfAProcessWithALongerTimeout(t *testing.T) {
-	bubble(t, "is respected", func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		cache, l := wxtoken.NewMemoryCache(), &log{}
 		long := wxtoken.New(&countingFetcher{latency: 3 * time.Second}, cache, wxtoken.WithFetchTimeout(20*time.Second))
 		short := wxtoken.New(&countingFetcher{latency: 500 * time.Millisecond}, cache, l.option(), wxtoken.WithFetchTimeout(800*time.Millisecond))
@@ -520,21 +447,12 @@ func TestLeaseOfAProcessWithALongerTimeout(t *testing.T) {
 		assert.InDelta(t, 3*time.Second, time.Since(start), float64(30*time.Millisecond))
 		assert.Zero(t, l.count(wxtoken.EventTakeover))
 	})
-	bubble(t, "over hours, the shorter one takes none over, and has a token", func(t *testing.T) {
-		f, cache, l := &countingFetcher{latency: 2500 * time.Millisecond}, wxtoken.NewMemoryCache(), &log{}
-		short := wxtoken.New(f, cache, l.option(), wxtoken.WithFetchTimeout(time.Second), wxtoken.WithRefreshAhead(8*time.Minute)) // tries first
-		long := wxtoken.New(f, cache, l.option(), wxtoken.WithFetchTimeout(12*time.Second))
-		token(t, long)
-		use(t, 8*time.Hour, 9*time.Second, short, long)
-		assert.Zero(t, l.count(wxtoken.EventTakeover))
-		assert.LessOrEqual(t, f.fetches.Load(), int64(14), "each that times out is followed by two")
-	})
 }
 
 // Each takeover without a token in between waits longer, even where the store
-// loses the record together with the lease.
+// loses the record together with the lease. A store that keeps no token: internal/sim.
 func TestLeasesGrow(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		cache, want := wxtoken.NewMemoryCache(), 15_000.0
 		for range 10 {
 			f := &countingFetcher{latency: time.Hour} // its process dies before
@@ -551,38 +469,6 @@ func TestLeasesGrow(t *testing.T) {
 		}
 		assert.Equal(t, 300_000.0, want)
 	})
-	bubble(t, "a store that keeps no token is asked less and less often", func(t *testing.T) {
-		l, fetches := &log{}, 0
-		f := wxtoken.FetcherFunc("stub", func(context.Context) (wxtoken.Token, error) {
-			fetches++
-			return wxtoken.Token{Value: strings.Repeat("t", 512), ExpiresAt: time.Now().Add(2 * time.Hour)}, nil
-		})
-		store := &smallCache{wxtoken.NewMemoryCache(), 400}
-		src := wxtoken.New(f, store, l.option())
-		count := func(d time.Duration) int {
-			before := fetches
-			for start := time.Now(); time.Since(start) < d; time.Sleep(20 * time.Second) {
-				_, _ = src.Token(t.Context())
-			}
-			return fetches - before
-		}
-		assert.InDelta(t, 9, count(17*time.Minute), 2)
-		assert.InDelta(t, 12, count(time.Hour), 2, "every five minutes: 300 a day")
-		assert.Positive(t, l.count(wxtoken.EventCacheError))
-	})
-}
-
-// A smallCache rejects values of more than largest bytes.
-type smallCache struct {
-	wxtoken.Cache
-	largest int
-}
-
-func (c *smallCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
-	if len(new) > c.largest {
-		return false, errors.New("object too large for cache")
-	}
-	return c.Cache.CompareAndSwap(ctx, key, old, new, ttl)
 }
 
 // A swap that timed out takes effect when nobody waits for it any more.
@@ -615,7 +501,7 @@ func TestLeaseThatComesLate(t *testing.T) {
 
 // A young process leaves a usable token to others, and replaces an expired one.
 func TestYoungProcess(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
 		token(t, wxtoken.New(f, cache))
 		time.Sleep(119*time.Minute + 40*time.Second)
@@ -623,36 +509,6 @@ func TestYoungProcess(t *testing.T) {
 		assert.EqualValues(t, 1, f.fetches.Load())
 		time.Sleep(7 * time.Second) // it has expired
 		assert.Equal(t, "token-2", token(t, wxtoken.New(f, cache)))
-	})
-	bubble(t, "while processes come and go, callers get the token until it expires, and wait once", func(t *testing.T) {
-		random := rand.New(rand.NewPCG(1, 2))
-		f, cache := &countingFetcher{latency: 400 * time.Millisecond, lifetime: 20 * time.Minute}, wxtoken.NewMemoryCache()
-		blocked := 0
-		for start := time.Now(); time.Since(start) < 90*time.Minute; {
-			src, kill := mortal(f, cache)
-			blocked += use(t, time.Duration(1+random.IntN(9))*time.Second, 300*time.Millisecond, src)
-			require.NoError(t, src.Wait(t.Context()))
-			kill()
-		}
-		assert.Equal(t, 5, blocked, "once for each token")
-		assert.EqualValues(t, 5, f.fetches.Load())
-	})
-}
-
-// While a process fetches for a repeatable token, another may follow a second later.
-func TestLeaseOfARepeatableFetcher(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
-		cache := wxtoken.NewMemoryCache()
-		src, kill := mortal(&countingFetcher{latency: time.Minute, repeatable: true}, cache)
-		go src.Token(context.Background())
-		synctest.Wait()
-		assert.EqualValues(t, 1000, recordOf(t, cache)["lease_for"])
-		kill()
-		start, f := time.Now(), &countingFetcher{repeatable: true}
-		token(t, wxtoken.New(f, cache))
-		assert.InDelta(t, time.Second, time.Since(start), float64(30*time.Millisecond))
-		assert.NotContains(t, recordOf(t, cache), "owed")
-		assert.EqualValues(t, 1, f.fetches.Load())
 	})
 }
 
@@ -665,20 +521,19 @@ func (neverSwaps) CompareAndSwap(context.Context, string, []byte, []byte, time.D
 }
 
 func TestStoreThatNeverSwaps(t *testing.T) {
-	bubble(t, "is not asked in a tight loop", func(t *testing.T) {
-		f, cache, l := &countingFetcher{}, &faultyCache{Cache: neverSwaps{wxtoken.NewMemoryCache()}}, &log{}
+	inBubble(t, func(t *testing.T) {
+		f, store, l := &countingFetcher{}, newSwappable(), &log{}
+		with := wxtoken.New(f, store)
+		token(t, with)
+		store.use(neverSwaps{store.current()})
+		use(t, 2*time.Hour-time.Second, time.Second, with) // the copy stays in use
+
+		cache := &faultyCache{Cache: neverSwaps{wxtoken.NewMemoryCache()}}
 		_, err := wxtoken.New(f, cache, l.option()).Token(t.Context())
 		assert.Error(t, err)
 		assert.Equal(t, 1, l.count(wxtoken.EventCacheError), "the operator learns of it")
 		assert.Less(t, cache.gets.Load(), int64(200), "reads in a minute")
-		assert.Zero(t, f.fetches.Load())
-	})
-	bubble(t, "leaves the copy in use", func(t *testing.T) {
-		store := newSwappable()
-		src := wxtoken.New(&countingFetcher{}, store)
-		token(t, src)
-		store.use(neverSwaps{store.current()})
-		use(t, 2*time.Hour-time.Second, time.Second, src)
+		assert.EqualValues(t, 1, f.fetches.Load())
 	})
 }
 
@@ -733,93 +588,6 @@ func TestTokensThatAFetcherReturns(t *testing.T) {
 	}
 }
 
-func TestLeaseThatTheCacheDidNotConfirm(t *testing.T) {
-	bubble(t, "is known again when the cache is back", func(t *testing.T) {
-		f, l := &countingFetcher{}, &log{}
-		cache, down := breakable(wxtoken.NewMemoryCache())
-		cache.after = func(stored bool, err error) (bool, error) {
-			if cache.swaps.Load() == 1 {
-				down.Store(true)
-				return false, errDown
-			}
-			return stored, err
-		}
-		src := wxtoken.New(f, cache, l.option())
-		_, err := src.Token(t.Context())
-		require.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
-		require.Contains(t, recordOf(t, cache.Cache), "lease")
-		down.Store(false)
-		time.Sleep(time.Second)
-		start := time.Now()
-		token(t, src)
-		assert.Less(t, time.Since(start), time.Second)
-		assert.Zero(t, l.count(wxtoken.EventTakeover))
-		assert.NotContains(t, recordOf(t, cache), "owed")
-	})
-}
-
-// Whatever stands in the cache, the token is replaced in time, or when it is
-// rejected, and the quota is safe.
-func TestRecordsThatTheProtocolDidNotWrite(t *testing.T) {
-	const inAnHour = `"token":"x","expires_at":946688400000` // by the clock of a bubble
-	for name, fields := range map[string]string{
-		"year 9999":  `"seq":1,"token":"x","expires_at":253402300799000`,
-		"no end":     `"seq":1,"token":"x","expires_at":9223372036854775807,"issued_at":-9223372036854775808`,
-		"negative":   `"seq":1,"token":"x","expires_at":-9223372036854775808,"issued_at":9223372036854775807`,
-		"early":      `"seq":1,"early":9223372036854775807,` + inAnHour,
-		"seq":        `"seq":9223372036854775807,` + inAnHour,
-		"cooldown":   `"seq":1,"cooldown":{"until":9223372036854775807,"code":-1,"step":9223372036854775807}`,
-		"cooldown 0": `"seq":1,"cooldown":{}`,
-		"cooldown -": `"seq":1,"cooldown":{"until":-9223372036854775808,"code":45009}`,
-		"lease":      `"seq":1,"lease":"other","owed":3,` + inAnHour,
-		"rejected":   `"seq":1,"rejected":true,` + inAnHour,
-	} {
-		bubble(t, name, func(t *testing.T) {
-			f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
-			put(t, cache, `{"v":1,"epoch":"e",`+fields+`}`)
-			src := wxtoken.New(f, cache)
-			served := 0
-			for start := time.Now(); time.Since(start) < time.Hour-time.Minute; time.Sleep(time.Second) {
-				if _, err := src.Token(t.Context()); err == nil {
-					served++
-				}
-			}
-			assert.Greater(t, served, 3400, "of 3540 calls")
-			for range 20 {
-				time.Sleep(11 * time.Minute)
-				_ = src.Invalidate(t.Context(), "x")
-				_ = src.Invalidate(t.Context(), token(t, src))
-			}
-			assert.NotEqual(t, "x", token(t, src))
-			assert.LessOrEqual(t, f.fetches.Load(), int64(30))
-		})
-	}
-}
-
-// Counts at their limit are counted on by a protocol that must not write what it
-// would not read.
-func TestCountsAtTheirLimit(t *testing.T) {
-	for _, count := range []string{
-		`"seq":9007199254740991`, `"seq":9007199254740990,"owed":1`, `"seq":1,"early":1073741823`,
-		`"seq":1,"cooldown":{"step":1073741823,"code":-1,"until":0}`,
-	} {
-		bubble(t, count, func(t *testing.T) {
-			cache, l, now := wxtoken.NewMemoryCache(), &log{}, time.Now()
-			f := &countingFetcher{answer: failBetween(1, 2, &wxtoken.APIError{Code: -1})}
-			put(t, cache, fmt.Sprintf(`{"v":1,"epoch":"e",%s,"token":"x","issued_at":%d,"expires_at":%d}`,
-				count, now.UnixMilli(), now.Add(20*time.Minute).UnixMilli()))
-			srcs := processes(2, f, cache, l.option())
-			use(t, 10*time.Minute, time.Second, srcs...)
-			for range 3 {
-				require.NoError(t, srcs[0].Invalidate(t.Context(), token(t, srcs[0])))
-				use(t, 55*time.Minute, 2*time.Second, srcs...)
-			}
-			assert.Zero(t, l.count(wxtoken.EventCacheError))
-			assert.LessOrEqual(t, f.fetches.Load(), int64(10))
-		})
-	}
-}
-
 // A hanging fetcher gets no answer while hangs is true.
 type hanging struct {
 	countingFetcher
@@ -854,86 +622,162 @@ func failing(t *testing.T, src *wxtoken.Source, patience, every, d time.Duration
 // token until that has lasted for three fetches, and get the reported one then.
 func TestAFalseReportWhileTheEndpointHangs(t *testing.T) {
 	for _, test := range []struct {
-		timeout  time.Duration // of a fetch
-		members  int
-		patience time.Duration
-		every    time.Duration
-		most     int // calls that fail
+		timeout         time.Duration // of a fetch
+		others          int
+		patience, every time.Duration // of their calls
+		most            int           // of them that fail, for each
 	}{
-		{10 * time.Second, 2, time.Second, time.Second, 40},
-		{10 * time.Second, 5, 300 * time.Millisecond, 4 * time.Second, 12},
-		{10 * time.Second, 3, 2 * time.Second, 50 * time.Second, 3},
-		{4 * time.Second, 3, 500 * time.Millisecond, 700 * time.Millisecond, 30},
+		{10 * time.Second, 1, time.Second, time.Second, 40},
+		{4 * time.Second, 4, 300 * time.Millisecond, 4 * time.Second, 12},
 	} {
-		bubble(t, fmt.Sprintf("%d members, fetch timeout %s, a call every %s", test.members, test.timeout, test.every), func(t *testing.T) {
+		bubble(t, fmt.Sprintf("%d others, a call every %s", test.others, test.every), func(t *testing.T) {
 			f, cache := &hanging{countingFetcher: countingFetcher{latency: 200 * time.Millisecond}}, wxtoken.NewMemoryCache()
-			var srcs []*wxtoken.Source
-			for range test.members {
-				srcs = append(srcs, wxtoken.New(f, cache, wxtoken.WithFetchTimeout(test.timeout)))
-			}
-			for _, src := range srcs {
-				require.Equal(t, "token-1", token(t, src))
-			}
-			time.Sleep(time.Minute)
+			srcs := processes(1+test.others, f, cache, wxtoken.WithFetchTimeout(test.timeout))
+			use(t, time.Minute, time.Minute, srcs...)
 			f.hangs.Store(true)
 			require.NoError(t, srcs[0].Invalidate(t.Context(), "token-1"))
-			fails := make([]int, test.members)
-			together(test.members, func(i int) {
+			together(test.others, func(i int) {
 				time.Sleep(time.Duration(i) * 130 * time.Millisecond)
-				if i > 0 {
-					fails[i] = failing(t, srcs[i], test.patience, test.every+time.Duration(i)*test.every/9, 30*time.Minute)
-				}
+				every := test.every + time.Duration(i)*test.every/9
+				assert.LessOrEqual(t, failing(t, srcs[1+i], test.patience, every, 30*time.Minute), test.most)
 			})
-			for _, n := range fails {
-				assert.LessOrEqual(t, n, test.most)
-			}
 			assert.LessOrEqual(t, f.fetches.Load(), int64(30))
-			t.Logf("%v calls failed, %d fetches", fails, f.fetches.Load())
 			// Once the platform answers, nobody gets the reported token instead of waiting for the new one.
 			f.hangs.Store(false)
 			time.Sleep(11 * time.Minute)
-			together(test.members, func(i int) { assert.NotEqual(t, "token-1", token(t, srcs[i])) })
+			together(len(srcs), func(i int) { assert.NotEqual(t, "token-1", token(t, srcs[i])) })
 		})
 	}
 }
 
-// A member that waits for minutes, behind a black hole, holds the others up for one
-// lease of 45 s when nobody has a token, and not at all when there is one.
-func TestAMemberWithATimeoutOfMinutes(t *testing.T) {
-	for timeout, repeatable := range map[time.Duration]bool{50 * time.Second: false, 4 * time.Minute: false, 15 * time.Minute: true, 30 * time.Hour: false, 90 * time.Minute: true} {
-		bubble(t, fmt.Sprintf("%s, repeatable=%v", timeout, repeatable), func(t *testing.T) {
-			sick, good := &hanging{countingFetcher: countingFetcher{repeatable: repeatable}}, &countingFetcher{latency: 150 * time.Millisecond, repeatable: repeatable}
-			sick.hangs.Store(true)
-			cache := wxtoken.NewMemoryCache()
-			patient := wxtoken.New(sick, cache, wxtoken.WithFetchTimeout(timeout), wxtoken.WithRefreshAhead(7*time.Minute))
-			srcs := []*wxtoken.Source{wxtoken.New(good, cache), wxtoken.New(good, cache), wxtoken.New(good, cache)}
-			go patient.Token(t.Context()) // it is the first of all
-			time.Sleep(time.Second)
-			start := time.Now()
-			for {
-				if _, err := srcs[0].Token(t.Context()); err == nil {
-					break
-				}
-				time.Sleep(time.Second)
-			}
-			assert.LessOrEqual(t, time.Since(start), 50*time.Second)
+// fetchesIn has src asked every two seconds for d, and counts the fetches of f.
+func fetchesIn(t *testing.T, src *wxtoken.Source, f *countingFetcher, d time.Duration) int64 {
+	t.Helper()
+	before := f.fetches.Load()
+	for start := time.Now(); time.Since(start) < d; time.Sleep(2 * time.Second) {
+		_, _ = src.Token(t.Context())
+	}
+	return f.fetches.Load() - before
+}
 
-			fails := make([]int, len(srcs))
-			ctx, cancel := context.WithTimeout(t.Context(), 14*time.Hour)
-			defer cancel()
-			go func() {
-				for ; ctx.Err() == nil; time.Sleep(700 * time.Millisecond) {
-					short, cancel := context.WithTimeout(ctx, time.Second)
-					_, _ = patient.Token(short)
-					cancel()
-				}
-			}()
-			together(len(srcs), func(i int) {
-				fails[i] = failing(t, srcs[i], 500*time.Millisecond, time.Duration(i+3)*time.Second, 14*time.Hour)
-			})
-			assert.Equal(t, []int{0, 0, 0}, fails)
-			assert.LessOrEqual(t, sick.fetches.Load(), int64(3), "it leaves the refresh to the others")
-			t.Logf("%s without a token at first, %d fetches, %d of the sick one", time.Since(start)-14*time.Hour, good.fetches.Load(), sick.fetches.Load())
+func TestCooldowns(t *testing.T) {
+	const everyone, oneself = true, false
+	tests := []struct {
+		name   string
+		err    error
+		shared bool
+		first  time.Duration // a second fetch comes after this
+		hour   [2]int64      // fetches in the first hour, least and most
+	}{
+		{"wrong secret, by a Fetcher that does not tell which", &wxtoken.APIError{Code: 40125}, oneself, time.Minute, [2]int64{9, 10}},
+		{"wrong secret, as documented", &wxtoken.APIError{Code: 40001}, oneself, time.Minute, [2]int64{9, 10}},
+		{"bad AppID", &wxtoken.APIError{Code: 40013}, everyone, 10 * time.Minute, [2]int64{6, 6}},
+		{"frozen", &wxtoken.APIError{Code: 40243}, everyone, 10 * time.Minute, [2]int64{6, 6}},
+		{"not whitelisted", &wxtoken.APIError{Code: 40164}, oneself, time.Minute, [2]int64{13, 15}},
+		{"denied for an hour", &wxtoken.APIError{Code: 89507}, oneself, 10 * time.Minute, [2]int64{6, 6}},
+		{"daily quota", &wxtoken.APIError{Code: 45009}, everyone, 15 * time.Minute, [2]int64{3, 3}},
+		{"minute quota", &wxtoken.APIError{Code: 45011}, everyone, time.Minute, [2]int64{58, 61}},
+		{"an errcode nobody knows", &wxtoken.APIError{Code: 99999}, everyone, 5 * time.Second, [2]int64{10, 14}},
+		{"no answer", errors.New("EOF"), everyone, 1250 * time.Millisecond, [2]int64{12, 16}},
+		{"errcode 0, which denies nothing", &wxtoken.APIError{}, everyone, 1250 * time.Millisecond, [2]int64{12, 16}},
+	}
+	for _, test := range tests {
+		bubbles(t, test.name, func(t *testing.T) {
+			f := &countingFetcher{answer: failBetween(1, ever, test.err)}
+			cache := wxtoken.NewMemoryCache()
+			src, other := wxtoken.New(f, cache), wxtoken.New(f, cache)
+
+			_, err := src.Token(t.Context())
+			assert.ErrorIs(t, err, test.err)
+			var cool *wxtoken.CooldownError
+			require.ErrorAs(t, err, &cool)
+			assert.InDelta(t, test.first, time.Until(cool.Until), float64(10*time.Millisecond))
+
+			time.Sleep(100 * time.Millisecond)
+			before := f.fetches.Load()
+			_, err = other.Token(t.Context())
+			assert.Error(t, err)
+			assert.Equal(t, test.shared, f.fetches.Load() == before, "does another process wait as well?")
+
+			n := fetchesIn(t, src, f, time.Hour) + 1
+			assert.GreaterOrEqual(t, n, test.hour[0])
+			assert.LessOrEqual(t, n, test.hour[1])
 		})
 	}
+}
+
+func TestBusyPlatformIsWaitedOut(t *testing.T) {
+	busy := &wxtoken.APIError{Code: -1, Message: "system error"}
+	for name, test := range map[string]struct {
+		answer      func(int64) error
+		patience    time.Duration // of the caller
+		least, most time.Duration // that Token takes
+		want        string
+	}{
+		"by a caller with time":       {failBetween(1, 2, busy), time.Hour, 2900 * time.Millisecond, 3100 * time.Millisecond, "token-3"},
+		"not by a caller without":     {failBetween(1, ever, busy), 500 * time.Millisecond, 0, 0, ""},
+		"not for long":                {failBetween(1, ever, busy), time.Hour, 0, 5 * time.Second, ""},
+		"not for long, in either way": {func(n int64) error { return &wxtoken.APIError{Code: []int{-1, -1000}[n%2]} }, time.Hour, 0, 5 * time.Second, ""},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), test.patience)
+			defer cancel()
+			start := time.Now()
+			tok, err := wxtoken.New(&countingFetcher{answer: test.answer}, nil).Token(ctx)
+			assert.Equal(t, test.want, tok.Value)
+			var denial *wxtoken.APIError
+			assert.Equal(t, test.want == "", errors.As(err, &denial) && denial.Temporary(), "%v", err)
+			assert.GreaterOrEqual(t, time.Since(start), test.least)
+			assert.LessOrEqual(t, time.Since(start), test.most)
+		})
+	}
+	bubble(t, "a fault of seconds is over in seconds", func(t *testing.T) {
+		start := time.Now()
+		src := wxtoken.New(&countingFetcher{answer: func(int64) error {
+			if time.Since(start) < 4*time.Second {
+				return errors.New("HTTP status 503")
+			}
+			return nil
+		}}, nil)
+		for _, err := src.Token(t.Context()); err != nil; _, err = src.Token(t.Context()) {
+			time.Sleep(100 * time.Millisecond)
+		}
+		assert.Less(t, time.Since(start), 9*time.Second)
+	})
+	bubble(t, "and is no error while there is a token", func(t *testing.T) {
+		f := &countingFetcher{answer: failBetween(2, ever, busy)}
+		src := wxtoken.New(f, nil)
+		use(t, 2*time.Hour-time.Second, time.Second, src)
+		assert.Greater(t, f.fetches.Load(), int64(5))
+	})
+}
+
+// Whatever a Fetcher puts into an APIError, records, Events and errors stay small and
+// printable. See also TestAnErrorOfAFetcherFuncWithoutMeasure in internal/sim.
+func TestDenialsOfAnyShape(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		cache, l := wxtoken.NewMemoryCache(), &log{}
+		denial := &wxtoken.APIError{Code: 45009, Message: "\x1b[31mquota\n\u202e" + strings.Repeat("密", 1<<20)}
+		f := &countingFetcher{answer: failBetween(1, ever, fmt.Errorf("mine: %w", denial))}
+		for _, src := range processes(2, f, cache, l.option()) {
+			_, err := src.Token(t.Context())
+			require.ErrorContains(t, err, " [31mquota 密")
+			assert.Less(t, len(err.Error()), 2200)
+			assert.NotContains(t, err.Error(), "\x1b")
+			assert.NotContains(t, err.Error(), "\u202e")
+		}
+		assert.Less(t, len(stored(t, cache)), 2400)
+		assert.NotContains(t, recordOf(t, cache), "owed", "the platform issued nothing")
+		for _, e := range l.all() {
+			assert.Less(t, len(e.Err.Error()), 2200)
+		}
+		assert.EqualValues(t, 1, f.fetches.Load())
+	})
+}
+
+// mortal is a process: once it is killed, it stores nothing, and what it fetches
+// reaches nobody.
+func mortal(f wxtoken.Fetcher, cache wxtoken.Cache, opts ...wxtoken.Option) (src *wxtoken.Source, kill func()) {
+	c, dead := breakable(cache)
+	return wxtoken.New(f, c, opts...), func() { dead.Store(true) }
 }

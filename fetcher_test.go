@@ -9,13 +9,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 	"unsafe"
 
@@ -29,39 +29,6 @@ import (
 	"github.com/wxtoken/wxtoken/internal/store"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
-
-// A caller learns that the secret is wrong after a look at it, not after a minute
-// of looks, however slow they are beside WithLocalAge.
-func TestASlowSecretFunc(t *testing.T) {
-	for _, c := range []struct {
-		takes time.Duration
-		opt   wxtoken.Option
-	}{
-		{100 * time.Millisecond, wxtoken.WithLocalAge(time.Second)},
-		{3 * time.Second, wxtoken.WithFetchTimeout(20 * time.Second)},
-		{0, wxtoken.WithLocalAge(1)},
-	} {
-		bubble(t, c.takes.String(), func(t *testing.T) {
-			var asked atomic.Int64
-			p := wxtest.NewPlatform(wxtest.WithApp("wx1", "right"))
-			f := wxtoken.NewFetcher("wx1", "", wxtoken.WithHTTPClient(p.Client()),
-				wxtoken.WithSecretFunc(func(context.Context) (string, error) {
-					asked.Add(1)
-					time.Sleep(c.takes)
-					return "wrong", nil
-				}))
-			src := wxtoken.New(f, nil, c.opt)
-			_, err := src.Token(t.Context())
-			require.Error(t, err)
-			time.Sleep(10 * time.Second)
-			before, start := asked.Load(), time.Now()
-			_, err = src.Token(t.Context())
-			require.ErrorContains(t, err, "40125")
-			assert.LessOrEqual(t, time.Since(start), c.takes)
-			assert.EqualValues(t, 1, asked.Load()-before)
-		})
-	}
-}
 
 // outcome names what a Source makes of a fetch's error.
 func outcome(err error) string {
@@ -78,12 +45,22 @@ func outcome(err error) string {
 	return "unknown"
 }
 
+// nothingSent checks the error of a fetch that sends nothing.
+func nothingSent(t *testing.T, err error, want string) {
+	t.Helper()
+	require.ErrorContains(t, err, want)
+	assert.ErrorContains(t, err, "nothing was sent")
+	assert.True(t, strings.HasPrefix(err.Error(), "wxtoken: "), err)
+	assert.Equal(t, "not sent", outcome(err))
+	fetchtest.NoLeak(t, err)
+}
+
 func TestFetchRequests(t *testing.T) {
 	var got *http.Request
 	var sent string
 	base, _ := fetchtest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		got, sent = r, fmt.Sprintf("%s %s?%s %s", r.Method, r.URL.Path, r.URL.Query().Encode(), body)
+		got, sent = r, fmt.Sprintf("%s %s?%s %s", r.Method, r.URL.EscapedPath(), r.URL.Query().Encode(), body)
 		answer := fetchtest.Good
 		if strings.Contains(r.URL.Path, "ticket") {
 			answer = strings.Replace(answer, "access_token", "ticket", 1)
@@ -91,11 +68,23 @@ func TestFetchRequests(t *testing.T) {
 		fetchtest.Answer(200, answer)(w, r)
 	})
 	opt, secret := wxtoken.WithBaseURL(base), "secret="+url.QueryEscape(fetchtest.Secret)
-	fromFunc := wxtoken.New(wxtoken.FetcherFunc("token:wx1", func(context.Context) (wxtoken.Token, error) {
-		return wxtoken.Token{Value: "a+b", ExpiresAt: time.Now().Add(time.Hour)}, nil
-	}), nil)
+	fromFunc := wxtoken.New(fixed("token:wx1", "a+b"), nil)
 	weCom := wxtoken.NewWeComFetcher("ww1", "s", opt)
 	fromWeCom := wxtoken.New(weCom, nil)
+	const object = `{"id":"1","secret":"MarkedSecret/with+odd\u0026signs%\"0123456789"}`
+	form := "id=1&" + secret
+	// endpointAt is a fetcher of key "mine", of an Endpoint like described.
+	endpointAt := func(base string, edit func(e *wxtoken.Endpoint)) *wxtoken.HTTPFetcher {
+		e, opts := described(), []wxtoken.FetcherOption(nil)
+		if edit(&e); base != "" {
+			opts = append(opts, wxtoken.WithBaseURL(base))
+		}
+		f := wxtoken.NewEndpointFetcher("mine", e, opts...)
+		if e.Params != nil {
+			e.Params["id"] = "changed later"
+		}
+		return f
+	}
 	for _, test := range []struct {
 		fetcher    *wxtoken.HTTPFetcher
 		repeatable bool
@@ -117,6 +106,17 @@ func TestFetchRequests(t *testing.T) {
 			"ticket:jsapi:" + weCom.Key(), "GET /cgi-bin/get_jsapi_ticket?access_token=" + fetchtest.Token + " "},
 		{wxtoken.NewTicketFetcher(fromWeCom, "agent_config", opt), true,
 			"ticket:agent_config:" + weCom.Key(), "GET /cgi-bin/ticket/get?access_token=" + fetchtest.Token + "&type=agent_config "},
+		// The answer of an endpoint, and how it is sent: internal/endpoint.
+		{endpointAt(base, func(*wxtoken.Endpoint) {}), false, "mine", "GET /oauth/token/?" + form + "&v=2 "},
+		{endpointAt(base, func(e *wxtoken.Endpoint) { e.Method, e.Repeatable = "GET", true }), true, "mine", "GET /oauth/token/?" + form + "&v=2 "},
+		{endpointAt(base, func(e *wxtoken.Endpoint) { e.Method = "POST" }), false, "mine", "POST /oauth/token/?v=2 " + object},
+		{endpointAt(base, func(e *wxtoken.Endpoint) { e.Method, e.Form = "POST", true }), false, "mine", "POST /oauth/token/?v=2 " + form},
+		{endpointAt(base, func(e *wxtoken.Endpoint) { e.Form = true }), false, "mine", "POST /oauth/token/?v=2 " + form},
+		{endpointAt(base+"/proxy/", func(e *wxtoken.Endpoint) { e.Method = "POST" }), false, "mine", "POST /proxy/oauth/token/?v=2 " + object},
+		{endpointAt("", func(e *wxtoken.Endpoint) { e.URL = base + "/t" }), false, "mine", "GET /t?" + form + " "},
+		{endpointAt(base, func(e *wxtoken.Endpoint) { e.URL = base + "/a%2Fb/t" }), false, "mine", "GET /a%2Fb/t?" + form + " "},
+		{endpointAt(base, func(e *wxtoken.Endpoint) { e.URL = base }), false, "mine", "GET /?" + form + " "},
+		{endpointAt(base, func(e *wxtoken.Endpoint) { e.Params = nil }), false, "mine", "GET /oauth/token/?v=2 "},
 	} {
 		t.Run(test.key, func(t *testing.T) {
 			before := time.Now()
@@ -130,7 +130,7 @@ func TestFetchRequests(t *testing.T) {
 			assert.Equal(t, test.repeatable, test.fetcher.Repeatable())
 			assert.True(t, got.Close, "the connection is kept open for hours")
 			assert.Equal(t, test.want, sent)
-			assert.Equal(t, got.Method == "POST", got.Header.Get("Content-Type") == "application/json")
+			assert.Equal(t, strings.Contains(test.want, "{"), got.Header.Get("Content-Type") == "application/json")
 			assert.Equal(t, "wxtoken.HTTPFetcher("+test.key+") wxtoken.HTTPFetcher("+test.key+")",
 				fmt.Sprintf("%+v %#v", test.fetcher, *test.fetcher))
 		})
@@ -146,9 +146,6 @@ func TestFetchDefaults(t *testing.T) {
 		}
 		return nil, errDown
 	}}})
-	now := func(context.Context) (wxtoken.Token, error) {
-		return wxtoken.Token{Value: "a-token", ExpiresAt: time.Now().Add(time.Hour)}, nil
-	}
 	wechat := []string{"api.weixin.qq.com:443", "api2.weixin.qq.com:443", "sh.api.weixin.qq.com:443", "sz.api.weixin.qq.com:443", "hk.api.weixin.qq.com:443"}
 	wecom := []string{"qyapi.weixin.qq.com:443"}
 	for _, test := range []struct {
@@ -157,7 +154,7 @@ func TestFetchDefaults(t *testing.T) {
 	}{
 		{wxtoken.NewFetcher("wx1", "s3cret", unreachable, wxtoken.WithBaseURL()), wechat},
 		{wxtoken.NewStableFetcher("wx1", "s3cret", unreachable), wechat},
-		{wxtoken.NewTicketFetcher(wxtoken.New(wxtoken.FetcherFunc("mine", now), nil), "jsapi", unreachable), wechat},
+		{wxtoken.NewTicketFetcher(wxtoken.New(fixed("mine", "a-token"), nil), "jsapi", unreachable), wechat},
 		{wxtoken.NewWeComFetcher("ww1", "s3cret", unreachable, wxtoken.WithBaseURL()), wecom},
 		{wxtoken.NewQQFetcher("1105", "s3cret", unreachable), []string{"api.q.qq.com:443"}},
 	} {
@@ -168,7 +165,6 @@ func TestFetchDefaults(t *testing.T) {
 			assert.Equal(t, test.hosts, asked)
 		})
 	}
-
 }
 
 func TestBadArguments(t *testing.T) {
@@ -177,9 +173,7 @@ func TestBadArguments(t *testing.T) {
 	ticket := func(f wxtoken.Fetcher, kind string) *wxtoken.HTTPFetcher {
 		return wxtoken.NewTicketFetcher(wxtoken.New(f, nil), kind, ok)
 	}
-	fn := wxtoken.FetcherFunc("mine", func(context.Context) (wxtoken.Token, error) {
-		return wxtoken.Token{Value: fetchtest.Token, ExpiresAt: time.Now().Add(time.Hour)}, nil
-	})
+	fn := fixed("mine", fetchtest.Token)
 	wecom := wxtoken.NewWeComFetcher("ww1", fetchtest.Secret, ok)
 	v := &vault{secret: "s"}
 	tests := map[string]struct {
@@ -217,13 +211,18 @@ func TestBadArguments(t *testing.T) {
 		"URL unreadable":       {wxtoken.NewFetcher("wx1", fetchtest.Secret, wxtoken.WithBaseURL("https://MarkedSecret host/%zz")), "URL 1"},
 	}
 	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
+		bubble(t, name, func(t *testing.T) {
 			_, err := test.fetcher.Fetch(t.Context())
-			require.ErrorContains(t, err, test.want)
-			assert.ErrorContains(t, err, "nothing was sent")
-			assert.True(t, strings.HasPrefix(err.Error(), "wxtoken: "), err)
-			assert.Equal(t, "not sent", outcome(err))
-			fetchtest.NoLeak(t, err)
+			nothingSent(t, err, test.want)
+
+			cache := &faultyCache{Cache: wxtoken.NewMemoryCache()}
+			src, start := wxtoken.New(test.fetcher, cache), time.Now()
+			for range 100 {
+				_, err := src.Token(t.Context())
+				require.Error(t, err)
+			}
+			assert.Less(t, time.Since(start), 50*time.Millisecond, "no caller blocks on what waiting does not fix")
+			assert.LessOrEqual(t, cache.gets.Load()+cache.swaps.Load(), int64(6))
 		})
 	}
 	assert.Zero(t, requests.Load())
@@ -278,18 +277,6 @@ func TestFetchThroughFaults(t *testing.T) {
 	}
 }
 
-// The key tells the apps of a corporation apart, by their secrets or, where a
-// function has those, by the argument: the secret may change, the record may not.
-func TestWeComKeys(t *testing.T) {
-	v := &vault{secret: "of-today"}
-	for _, opts := range [][]wxtoken.FetcherOption{nil, {wxtoken.WithSecretFunc(v.get)}} {
-		a, b := wxtoken.NewWeComFetcher("ww1", fetchtest.Secret, opts...), wxtoken.NewWeComFetcher("ww1", "of another app", opts...)
-		assert.NotEqual(t, a.Key(), b.Key(), "two apps of a corporation share a key")
-		assert.Equal(t, wxtoken.NewWeComFetcher("ww1", fetchtest.Secret).Key(), a.Key())
-		assert.NotContains(t, a.Key(), "Marked")
-	}
-}
-
 // Whatever a Fetcher is made of, Repeatable leaves its key, lets a Source fetch while
 // the cache is down, and changes nothing else: see also TestWrongSecret,
 // TestANewSecretEndsTheCooldown and TestTransportHostsOfThePlatform.
@@ -327,6 +314,237 @@ func TestRepeatable(t *testing.T) {
 		_, err := f.Fetch(t.Context())
 		assert.Equal(t, want, outcome(err))
 	}
+}
+
+// A ticket whose access token an API rejects is asked for once more, with what
+// the Source has then.
+func TestTicketReplacesARejectedToken(t *testing.T) {
+	const rejected = `{"errcode":40001,"errmsg":"not latest: TOKEN"}` // the one that was sent
+	for name, test := range map[string]struct {
+		good  string // the access token that is honoured
+		deny  string
+		age   time.Duration // of the access token
+		fails int           // the access token's fetch from which on it fails; 0: none
+		asked int
+		want  string
+	}{
+		"good at once":        {fetchtest.Token, rejected, time.Minute, 0, 1, "issued"},
+		"rejected once":       {"token-2", rejected, time.Minute, 0, 2, "issued"},
+		"rejected twice":      {"token-3", rejected, time.Minute, 0, 2, "not sent"},
+		"denied":              {"token-2", `{"errcode":45009}`, time.Minute, 0, 1, "denied"},
+		"no token":            {"token-2", rejected, 0, 1, 0, "not sent"},
+		"no other token":      {"token-2", rejected, time.Minute, 2, 1, "not sent"},
+		"not believed":        {"token-2", rejected, 0, 0, 2, "not sent"},
+		"not believed, flaps": {"the second time", rejected, 0, 0, 2, "issued"},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			fetches, asked := 0, 0
+			src := wxtoken.New(wxtoken.FetcherFunc("token:wx1", func(context.Context) (wxtoken.Token, error) {
+				fetches++
+				if test.fails > 0 && fetches >= test.fails {
+					return wxtoken.Token{}, errDown
+				}
+				value := []string{fetchtest.Token, "token-2", "token-3"}[fetches-1]
+				return wxtoken.Token{Value: value, ExpiresAt: time.Now().Add(time.Hour)}, nil
+			}), nil)
+			_, _ = src.Token(t.Context())
+			time.Sleep(test.age)
+			f := wxtoken.NewTicketFetcher(src, "wx_card", wxtoken.WithHTTPClient(&http.Client{Transport: baseFunc(func(req *http.Request) (*http.Response, error) {
+				asked++
+				body := `{"errcode":0,"errmsg":"ok","ticket":"ticket-1","expires_in":7200}`
+				if req.FormValue("access_token") != test.good && (test.good != "the second time" || asked < 2) {
+					body = strings.Replace(test.deny, "TOKEN", req.FormValue("access_token"), 1)
+				}
+				return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
+			})}))
+			tok, err := f.Fetch(t.Context())
+			assert.Equal(t, test.want, outcome(err), err)
+			assert.Equal(t, test.asked, asked)
+			fetchtest.NoLeak(t, err)
+			if err == nil {
+				assert.Equal(t, "ticket-1", tok.Value)
+			} else {
+				assert.NotContains(t, err.Error(), "token-2")
+			}
+			if test.fails > 0 {
+				assert.ErrorIs(t, err, errDown)
+			}
+		})
+	}
+}
+
+// Over a Source each, on one cache, a ticket survives its access token.
+func TestTicketsOnSources(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
+		cache, client := wxtoken.NewMemoryCache(), wxtoken.WithHTTPClient(p.Client())
+		access := wxtoken.New(wxtoken.NewFetcher("wx1", fetchtest.Secret, client), cache)
+		first := token(t, access)
+		time.Sleep(time.Minute)
+		p.Revoke(first)
+		for _, kind := range []string{"jsapi", "wx_card", "2"} {
+			ticket := token(t, wxtoken.New(wxtoken.NewTicketFetcher(access, kind, client), cache))
+			assert.Equal(t, p.LatestTicket("wx1", kind), ticket)
+			assert.True(t, p.TicketHonoured(ticket))
+		}
+		assert.NotEqual(t, first, token(t, access))
+		assert.Equal(t, p.Latest("wx1"), token(t, access))
+	})
+	bubble(t, "one that is repeated in the moment before it expires is not held for another life", func(t *testing.T) {
+		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
+		client := wxtoken.WithHTTPClient(p.Client())
+		access := wxtoken.New(wxtoken.NewFetcher("wx1", fetchtest.Secret, client), nil)
+		tickets := wxtoken.New(wxtoken.NewTicketFetcher(access, "jsapi", client), nil)
+		p.Inject(wxtest.Latency(2 * time.Second).On(wxtest.TicketPath).Times(1)) // its life is counted from before the request
+		first, expired := token(t, tickets), 0
+		for start := time.Now(); time.Since(start) < 2*time.Hour+5*time.Minute; time.Sleep(time.Second) {
+			if !p.TicketHonoured(token(t, tickets)) {
+				expired++
+			}
+		}
+		assert.NotEqual(t, first, token(t, tickets))
+		assert.LessOrEqual(t, expired, 61, "seconds")
+	})
+	bubble(t, "of WeCom", func(t *testing.T) {
+		p := wxtest.NewPlatform()
+		cache, client := wxtoken.NewMemoryCache(), wxtoken.WithHTTPClient(p.Client())
+		tickets := map[string]string{}
+		for _, secret := range []string{fetchtest.Secret, "of-another-agent"} {
+			p.AddCorp("ww1", secret)
+			access := wxtoken.New(wxtoken.NewWeComFetcher("ww1", secret, client), cache)
+			first := token(t, access)
+			assert.Equal(t, p.LatestCorp("ww1", secret), first)
+			time.Sleep(time.Minute)
+			p.Revoke(first)
+			for _, kind := range []string{"jsapi", "agent_config"} {
+				ticket := token(t, wxtoken.New(wxtoken.NewTicketFetcher(access, kind, client), cache))
+				assert.Equal(t, p.LatestCorpTicket("ww1", secret, kind), ticket)
+				assert.True(t, p.TicketHonoured(ticket))
+				tickets[secret+kind] = ticket
+			}
+		}
+		assert.Equal(t, tickets[fetchtest.Secret+"jsapi"], tickets["of-another-agentjsapi"], "is the corporation's")
+		assert.NotEqual(t, tickets[fetchtest.Secret+"agent_config"], tickets["of-another-agentagent_config"], "is the agent's")
+
+		_, err := wxtoken.New(wxtoken.NewWeComFetcher("ww1", fetchtest.Secret+"x", client), cache).Token(t.Context())
+		assert.Equal(t, "denied", outcome(err), err)
+		fetchtest.NoLeak(t, err)
+	})
+}
+
+// described is an Endpoint that works, once WithBaseURL says where.
+func described() wxtoken.Endpoint {
+	return wxtoken.Endpoint{
+		URL: "https://platform.example/oauth/token/?v=2", Token: "access_token", ExpiresIn: "expires_in", Code: "errcode",
+		Params: map[string]string{"id": "1", "secret": fetchtest.Secret},
+	}
+}
+
+func TestBadEndpoints(t *testing.T) {
+	base, requests := fetchtest.Serve(t, fetchtest.Answer(200, fetchtest.Good))
+	badURL := "Endpoint.URL is not of the form https://host[:port][/path][?query]"
+	for name, test := range map[string]struct {
+		edit func(*wxtoken.Endpoint)
+		want string
+	}{
+		"no URL":               {func(e *wxtoken.Endpoint) { e.URL = "" }, "Endpoint.URL is empty"},
+		"no Token":             {func(e *wxtoken.Endpoint) { e.Token = "" }, "Endpoint.Token is empty"},
+		"no ExpiresIn":         {func(e *wxtoken.Endpoint) { e.ExpiresIn = "" }, "Endpoint.ExpiresIn is empty"},
+		"OK without Code":      {func(e *wxtoken.Endpoint) { e.OK, e.Code = "1", "" }, "Endpoint.OK needs a Code"},
+		"method":               {func(e *wxtoken.Endpoint) { e.Method = "PUT" }, `Endpoint.Method "PUT": use GET or POST`},
+		"method in lower case": {func(e *wxtoken.Endpoint) { e.Method = "post" }, `Endpoint.Method "post": use GET or POST`},
+		"form with GET":        {func(e *wxtoken.Endpoint) { e.Method, e.Form = "GET", true }, "Endpoint.Form needs the Method POST"},
+		"empty param":          {func(e *wxtoken.Endpoint) { e.Params["secret"] = "" }, `Endpoint.Params: "secret" is empty`},
+		"param without name":   {func(e *wxtoken.Endpoint) { e.Params[""] = "x" }, "a parameter without a name"},
+		"newline":              {func(e *wxtoken.Endpoint) { e.Params["secret"] += "\n" }, `"secret" begins or ends with a space`},
+		"space before":         {func(e *wxtoken.Endpoint) { e.Params["secret"] = " " + fetchtest.Secret }, `"secret" begins or ends with a space`},
+		"control byte":         {func(e *wxtoken.Endpoint) { e.Params["secret"] += "\x00x" }, `"secret" begins or ends with a space, or holds a control byte`},
+		"no scheme":            {func(e *wxtoken.Endpoint) { e.URL = "platform.example/t" }, badURL},
+		"relative":             {func(e *wxtoken.Endpoint) { e.URL = "/t" }, badURL},
+		"ftp":                  {func(e *wxtoken.Endpoint) { e.URL = "ftp://platform.example/t" }, badURL},
+		"no host":              {func(e *wxtoken.Endpoint) { e.URL = "https:///t" }, badURL},
+		"password":             {func(e *wxtoken.Endpoint) { e.URL = "https://me:MarkedSecret@platform.example/t" }, badURL},
+		"fragment":             {func(e *wxtoken.Endpoint) { e.URL = "https://platform.example/t#MarkedSecret" }, badURL},
+		"fragment after query": {func(e *wxtoken.Endpoint) { e.URL = "https://platform.example/t?a=b#MarkedSecret" }, badURL},
+		"space":                {func(e *wxtoken.Endpoint) { e.URL = "https://platform.example/t?k=Marked Secret" }, badURL},
+		"unreadable":           {func(e *wxtoken.Endpoint) { e.URL = "https://MarkedSecret%zz/t" }, badURL},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := described()
+			test.edit(&e)
+			_, err := wxtoken.NewEndpointFetcher("mine", e, wxtoken.WithBaseURL(base)).Fetch(t.Context())
+			nothingSent(t, err, test.want)
+			assert.ErrorContains(t, err, "wxtoken: NewEndpointFetcher: ")
+		})
+	}
+	_, err := wxtoken.NewEndpointFetcher("", described(), wxtoken.WithBaseURL(base)).Fetch(t.Context())
+	assert.EqualError(t, err, "wxtoken: NewEndpointFetcher: key is empty; nothing was sent")
+	_, err = wxtoken.NewEndpointFetcher("mine", described(), wxtoken.WithBaseURL("nowhere")).Fetch(t.Context())
+	assert.ErrorContains(t, err, "WithBaseURL: URL 1")
+	assert.Zero(t, requests.Load())
+}
+
+func TestAPIError(t *testing.T) {
+	assert.Equal(t, "wxtoken: platform answered errcode 7: what rid: 1", (&wxtoken.APIError{7, "what rid: 1"}).Error())
+	assert.Equal(t, "wxtoken: platform answered errcode 40013 (check the appID)", (&wxtoken.APIError{Code: 40013}).Error())
+	var temporary, rejected []int
+	for code := -1000; code < 100_000; code++ {
+		if (&wxtoken.APIError{Code: code}).Temporary() {
+			temporary = append(temporary, code)
+		}
+		if wxtoken.IsTokenRejected(code) {
+			rejected = append(rejected, code)
+		}
+	}
+	assert.Equal(t, []int{-1000, -1, 45011}, temporary)
+	assert.Equal(t, []int{40001, 40014, 42001}, rejected)
+}
+
+// An error says what to do on the platform that sent it, also in a process that
+// has it from the record, and holds the *APIError as it was sent.
+func TestAdviceOfFetchers(t *testing.T) {
+	var answer string
+	base, _ := fetchtest.Serve(t, func(w http.ResponseWriter, r *http.Request) { fetchtest.Answer(200, answer)(w, r) })
+	opt := wxtoken.WithBaseURL(base)
+	denied := func(code int) wxtoken.Fetcher {
+		return wxtoken.FetcherFunc("mine", func(context.Context) (wxtoken.Token, error) { return wxtoken.Token{}, &wxtoken.APIError{code, "no"} })
+	}
+	for _, tc := range []struct {
+		fetcher wxtoken.Fetcher
+		code    int
+		says    string
+		not     string
+	}{
+		{wxtoken.NewFetcher("wx1", "s", opt), 45009, "use NewStableFetcher", "force_refresh"},
+		{wxtoken.NewStableFetcher("wx1", "s", opt), 45009, "force_refresh", "NewStableFetcher"},
+		{wxtoken.NewWeComFetcher("ww1", "s", opt), 45009, "again and again", "table"},
+		{wxtoken.NewWeComFetcher("ww1", "s", opt), 60020, "this machine's IP address", "whitelist"},
+		{wxtoken.NewWeComFetcher("ww1", "s", opt), 40013, "check the corpID", "appID"},
+		{wxtoken.NewWeComFetcher("ww1", "s", opt), 40001, "check the secret", "another system"},
+		{wxtoken.NewFetcher("wx1", "s", opt), 40164, "whitelist", "WeCom"},
+		{onPlatform{denied(40013), errcode.ThirdParty}, 40013, "component_appid", "check the appID"},
+		{denied(45009), 45009, "quota is spent", "NewStableFetcher"},
+		{wxtoken.NewTicketFetcher(wxtoken.New(onPlatform{&countingFetcher{}, errcode.WeCom}, nil), "jsapi", opt), 60020, "this machine's IP address", "whitelist"},
+	} {
+		answer = fmt.Sprintf(`{"errcode":%d,"errmsg":"no"}`, tc.code)
+		cache := wxtoken.NewMemoryCache()
+		first, second := wxtoken.New(tc.fetcher, cache), wxtoken.New(tc.fetcher, cache)
+		for _, src := range []*wxtoken.Source{first, second} {
+			_, err := src.Token(t.Context())
+			assert.ErrorContains(t, err, tc.says)
+			assert.NotContains(t, err.Error(), tc.not)
+			var denied *wxtoken.APIError
+			require.ErrorAs(t, err, &denied)
+			assert.Equal(t, wxtoken.APIError{tc.code, "no"}, *denied)
+		}
+	}
+}
+
+func TestCooldownError(t *testing.T) {
+	denied := &wxtoken.APIError{Code: 40125, Message: "invalid appsecret"}
+	err := error(&wxtoken.CooldownError{Until: time.Date(2026, 5, 1, 8, 0, 0, 0, time.FixedZone("", 8*3600)), Err: denied})
+	assert.Equal(t, denied.Error()+" (not asked again before 2026-05-01T00:00:00Z)", err.Error())
+	assert.ErrorIs(t, err, denied)
 }
 
 // A vault is what a function of WithSecretFunc asks.
@@ -425,22 +643,82 @@ func TestBadSecretFunc(t *testing.T) {
 			for kind, f := range withSecretFunc("argument", wxtoken.WithHTTPClient(p.Client()), wxtoken.WithSecretFunc(test.fn)) {
 				start := time.Now()
 				tok, err := f.Fetch(t.Context())
-				require.ErrorContains(t, err, test.want, kind)
-				assert.Equal(t, test.took, time.Since(start), "half of the ten seconds of a fetch")
-				assert.ErrorContains(t, err, "nothing was sent")
-				assert.True(t, strings.HasPrefix(err.Error(), "wxtoken: "), err)
-				assert.Equal(t, "not sent", outcome(err))
+				nothingSent(t, err, test.want)
+				assert.Equal(t, test.took, time.Since(start), "%s: half of the ten seconds of a fetch", kind)
 				assert.Zero(t, tok)
-				if test.is != nil {
-					assert.ErrorIs(t, err, test.is)
-				}
-				fetchtest.NoLeak(t, err)
+				assert.True(t, test.is == nil || errors.Is(err, test.is), err)
 				assert.NotContains(t, err.Error(), long)
 			}
 			assert.Zero(t, p.Stats().Fetches().Total())
 			time.Sleep(time.Minute) // until what hangs is over
 		})
 	}
+}
+
+// A caller learns that the secret is wrong after a look at it, not after a minute
+// of looks, however slow they are beside WithLocalAge.
+func TestASlowSecretFunc(t *testing.T) {
+	for _, c := range []struct {
+		takes time.Duration
+		opt   wxtoken.Option
+	}{
+		{100 * time.Millisecond, wxtoken.WithLocalAge(time.Second)},
+		{3 * time.Second, wxtoken.WithFetchTimeout(20 * time.Second)},
+		{0, wxtoken.WithLocalAge(1)},
+	} {
+		bubble(t, c.takes.String(), func(t *testing.T) {
+			var asked atomic.Int64
+			p := wxtest.NewPlatform(wxtest.WithApp("wx1", "right"))
+			f := wxtoken.NewFetcher("wx1", "", wxtoken.WithHTTPClient(p.Client()),
+				wxtoken.WithSecretFunc(func(context.Context) (string, error) {
+					asked.Add(1)
+					time.Sleep(c.takes)
+					return "wrong", nil
+				}))
+			src := wxtoken.New(f, nil, c.opt)
+			_, err := src.Token(t.Context())
+			require.Error(t, err)
+			time.Sleep(10 * time.Second)
+			before, start := asked.Load(), time.Now()
+			_, err = src.Token(t.Context())
+			require.ErrorContains(t, err, "40125")
+			assert.LessOrEqual(t, time.Since(start), c.takes)
+			assert.EqualValues(t, 1, asked.Load()-before)
+		})
+	}
+}
+
+func TestSecretFuncEndsWithContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	f := wxtoken.NewFetcher("wx1", "", wxtoken.WithSecretFunc(func(ctx context.Context) (string, error) {
+		cancel()
+		<-ctx.Done()
+		return "", ctx.Err()
+	}))
+	for range 2 { // the second time, ctx has ended before
+		_, err := f.Fetch(ctx)
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.Equal(t, "not sent", outcome(err))
+	}
+}
+
+// A fetcher keeps a fingerprint of the secret, and not the secret: the memory of
+// each one is free for others after the fetch.
+func TestSecretFuncKeepsNothing(t *testing.T) {
+	var freed atomic.Int32
+	fn := func(context.Context) (string, error) {
+		secret := bytes.Repeat([]byte("s"), 100)
+		runtime.AddCleanup(&secret[0], func(int) { freed.Add(1) }, 0)
+		return unsafe.String(&secret[0], len(secret)), nil
+	}
+	base, _ := fetchtest.Serve(t, fetchtest.Answer(200, fetchtest.Good))
+	fetchers := withSecretFunc("argument", wxtoken.WithBaseURL(base), wxtoken.WithSecretFunc(fn))
+	for name, f := range fetchers {
+		_, err := f.Fetch(t.Context())
+		require.NoError(t, err, name)
+	}
+	assert.Eventually(t, func() bool { runtime.GC(); return int(freed.Load()) == len(fetchers) }, 10*time.Second, time.Millisecond)
+	runtime.KeepAlive(fetchers)
 }
 
 // While no fetch is allowed because the platform denied the secret, the function
@@ -484,386 +762,65 @@ func TestANewSecretEndsTheCooldown(t *testing.T) {
 	}
 }
 
-// A program that is started again and again with a secret that the platform has
-// denied does not ask it at every start.
-func TestRestartsWithAWrongSecret(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
+func TestWrongSecret(t *testing.T) {
+	bubble(t, "callers at once make one request, and each learns why it was denied", func(t *testing.T) {
 		p := wxtest.NewPlatform(wxtest.WithApp("wx1", "right"))
-		c, v := wxtoken.NewMemoryCache(), &vault{secret: "wrong"}
-		start := func() *wxtoken.Source {
-			return wxtoken.New(wxtoken.NewFetcher("wx1", "", wxtoken.WithSecretFunc(v.get), wxtoken.WithHTTPClient(p.Client())), c)
-		}
-		for range 6 { // the others wait for a second
-			var denied *wxtoken.APIError
-			_, err := start().Token(t.Context())
-			require.ErrorAs(t, err, &denied)
-			time.Sleep(150 * time.Millisecond)
-		}
-		assert.Equal(t, 1, p.Stats().Fetches().Total())
-		v.set("right")
-		assert.True(t, p.Honoured(token(t, start())), "a corrected secret does not wait")
-	})
-}
-
-// A fetcher keeps a fingerprint of the secret, and not the secret: the memory of
-// each one is free for others after the fetch.
-func TestSecretFuncKeepsNothing(t *testing.T) {
-	var freed atomic.Int32
-	fn := func(context.Context) (string, error) {
-		secret := bytes.Repeat([]byte("s"), 100)
-		runtime.AddCleanup(&secret[0], func(int) { freed.Add(1) }, 0)
-		return unsafe.String(&secret[0], len(secret)), nil
-	}
-	base, _ := fetchtest.Serve(t, fetchtest.Answer(200, fetchtest.Good))
-	fetchers := withSecretFunc("argument", wxtoken.WithBaseURL(base), wxtoken.WithSecretFunc(fn))
-	for name, f := range fetchers {
-		_, err := f.Fetch(t.Context())
-		require.NoError(t, err, name)
-	}
-	assert.Eventually(t, func() bool { runtime.GC(); return int(freed.Load()) == len(fetchers) }, 10*time.Second, time.Millisecond)
-	runtime.KeepAlive(fetchers)
-}
-
-// A ticket whose access token an API rejects is asked for once more, with what
-// the Source has then.
-func TestTicketReplacesARejectedToken(t *testing.T) {
-	const rejected = `{"errcode":40001,"errmsg":"not latest: TOKEN"}` // the one that was sent
-	for name, test := range map[string]struct {
-		good  string // the access token that is honoured
-		deny  string
-		age   time.Duration // of the access token
-		fails int           // the access token's fetch from which on it fails; 0: none
-		asked int
-		want  string
-	}{
-		"good at once":        {fetchtest.Token, rejected, time.Minute, 0, 1, "issued"},
-		"rejected once":       {"token-2", rejected, time.Minute, 0, 2, "issued"},
-		"rejected twice":      {"token-3", rejected, time.Minute, 0, 2, "not sent"},
-		"denied":              {"token-2", `{"errcode":45009}`, time.Minute, 0, 1, "denied"},
-		"no token":            {"token-2", rejected, 0, 1, 0, "not sent"},
-		"no other token":      {"token-2", rejected, time.Minute, 2, 1, "not sent"},
-		"not believed":        {"token-2", rejected, 0, 0, 2, "not sent"},
-		"not believed, flaps": {"the second time", rejected, 0, 0, 2, "issued"},
-	} {
-		bubble(t, name, func(t *testing.T) {
-			fetches, asked := 0, 0
-			src := wxtoken.New(wxtoken.FetcherFunc("token:wx1", func(context.Context) (wxtoken.Token, error) {
-				fetches++
-				if test.fails > 0 && fetches >= test.fails {
-					return wxtoken.Token{}, errDown
-				}
-				value := []string{fetchtest.Token, "token-2", "token-3"}[fetches-1]
-				return wxtoken.Token{Value: value, ExpiresAt: time.Now().Add(time.Hour)}, nil
-			}), nil)
-			_, _ = src.Token(t.Context())
-			time.Sleep(test.age)
-			f := wxtoken.NewTicketFetcher(src, "wx_card", wxtoken.WithHTTPClient(&http.Client{Transport: baseFunc(func(req *http.Request) (*http.Response, error) {
-				asked++
-				body := `{"errcode":0,"errmsg":"ok","ticket":"ticket-1","expires_in":7200}`
-				if req.FormValue("access_token") != test.good && (test.good != "the second time" || asked < 2) {
-					body = strings.Replace(test.deny, "TOKEN", req.FormValue("access_token"), 1)
-				}
-				return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
-			})}))
-			tok, err := f.Fetch(t.Context())
-			assert.Equal(t, test.want, outcome(err), err)
-			assert.Equal(t, test.asked, asked)
-			fetchtest.NoLeak(t, err)
-			if err == nil {
-				assert.Equal(t, "ticket-1", tok.Value)
-			} else {
-				assert.NotContains(t, err.Error(), "token-2")
-			}
-			if test.fails > 0 {
-				assert.ErrorIs(t, err, errDown)
-			}
-		})
-	}
-}
-
-// Over a Source each, on one cache, a ticket survives its access token.
-func TestTicketsOnSources(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
-		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
-		cache, client := wxtoken.NewMemoryCache(), wxtoken.WithHTTPClient(p.Client())
-		access := wxtoken.New(wxtoken.NewFetcher("wx1", fetchtest.Secret, client), cache)
-		first := token(t, access)
-		time.Sleep(time.Minute)
-		p.Revoke(first)
-		for _, kind := range []string{"jsapi", "wx_card", "2"} {
-			ticket := token(t, wxtoken.New(wxtoken.NewTicketFetcher(access, kind, client), cache))
-			assert.Equal(t, p.LatestTicket("wx1", kind), ticket)
-			assert.True(t, p.TicketHonoured(ticket))
-		}
-		assert.NotEqual(t, first, token(t, access))
-		assert.Equal(t, p.Latest("wx1"), token(t, access))
-	})
-	bubble(t, "of WeCom", func(t *testing.T) {
-		p := wxtest.NewPlatform()
-		cache, client := wxtoken.NewMemoryCache(), wxtoken.WithHTTPClient(p.Client())
-		tickets := map[string]string{}
-		for _, secret := range []string{fetchtest.Secret, "of-another-agent"} {
-			p.AddCorp("ww1", secret)
-			access := wxtoken.New(wxtoken.NewWeComFetcher("ww1", secret, client), cache)
-			first := token(t, access)
-			assert.Equal(t, p.LatestCorp("ww1", secret), first)
-			time.Sleep(time.Minute)
-			p.Revoke(first)
-			for _, kind := range []string{"jsapi", "agent_config"} {
-				ticket := token(t, wxtoken.New(wxtoken.NewTicketFetcher(access, kind, client), cache))
-				assert.Equal(t, p.LatestCorpTicket("ww1", secret, kind), ticket)
-				assert.True(t, p.TicketHonoured(ticket))
-				tickets[secret+kind] = ticket
-			}
-		}
-		assert.Equal(t, tickets[fetchtest.Secret+"jsapi"], tickets["of-another-agentjsapi"], "is the corporation's")
-		assert.NotEqual(t, tickets[fetchtest.Secret+"agent_config"], tickets["of-another-agentagent_config"], "is the agent's")
-
-		_, err := wxtoken.New(wxtoken.NewWeComFetcher("ww1", fetchtest.Secret+"x", client), cache).Token(t.Context())
-		assert.Equal(t, "denied", outcome(err), err)
-		fetchtest.NoLeak(t, err)
-	})
-}
-
-// described is an Endpoint that works, once WithBaseURL says where.
-func described() wxtoken.Endpoint {
-	return wxtoken.Endpoint{
-		URL: "https://platform.example/oauth/token/?v=2", Token: "access_token", ExpiresIn: "expires_in", Code: "errcode",
-		Params: map[string]string{"id": "1", "secret": fetchtest.Secret},
-	}
-}
-
-func TestEndpointRequests(t *testing.T) {
-	var got string
-	base, _ := fetchtest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		got = fmt.Sprintf("%s %s %s", r.Method, r.RequestURI, body)
-		fetchtest.Answer(200, fetchtest.Good)(w, r)
-	})
-	host := strings.TrimPrefix(base, "http://")
-	query := url.Values{"id": {"1"}, "secret": {fetchtest.Secret}}.Encode()
-	const object = `{"id":"1","secret":"MarkedSecret/with+odd\u0026signs%\"0123456789"}`
-	for name, test := range map[string]struct {
-		edit func(*wxtoken.Endpoint)
-		base string
-		want string
-	}{
-		"GET by default":      {func(*wxtoken.Endpoint) {}, base, "GET /oauth/token/?v=2&" + query + " "},
-		"GET":                 {func(e *wxtoken.Endpoint) { e.Method = "GET" }, base, "GET /oauth/token/?v=2&" + query + " "},
-		"POST":                {func(e *wxtoken.Endpoint) { e.Method = "POST" }, base, "POST /oauth/token/?v=2 " + object},
-		"form":                {func(e *wxtoken.Endpoint) { e.Method, e.Form = "POST", true }, base, "POST /oauth/token/?v=2 " + query},
-		"form, no method":     {func(e *wxtoken.Endpoint) { e.Form = true }, base, "POST /oauth/token/?v=2 " + query},
-		"base with a path":    {func(e *wxtoken.Endpoint) { e.Method = "POST" }, base + "/proxy/", "POST /proxy/oauth/token/?v=2 " + object},
-		"its own host":        {func(e *wxtoken.Endpoint) { e.URL = "http://" + host + "/t" }, "", "GET /t?" + query + " "},
-		"no slash at the end": {func(e *wxtoken.Endpoint) { e.URL = "http://" + host + "/a%2Fb/t" }, base, "GET /a%2Fb/t?" + query + " "},
-		"no path":             {func(e *wxtoken.Endpoint) { e.URL = "http://" + host }, base, "GET /?" + query + " "},
-		"no params":           {func(e *wxtoken.Endpoint) { e.Params = nil }, base, "GET /oauth/token/?v=2 "},
-		"repeatable":          {func(e *wxtoken.Endpoint) { e.Repeatable = true }, base, "GET /oauth/token/?v=2&" + query + " "},
-	} {
-		t.Run(name, func(t *testing.T) {
-			e := described()
-			test.edit(&e)
-			var opts []wxtoken.FetcherOption
-			if test.base != "" {
-				opts = append(opts, wxtoken.WithBaseURL(test.base))
-			}
-			f := wxtoken.NewEndpointFetcher("mine", e, opts...)
-			if e.Params != nil {
-				e.Params["id"] = "changed later"
-			}
-			before := time.Now()
-			tok, err := f.Fetch(t.Context())
-			require.NoError(t, err)
-			assert.Equal(t, fetchtest.Token, tok.Value)
-			assert.WithinRange(t, tok.ExpiresAt, before.Round(0).Add(2*time.Hour), time.Now().Add(2*time.Hour))
-			assert.Equal(t, test.want, got)
-			assert.Equal(t, "mine", f.Key())
-			assert.Equal(t, e.Repeatable, f.Repeatable())
-		})
-	}
-}
-
-func TestBadEndpoints(t *testing.T) {
-	base, requests := fetchtest.Serve(t, fetchtest.Answer(200, fetchtest.Good))
-	badURL := "Endpoint.URL is not of the form https://host[:port][/path][?query]"
-	for name, test := range map[string]struct {
-		edit func(*wxtoken.Endpoint)
-		want string
-	}{
-		"no URL":               {func(e *wxtoken.Endpoint) { e.URL = "" }, "Endpoint.URL is empty"},
-		"no Token":             {func(e *wxtoken.Endpoint) { e.Token = "" }, "Endpoint.Token is empty"},
-		"no ExpiresIn":         {func(e *wxtoken.Endpoint) { e.ExpiresIn = "" }, "Endpoint.ExpiresIn is empty"},
-		"OK without Code":      {func(e *wxtoken.Endpoint) { e.OK, e.Code = "1", "" }, "Endpoint.OK needs a Code"},
-		"method":               {func(e *wxtoken.Endpoint) { e.Method = "PUT" }, `Endpoint.Method "PUT": use GET or POST`},
-		"method in lower case": {func(e *wxtoken.Endpoint) { e.Method = "post" }, `Endpoint.Method "post": use GET or POST`},
-		"form with GET":        {func(e *wxtoken.Endpoint) { e.Method, e.Form = "GET", true }, "Endpoint.Form needs the Method POST"},
-		"empty param":          {func(e *wxtoken.Endpoint) { e.Params["secret"] = "" }, `Endpoint.Params: "secret" is empty`},
-		"param without name":   {func(e *wxtoken.Endpoint) { e.Params[""] = "x" }, "a parameter without a name"},
-		"newline":              {func(e *wxtoken.Endpoint) { e.Params["secret"] += "\n" }, `"secret" begins or ends with a space`},
-		"space before":         {func(e *wxtoken.Endpoint) { e.Params["secret"] = " " + fetchtest.Secret }, `"secret" begins or ends with a space`},
-		"control byte":         {func(e *wxtoken.Endpoint) { e.Params["secret"] += "\x00x" }, `"secret" begins or ends with a space, or holds a control byte`},
-		"no scheme":            {func(e *wxtoken.Endpoint) { e.URL = "platform.example/t" }, badURL},
-		"relative":             {func(e *wxtoken.Endpoint) { e.URL = "/t" }, badURL},
-		"ftp":                  {func(e *wxtoken.Endpoint) { e.URL = "ftp://platform.example/t" }, badURL},
-		"no host":              {func(e *wxtoken.Endpoint) { e.URL = "https:///t" }, badURL},
-		"password":             {func(e *wxtoken.Endpoint) { e.URL = "https://me:MarkedSecret@platform.example/t" }, badURL},
-		"fragment":             {func(e *wxtoken.Endpoint) { e.URL = "https://platform.example/t#MarkedSecret" }, badURL},
-		"fragment after query": {func(e *wxtoken.Endpoint) { e.URL = "https://platform.example/t?a=b#MarkedSecret" }, badURL},
-		"space":                {func(e *wxtoken.Endpoint) { e.URL = "https://platform.example/t?k=Marked Secret" }, badURL},
-		"unreadable":           {func(e *wxtoken.Endpoint) { e.URL = "https://MarkedSecret%zz/t" }, badURL},
-	} {
-		t.Run(name, func(t *testing.T) {
-			e := described()
-			test.edit(&e)
-			_, err := wxtoken.NewEndpointFetcher("mine", e, wxtoken.WithBaseURL(base)).Fetch(t.Context())
-			require.ErrorContains(t, err, test.want)
-			assert.ErrorContains(t, err, "nothing was sent")
-			assert.True(t, strings.HasPrefix(err.Error(), "wxtoken: NewEndpointFetcher: "), err)
-			assert.Equal(t, "not sent", outcome(err))
-			fetchtest.NoLeak(t, err)
-		})
-	}
-	_, err := wxtoken.NewEndpointFetcher("", described(), wxtoken.WithBaseURL(base)).Fetch(t.Context())
-	assert.EqualError(t, err, "wxtoken: NewEndpointFetcher: key is empty; nothing was sent")
-	_, err = wxtoken.NewEndpointFetcher("mine", described(), wxtoken.WithBaseURL("nowhere")).Fetch(t.Context())
-	assert.ErrorContains(t, err, "WithBaseURL: URL 1")
-	assert.Zero(t, requests.Load())
-}
-
-func TestEndpointAnswers(t *testing.T) {
-	for name, test := range map[string]struct {
-		status int
-		body   string
-		want   any // nil: issued; an APIError; or part of another error
-	}{
-		"issued":         {200, fetchtest.Good, nil},
-		"code 0":         {200, `{"errcode":"0","access_token":"` + fetchtest.Token + `","expires_in":"7200"}`, nil},
-		"denied":         {200, `{"errcode":40013,"errmsg":"bad id"}`, wxtoken.APIError{40013, "bad id"}},
-		"denied, status": {400, `{"errcode":40013,"errmsg":"bad id"}`, wxtoken.APIError{40013, "bad id"}},
-		"a word":         {400, `{"errcode":"invalidClientId","errmsg":"bad"}`, wxtoken.APIError{-2, "invalidClientId: bad"}},
-		"a word alone":   {401, `{"errcode":"invalidClientId"}`, wxtoken.APIError{-2, "invalidClientId"}},
-		"echo":           {200, `{"errcode":1,"errmsg":"bad ` + url.QueryEscape(fetchtest.Secret) + `"}`, wxtoken.APIError{1, "bad ***"}},
-		"no JSON":        {200, "<html>" + url.PathEscape(fetchtest.Secret), "not a JSON object"},
-		"status alone":   {500, `{}`, "HTTP 500"},
-		"no token":       {200, `{"errcode":0}`, "access_token is missing"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			base, requests := fetchtest.Serve(t, fetchtest.Answer(test.status, test.body))
-			e := described()
-			e.Message = "errmsg"
-			_, err := wxtoken.NewEndpointFetcher("mine", e, wxtoken.WithBaseURL(base)).Fetch(t.Context())
-			assert.EqualValues(t, 1, requests.Load())
-			fetchtest.NoLeak(t, err)
-			var denied *wxtoken.APIError
-			switch want := test.want.(type) {
-			case wxtoken.APIError:
-				require.ErrorAs(t, err, &denied)
-				assert.Equal(t, want, *denied)
-				assert.Equal(t, "denied", outcome(err))
-			case string:
-				assert.ErrorContains(t, err, want)
-				assert.Equal(t, "unknown", outcome(err))
-			default:
-				assert.NoError(t, err)
-			}
-		})
-	}
-}
-
-func TestAPIError(t *testing.T) {
-	assert.Equal(t, "wxtoken: platform answered errcode 7: what rid: 1", (&wxtoken.APIError{7, "what rid: 1"}).Error())
-	assert.Equal(t, "wxtoken: platform answered errcode 40013 (check the appID)", (&wxtoken.APIError{Code: 40013}).Error())
-	var temporary, rejected []int
-	for code := -1000; code < 100_000; code++ {
-		if (&wxtoken.APIError{Code: code}).Temporary() {
-			temporary = append(temporary, code)
-		}
-		if wxtoken.IsTokenRejected(code) {
-			rejected = append(rejected, code)
-		}
-	}
-	assert.Equal(t, []int{-1000, -1, 45011}, temporary)
-	assert.Equal(t, []int{40001, 40014, 42001}, rejected)
-}
-
-// An error says what to do on the platform that sent it, also in a process that
-// has it from the record, and holds the *APIError as it was sent.
-func TestAdviceOfFetchers(t *testing.T) {
-	var answer string
-	base, _ := fetchtest.Serve(t, func(w http.ResponseWriter, r *http.Request) { fetchtest.Answer(200, answer)(w, r) })
-	opt := wxtoken.WithBaseURL(base)
-	denied := func(code int) wxtoken.Fetcher {
-		return wxtoken.FetcherFunc("mine", func(context.Context) (wxtoken.Token, error) { return wxtoken.Token{}, &wxtoken.APIError{code, "no"} })
-	}
-	for _, tc := range []struct {
-		fetcher wxtoken.Fetcher
-		code    int
-		says    string
-		not     string
-	}{
-		{wxtoken.NewFetcher("wx1", "s", opt), 45009, "use NewStableFetcher", "force_refresh"},
-		{wxtoken.NewStableFetcher("wx1", "s", opt), 45009, "force_refresh", "NewStableFetcher"},
-		{wxtoken.NewWeComFetcher("ww1", "s", opt), 45009, "again and again", "table"},
-		{wxtoken.NewWeComFetcher("ww1", "s", opt), 60020, "this machine's IP address", "whitelist"},
-		{wxtoken.NewWeComFetcher("ww1", "s", opt), 40013, "check the corpID", "appID"},
-		{wxtoken.NewWeComFetcher("ww1", "s", opt), 40001, "check the secret", "another system"},
-		{wxtoken.NewFetcher("wx1", "s", opt), 40164, "whitelist", "WeCom"},
-		{onPlatform{denied(40013), errcode.ThirdParty}, 40013, "component_appid", "check the appID"},
-		{denied(45009), 45009, "quota is spent", "NewStableFetcher"},
-		{wxtoken.NewTicketFetcher(wxtoken.New(onPlatform{&countingFetcher{}, errcode.WeCom}, nil), "jsapi", opt), 60020, "this machine's IP address", "whitelist"},
-	} {
-		answer = fmt.Sprintf(`{"errcode":%d,"errmsg":"no"}`, tc.code)
-		cache := wxtoken.NewMemoryCache()
-		first, second := wxtoken.New(tc.fetcher, cache), wxtoken.New(tc.fetcher, cache)
-		for _, src := range []*wxtoken.Source{first, second} {
+		src := wxtoken.New(wxtoken.NewFetcher("wx1", "wrong", wxtoken.WithHTTPClient(p.Client())), nil)
+		together(50, func(i int) {
+			time.Sleep(time.Duration(i/25) * 20 * time.Second)
 			_, err := src.Token(t.Context())
-			assert.ErrorContains(t, err, tc.says)
-			assert.NotContains(t, err.Error(), tc.not)
-			var denied *wxtoken.APIError
-			require.ErrorAs(t, err, &denied)
-			assert.Equal(t, wxtoken.APIError{tc.code, "no"}, *denied)
-		}
-	}
-}
-
-func TestCooldownError(t *testing.T) {
-	denied := &wxtoken.APIError{Code: 40125, Message: "invalid appsecret"}
-	err := error(&wxtoken.CooldownError{Until: time.Date(2026, 5, 1, 8, 0, 0, 0, time.FixedZone("", 8*3600)), Err: denied})
-	assert.Equal(t, denied.Error()+" (not asked again before 2026-05-01T00:00:00Z)", err.Error())
-	assert.ErrorIs(t, err, denied)
-}
-
-func TestSecretFuncEndsWithContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	f := wxtoken.NewFetcher("wx1", "", wxtoken.WithSecretFunc(func(ctx context.Context) (string, error) {
-		cancel()
-		<-ctx.Done()
-		return "", ctx.Err()
-	}))
-	for range 2 { // the second time, ctx has ended before
-		_, err := f.Fetch(ctx)
-		assert.ErrorIs(t, err, context.Canceled)
-		assert.Equal(t, "not sent", outcome(err))
-	}
-}
-
-// The platform repeats a ticket with its whole life before it, each time it is
-// asked. None may be held past the end that was told first.
-func TestTicketIsNotHeldTooLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
-		client := wxtoken.WithHTTPClient(p.Client())
-		src := wxtoken.New(wxtoken.NewTicketFetcher(wxtoken.New(wxtoken.NewFetcher("wx1", fetchtest.Secret, client), nil), "jsapi", client), nil)
-		born := map[string]time.Time{}
-		for range 24 * 60 {
-			ticket, err := src.Token(t.Context())
-			require.NoError(t, err)
-			if _, known := born[ticket.Value]; !known {
-				born[ticket.Value] = time.Now()
-			}
-			require.LessOrEqual(t, time.Since(born[ticket.Value]), 2*time.Hour)
-			time.Sleep(time.Minute)
-		}
-		assert.Len(t, born, 12)
+			var cool *wxtoken.CooldownError
+			var denial *wxtoken.APIError
+			assert.True(t, errors.As(err, &cool) && errors.As(err, &denial) && denial.Code == 40125, err)
+			assert.ErrorContains(t, err, "invalid appsecret rid: ")
+		})
+		assert.Equal(t, 1, p.Stats().Fetches().Total())
 	})
+	// The record holds a fingerprint of the wrong secret, by which each process knows
+	// whether the cooldown concerns it.
+	for _, kind := range []string{"token", "stable", "QQ", "endpoint, POST", "repeatable", "secret func"} {
+		bubble(t, "a process with the corrected secret is not blocked, "+kind, func(t *testing.T) {
+			p, cache, scopes := wxtest.NewPlatform(wxtest.WithApp("wx1", "right")), wxtoken.NewMemoryCache(), map[string]bool{}
+			for _, prefix := range []string{"a:", "b:"} {
+				before := p.Stats().Fetches().Total()
+				source := func(secret string) *wxtoken.Source {
+					kinds := fetcherKinds(secret, wxtoken.WithHTTPClient(p.Client()))
+					f := wxtoken.Fetcher(kinds[kind])
+					switch kind {
+					case "repeatable":
+						f = wxtoken.Repeatable(struct{ *wxtoken.HTTPFetcher }{kinds["token"]})
+					case "secret func":
+						f = wxtoken.NewFetcher("wx1", "", wxtoken.WithHTTPClient(p.Client()), wxtoken.WithSecretFunc((&vault{secret: secret}).get))
+					}
+					return wxtoken.New(f, cache, wxtoken.WithKeyPrefix(prefix))
+				}
+				for range 3 {
+					_, err := source("wrong").Token(t.Context())
+					assert.ErrorContains(t, err, "errcode 40")
+				}
+				assert.Equal(t, before+1, p.Stats().Fetches().Total(), "three processes with the same wrong secret")
+				key := regexp.MustCompile(`\((.*)\)`).FindStringSubmatch(fmt.Sprint(source("right")))[1]
+				raw, err := cache.Get(t.Context(), key)
+				require.NoError(t, err)
+				scopes[regexp.MustCompile(`"scope":"[0-9a-f]{16}"`).FindString(string(raw))] = true
+				token(t, source("right"))
+				assert.Equal(t, before+2, p.Stats().Fetches().Total())
+				token(t, source("wrong")) // the shared token serves it
+			}
+			assert.Len(t, scopes, 2, "one fingerprint for each key")
+			assert.NotContains(t, scopes, "", "no fingerprint")
+		})
+	}
+}
+
+// The key tells the apps of a corporation apart, by their secrets or, where a
+// function has those, by the argument: the secret may change, the record may not.
+func TestWeComKeys(t *testing.T) {
+	v := &vault{secret: "of-today"}
+	for _, opts := range [][]wxtoken.FetcherOption{nil, {wxtoken.WithSecretFunc(v.get)}} {
+		a, b := wxtoken.NewWeComFetcher("ww1", fetchtest.Secret, opts...), wxtoken.NewWeComFetcher("ww1", "of another app", opts...)
+		assert.NotEqual(t, a.Key(), b.Key(), "two apps of a corporation share a key")
+		assert.Equal(t, wxtoken.NewWeComFetcher("ww1", fetchtest.Secret).Key(), a.Key())
+		assert.NotContains(t, a.Key(), "Marked")
+	}
 }

@@ -64,6 +64,13 @@ func (s *countingFetcher) Fetch(ctx context.Context) (wxtoken.Token, error) {
 	return wxtoken.Token{Value: fmt.Sprintf("token-%d", n), ExpiresAt: start.Add(life)}, nil
 }
 
+// fixed is a Fetcher that has the same value each time, for another hour.
+func fixed(key, value string) wxtoken.Fetcher {
+	return wxtoken.FetcherFunc(key, func(context.Context) (wxtoken.Token, error) {
+		return wxtoken.Token{Value: value, ExpiresAt: time.Now().Add(time.Hour)}, nil
+	})
+}
+
 // A faultyCache fails or delays the operations of another.
 type faultyCache struct {
 	wxtoken.Cache
@@ -337,13 +344,6 @@ func (s *swappable) CompareAndSwap(ctx context.Context, key string, old, new []b
 	return s.current().CompareAndSwap(ctx, key, old, new, ttl)
 }
 
-// mortal is a process: once it is killed, it stores nothing, and what it fetches
-// reaches nobody.
-func mortal(f wxtoken.Fetcher, cache wxtoken.Cache, opts ...wxtoken.Option) (src *wxtoken.Source, kill func()) {
-	c, dead := breakable(cache)
-	return wxtoken.New(f, c, opts...), func() { dead.Store(true) }
-}
-
 // An onPlatform fetcher is one of another package of the module.
 type onPlatform struct {
 	wxtoken.Fetcher
@@ -352,10 +352,10 @@ type onPlatform struct {
 
 func (f onPlatform) Platform() errcode.Platform { return f.platform }
 
-// rotatingSource hands out first or else token-1, and token-2 and so on after
-// each Invalidate of the current one.
+// rotatingSource hands out first or else token-1, and next or else token-2 and so on
+// after each Invalidate of the current one.
 type rotatingSource struct {
-	first string
+	first, next string
 
 	mu            sync.Mutex
 	rotations     int
@@ -366,8 +366,11 @@ type rotatingSource struct {
 }
 
 func (s *rotatingSource) current() string {
-	if s.first != "" && s.rotations == 0 {
+	switch {
+	case s.first != "" && s.rotations == 0:
 		return s.first
+	case s.next != "" && s.rotations > 0:
+		return s.next
 	}
 	return "token-" + strconv.Itoa(s.rotations+1)
 }
@@ -393,11 +396,6 @@ func (s *rotatingSource) Invalidate(_ context.Context, rejected string) error {
 	}
 	return nil
 }
-
-// tokenFunc is a TokenSource without Invalidate.
-type tokenFunc func(context.Context) (wxtoken.Token, error)
-
-func (f tokenFunc) Token(ctx context.Context) (wxtoken.Token, error) { return f(ctx) }
 
 // A platform is a Base that records what it was sent, closes request bodies, and
 // returns its answers in turn, the last one again and again. It has no connections.

@@ -158,7 +158,7 @@ func TestIgnoredAndConflictOnceAMinute(t *testing.T) {
 			start := time.Now()
 			together(test.callers, func(int) {
 				for time.Since(start) < 190*time.Second {
-					assert.Error(t, src.Invalidate(t.Context(), "x"))
+					assert.ErrorContains(t, src.Invalidate(t.Context(), "x"), "another system probably fetches")
 					time.Sleep(time.Second * time.Duration(test.callers) / time.Duration(test.perSecond))
 				}
 			})
@@ -208,7 +208,7 @@ func logged() (wxtoken.Option, func() []string) {
 }
 
 func TestLogLines(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		option, lines := logged()
 		f := &countingFetcher{latency: 1234567 * time.Microsecond, lifetime: time.Hour}
 		cache := wxtoken.NewMemoryCache()
@@ -253,7 +253,7 @@ func TestLogLines(t *testing.T) {
 // An outage of the cache is one line in the log, however long it lasts, and the
 // observer sees each failure.
 func TestAnOutageIsLoggedOnce(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		option, lines := logged()
 		l := &log{}
 		cache, down := breakable(wxtoken.NewMemoryCache())
@@ -276,7 +276,7 @@ func TestAnOutageIsLoggedOnce(t *testing.T) {
 }
 
 func TestAgesOfEvents(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		l := &log{}
 		src := wxtoken.New(&countingFetcher{}, nil, l.option())
 		token(t, src)
@@ -295,7 +295,7 @@ func TestAgesOfEvents(t *testing.T) {
 }
 
 func TestCountBeginsAnew(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		l := &log{}
 		src := tooYoung(t, l.option())
 		counts := func(n int, after time.Duration) (counts []int) {

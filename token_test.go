@@ -2,23 +2,23 @@
 //
 //	source_test.go            Token, Wait, Peek, Run: who blocks, and for how long
 //	invalidate_test.go        rejected tokens
-//	faults_test.go            the store and other processes fail
-//	cooldown_test.go          the platform denies, or does not answer
+//	faults_test.go            the platform, the store and other processes fail
 //	fetcher_test.go           requests, answers, secrets, tickets, endpoints
 //	transport_test.go         Transport
 //	caches_test.go            the caches, on real servers
 //	options_test.go           options, encryption, Events
 //	redaction_test.go         nothing shows a secret or a token, and no redirect takes one away
-//	days_test.go              days of virtual time, and the hot path (without the race detector)
-//	internal_test.go          the one thing that cannot be seen from outside
-//	example_test.go           Examples; those of other platforms are in endpoint_example_test.go
+//	example_test.go           Examples; that of other platforms is endpoint_example_test.go
 //	helpers_test.go           fakes, and what several files say
+//
+// Fleets and days of virtual time are in internal/sim, and each decision of the
+// protocol is in internal/protocol, with a table in its testdata.
 //
 // The promises of README.md ("What is promised"), and the tests that hold them:
 //
 //  1. One fetch in a token's lifetime, whatever the number of processes:
-//     TestThousandColdCallersMakeOneFetch, TestRefreshIsSeamless,
-//     TestDaysOfWeCom; internal/sim for fleets.
+//     TestThousandColdCallersMakeOneFetch, TestRefreshIsSeamless;
+//     in internal/sim TestNoFaults, and "WeCom, three days" of TestFleets.
 //  2. A caller waits only while there is no usable token, never beyond its ctx,
 //     and fails for no other's: TestRefreshIsSeamless,
 //     TestCacheDown, TestWaiterLeavesAtItsDeadline,
@@ -28,9 +28,17 @@
 //     TestOtherProcessesAdoptARefreshWithinTheLocalAge, TestOldCopyAndASlowCache,
 //     TestPatienceOutlastsAPause.
 //  4. No process, store or clock takes a usable token from the others, or makes
-//     all of them fetch more than 320 times a day: TestDaysWithASickMember,
-//     TestDaysOnAForgetfulStore, TestDaysOfRejections, TestDaysAfterAWrongClock,
-//     TestDaysWithOddOptions, TestDaysOfShortProcesses.
+//     all of them fetch more than 320 times a day. In internal/sim: TestFleets,
+//     and by what goes wrong
+//     a sick member: TestOneMemberBehindABadProxy, TestAWrappedFetcherWithTheOldSecret;
+//     a forgetful store: TestAStoreThatKeepsTheRecordForSeconds,
+//     TestNobodyLacksATokenOnAForgetfulStore; rejections: TestDaysOfRejections,
+//     TestAClockThatIsOffAndReportsEveryToken, TestAnyClockThatReportsEveryToken;
+//     a clock: TestAClockThatWasOffAtTheFirstFetch, TestAClockThatIsAheadGivesNoLongerLife;
+//     options: TestOneMemberWithOddOptions, TestOptionsThatDiffer; short lives:
+//     TestACronJob, TestALeaseOfADeadProcessInAnEmptyStore; a value that is renewed:
+//     TestAValueThatIsRenewed, a short one in internal/protocol:
+//     TestRefreshAtOfRepeatableTokens; no answer for hours: TestATestAccountsQuota.
 //  5. Nothing holds the secret or part of a token:
 //     TestNothingShowsTheSecretOrAToken, TestErrorsOfAStoreShowNoRecord,
 //     TestErrorsOfABaseShowNoToken, TestTransportRedirects, TestTransportLocations,
@@ -41,7 +49,7 @@
 //
 // What the rest of README.md says:
 //
-//   - After the first call, no lock, no I/O, no allocation: TestGuardHotPath,
+//   - After the first call, no lock, no I/O, no allocation: TestFastPathTakesNoLock, TestGuardHotPath,
 //     TestSteadyStateReadsTheCacheTwiceAMinute, TestFastPathEndsInTime.
 //   - The token is replaced before it expires: TestRefreshIsSeamless,
 //     TestRunKeepsTheTokenFresh.
@@ -49,7 +57,8 @@
 //     TestPausedProcessDoesNotPublish, TestLeasesGrow;
 //     when replies get lost: TestLostRepliesOfTheCache, TestFetchThroughFaults;
 //     when the store loses its data, or somebody deletes it: TestStoreLosesTheRecord,
-//     TestStoreGoesBack; while it is down: TestCacheDown, TestCachesWithoutAServer.
+//     TestStoreGoesBack; while it is down: TestCacheDown, TestCachesWithoutAServer;
+//     when the platform denies or is busy: TestCooldowns, TestBusyPlatformIsWaitedOut.
 //   - Transport replaces exactly the rejected token and sends once more:
 //     TestTransportQuery, TestTransportReplaysBodies,
 //     TestTransportReplacesWhatWasHandedOut.
@@ -57,8 +66,8 @@
 //     TestDaysOfAMemoryEach.
 //   - The caches keep the contract: TestCachesKeepTheContract.
 //   - Tickets, WeCom, QQ, endpoints: TestFetchRequests, TestTicketsOnSources,
-//     TestDaysOfTickets, TestEndpointRequests, ExampleNewQQFetcher,
-//     ExampleNewEndpointFetcher_douyin.
+//     TestDaysOfTickets, TestBadEndpoints, ExampleNewQQFetcher,
+//     ExampleNewEndpointFetcher.
 //   - Repeatable fetchers fetch while the cache is down: TestRepeatable, TestCacheDown.
 //   - WithSecretFunc is asked before each fetch: TestSecretFunc,
 //     TestANewSecretEndsTheCooldown; a wrong secret blocks no other: TestWrongSecret.
@@ -87,7 +96,7 @@ import (
 )
 
 func TestTokenValid(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		now := time.Now()
 		assert.False(t, wxtoken.Token{}.Valid())
 		assert.False(t, wxtoken.Token{ExpiresAt: now.Add(time.Hour)}.Valid())
@@ -112,23 +121,28 @@ func TestTokenIsPrintedRedacted(t *testing.T) {
 	assert.Contains(t, log.String(), want)
 }
 
-// The table of contents above names tests that exist.
+// The table of contents above names all files, and tests that exist.
 func TestTableOfContents(t *testing.T) {
 	contents, err := os.ReadFile("token_test.go")
 	require.NoError(t, err)
 	contents, _, _ = bytes.Cut(contents, []byte("package wxtoken_test"))
-	files, err := filepath.Glob("*_test.go")
-	require.NoError(t, err)
 	var all []byte
-	for _, file := range files {
-		if file != "token_test.go" && !strings.HasPrefix(file, "zz_") {
-			assert.Contains(t, string(contents), file)
-		}
-		text, err := os.ReadFile(file)
+	for _, dir := range []string{".", "internal/sim", "internal/protocol"} {
+		files, err := filepath.Glob(dir + "/*_test.go")
 		require.NoError(t, err)
-		all = append(all, text...)
+		require.NotEmpty(t, files, dir)
+		for _, file := range files {
+			if dir == "." && file != "token_test.go" && !strings.HasPrefix(file, "zz_") {
+				assert.Contains(t, string(contents), file)
+			}
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			all = append(all, text...)
+		}
 	}
-	for _, name := range regexp.MustCompile(`\b(Test|Example)[A-Z]\w*\b`).FindAllString(string(contents), -1) {
+	named := regexp.MustCompile(`\b(Test|Example)[A-Z]\w*\b`).FindAllString(string(contents), -1)
+	assert.Greater(t, len(named), 60)
+	for _, name := range named {
 		assert.Contains(t, string(all), "\nfunc "+name+"(")
 	}
 }

@@ -5,11 +5,9 @@ import (
 	"cmp"
 	"compress/gzip"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -102,32 +100,50 @@ func TestTransportReplaysBodies(t *testing.T) {
 }
 
 func TestTransportSource(t *testing.T) {
-	t.Run("flapping: the same token is tried again", func(t *testing.T) {
-		base, src := &platform{answers: []string{rejection, "{}"}}, &rotatingSource{invalidateErr: errors.New("cache down")}
-		assert.Equal(t, "{}", send(t, &wxtoken.Transport{Source: src, Base: base}, get(t, apiURL)))
-		assert.Equal(t, []string{"access_token=token-1", "access_token=token-1"}, base.queries())
-	})
-	t.Run("no fresh token: the rejection is returned as it came", func(t *testing.T) {
-		base, src := &platform{answers: []string{rejection}}, &rotatingSource{failFrom: 2}
-		resp, err := (&wxtoken.Transport{Source: src, Base: base}).RoundTrip(get(t, apiURL))
-		require.NoError(t, err)
-		assert.False(t, base.closed[0])
-		assert.Equal(t, rejection, readAll(t, resp))
-		assert.Len(t, base.sent, 1)
-	})
-	t.Run("without Invalidate: nothing is looked into", func(t *testing.T) {
-		base := &platform{answers: []string{rejection}}
-		src := tokenFunc(func(context.Context) (wxtoken.Token, error) { return wxtoken.Token{Value: "t"}, nil })
-		resp, err := (&wxtoken.Transport{Source: src, Base: base}).RoundTrip(get(t, apiURL))
-		require.NoError(t, err)
-		assert.IsType(t, &closeSpy{}, resp.Body)
-		assert.Len(t, base.sent, 1)
-	})
-	t.Run("with a token of the caller's: not asked", func(t *testing.T) {
-		base, src := &platform{answers: []string{"{}"}}, &rotatingSource{}
-		send(t, &wxtoken.Transport{Source: src, Base: base}, get(t, apiURL+"?access_token=mine"))
-		assert.Zero(t, src.asked)
-	})
+	plain := tokenFunc(func(context.Context) (wxtoken.Token, error) { return wxtoken.Token{Value: "token-1"}, nil })
+	for name, tc := range map[string]struct {
+		src    wxtoken.TokenSource
+		query  string // of the request
+		sent   []string
+		answer string
+		closed bool // the first answer, before the caller reads it
+	}{
+		"a user's token was rejected, not the Source's": {&rotatingSource{}, "", []string{"access_token=token-1"}, `{"errcode":42007}`, false},
+		"flapping: the same token is tried again": {&rotatingSource{invalidateErr: errors.New("cache down")}, "",
+			[]string{"access_token=token-1", "access_token=token-1"}, "{}", true},
+		"no fresh token: the rejection is returned as it came": {&rotatingSource{failFrom: 2}, "", []string{"access_token=token-1"}, rejection, false},
+		"without Invalidate: nothing is looked into":           {plain, "", []string{"access_token=token-1"}, rejection, false},
+		"with a token of the caller's: not asked":              {&rotatingSource{failFrom: 1}, "access_token=mine", []string{"access_token=mine"}, rejection, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base, req := &platform{answers: []string{rejection, "{}"}}, get(t, apiURL+"?"+tc.query)
+			if !tc.closed { // it is the answer
+				base.answers[0] = tc.answer
+			}
+			resp, err := (&wxtoken.Transport{Source: tc.src, Base: base}).RoundTrip(req)
+			require.NoError(t, err)
+			assert.Equal(t, tc.closed, base.closed[0])
+			if strings.HasPrefix(name, "without") {
+				assert.IsType(t, &closeSpy{}, resp.Body)
+			}
+			assert.Equal(t, tc.answer, readAll(t, resp))
+			assert.Equal(t, tc.sent, base.queries())
+		})
+	}
+}
+
+// unsent has tr send a request with a body, which must fail before it is sent.
+func unsent(t *testing.T, tr *wxtoken.Transport, url string) error {
+	t.Helper()
+	base, closed := &platform{answers: []string{"{}"}}, false
+	tr.Base = base
+	req := get(t, url)
+	req.Body = &closeSpy{strings.NewReader("x"), func() { closed = true }}
+	_, err := tr.RoundTrip(req)
+	require.Error(t, err)
+	assert.True(t, closed, "request body")
+	assert.Empty(t, base.sent)
+	return err
 }
 
 func TestTransportErrors(t *testing.T) {
@@ -149,15 +165,10 @@ func TestTransportErrors(t *testing.T) {
 			"wxtoken: request not sent, the Transport's Source returned no token: context deadline exceeded", context.DeadlineExceeded},
 	} {
 		t.Run(name, func(t *testing.T) {
-			base, closed := &platform{}, false
-			req := get(t, apiURL+"?secret=1"+tc.query)
-			req.Body = &closeSpy{strings.NewReader("x"), func() { closed = true }}
-			_, err := (&wxtoken.Transport{Source: tc.src, Base: base}).RoundTrip(req)
+			err := unsent(t, &wxtoken.Transport{Source: tc.src}, apiURL+"?secret=1"+tc.query)
 			assert.EqualError(t, err, tc.want)
 			assert.True(t, tc.is == nil || errors.Is(err, tc.is))
 			assert.Equal(t, name == "timeout", os.IsTimeout(err))
-			assert.True(t, closed, "request body")
-			assert.Empty(t, base.sent)
 		})
 	}
 	t.Run("zero value, other host", func(t *testing.T) {
@@ -360,16 +371,10 @@ func TestTransportFields(t *testing.T) {
 	}
 	for tr, want := range invalid {
 		for _, target := range []string{apiURL, apiURL + "?access_token=mine", "https://other.example/"} {
-			base, closed := &platform{answers: []string{"{}"}}, false
-			tr.Base = base
-			req := get(t, target)
-			req.Body = &closeSpy{strings.NewReader("x"), func() { closed = true }}
-			_, err := tr.RoundTrip(req)
+			err := unsent(t, tr, target)
 			assert.ErrorContains(t, err, "wxtoken: request not sent: ")
 			assert.ErrorContains(t, err, want)
 			assert.NotContains(t, err.Error(), "password")
-			assert.True(t, closed, "request body")
-			assert.Empty(t, base.sent)
 		}
 	}
 	assert.Zero(t, good.asked)
@@ -474,7 +479,7 @@ func TestTransportRemembersSixteenTokens(t *testing.T) {
 // A request can bear a token that another process handed out, as after a restart:
 // a Source knows those of the record.
 func TestTransportKnowsTheTokensOfTheRecord(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		f, cache := &countingFetcher{lifetime: time.Hour}, wxtoken.NewMemoryCache()
 		use(t, 9*time.Hour, time.Hour, wxtoken.New(f, cache))
 		for n := 1; n <= 9; n++ {
@@ -772,9 +777,9 @@ func FuzzTransportQuery(f *testing.F) {
 		if token == "" || own == token {
 			return
 		}
-		base, src := &platform{answers: []string{rejection}}, &fuzzSource{token: token}
-		if handedOut {
-			src.before = own
+		base, src := &platform{answers: []string{rejection}}, &rotatingSource{first: token, next: token}
+		if handedOut && own != "" {
+			src.first = own
 		}
 		req := get(t, apiURL)
 		req.URL.RawQuery = query
@@ -789,28 +794,13 @@ func FuzzTransportQuery(f *testing.F) {
 		}
 		require.Len(t, queries, 2)
 		require.True(t, own == "" || queries[0] == query)
-		require.Equal(t, cmp.Or(own, token), src.rejected)
+		require.Equal(t, []string{cmp.Or(own, token)}, src.rejected)
 		for i, want := range []string{cmp.Or(own, token), token} {
 			sent, sentRest, _ := readQuery(queries[i])
 			require.Equal(t, want, sent)
 			require.Equal(t, rest, sentRest)
 		}
 	})
-}
-
-// A fuzzSource hands out before until that is rejected, and then token.
-type fuzzSource struct{ before, token, rejected string }
-
-func (s *fuzzSource) Token(context.Context) (wxtoken.Token, error) {
-	if s.before != "" && s.rejected != s.before {
-		return wxtoken.Token{Value: s.before}, nil
-	}
-	return wxtoken.Token{Value: s.token}, nil
-}
-
-func (s *fuzzSource) Invalidate(_ context.Context, rejected string) error {
-	s.rejected = rejected
-	return nil
 }
 
 // readQuery returns the first access_token of a raw query that is not empty, the
@@ -833,34 +823,7 @@ func readQuery(query string) (token, rest string, other bool) {
 	return token, rest, other
 }
 
-// An upload is sent again whole after a rejected token. The platform rejects a user's
-// token by 42007, for which none is replaced.
-func TestTransportOnThePlatform(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
-		p := wxtest.NewPlatform(wxtest.WithApp("wx1", fetchtest.Secret))
-		src := wxtoken.New(wxtoken.NewFetcher("wx1", fetchtest.Secret, wxtoken.WithHTTPClient(p.Client())), nil)
-		tr := &wxtoken.Transport{Source: src, Base: p.Transport()}
-		p.Revoke(token(t, src))
-		time.Sleep(time.Minute)
-		var form bytes.Buffer
-		w := multipart.NewWriter(&form)
-		part, err := w.CreateFormFile("media", "a.jpg")
-		require.NoError(t, err)
-		_, _ = io.WriteString(part, "\xff\xd8 a picture")
-		require.NoError(t, w.Close())
-		req, err := http.NewRequest(http.MethodPost, "https://api.weixin.qq.com/cgi-bin/media/upload?type=image", &form)
-		require.NoError(t, err)
-		req.Header.Set("Content-Type", w.FormDataContentType())
-		var answer struct {
-			Media string `json:"media_id"`
-		}
-		require.NoError(t, json.Unmarshal([]byte(send(t, tr, req)), &answer))
-		assert.Equal(t, "\xff\xd8 a picture", send(t, tr, get(t, "https://api2.weixin.qq.com/cgi-bin/media/get?media_id="+url.QueryEscape(answer.Media))))
+// tokenFunc is a TokenSource without Invalidate.
+type tokenFunc func(context.Context) (wxtoken.Token, error)
 
-		before := token(t, src)
-		time.Sleep(time.Minute)
-		p.Inject(wxtest.Denial(42007).On(wxtest.BusinessCalls))
-		assert.Contains(t, send(t, tr, get(t, apiURL)), "42007")
-		assert.Equal(t, before, token(t, src))
-	})
-}
+func (f tokenFunc) Token(ctx context.Context) (wxtoken.Token, error) { return f(ctx) }

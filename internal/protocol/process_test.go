@@ -457,7 +457,7 @@ func TestCountersAtTheirLimit(t *testing.T) {
 	d.Begin(true, d.now)
 	d.read()
 	st := d.expect(Swap)
-	assert.EqualValues(t, maxSeq, st.Next.Seq)
+	assert.EqualValues(t, int64(maxSeq), st.Next.Seq)
 	assert.EqualValues(t, maxCount-1, st.Next.Early)
 	assert.True(t, st.Next.sane())
 

@@ -3,6 +3,7 @@ package protocol
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -104,7 +105,7 @@ func TestSizeOfARecord(t *testing.T) {
 
 	largest := Record{Version: 1, Epoch: strings.Repeat("e", maxName), Seq: maxSeq, Token: strings.Repeat("t", maxToken), ExpiresAt: 1 << 50, IssuedAt: 1 << 50,
 		Past: strings.Repeat("p", pastTokens*(idLength+1)-1), Lease: strings.Repeat("l", maxName), LeaseFor: maxCount - 1, Noted: true, Owed: maxOwed, Rejected: true, Early: maxCount - 1,
-		Cooldown: &Cooldown{Until: 1 << 50, Code: -1 << 40, Message: strings.Repeat("\U0001F600", maxMessage), Scope: strings.Repeat("s", maxName), Step: maxCount - 1, By: strings.Repeat("b", maxName)}}
+		Cooldown: &Cooldown{Until: 1 << 50, Code: math.MinInt, Message: strings.Repeat("\U0001F600", maxMessage), Scope: strings.Repeat("s", maxName), Step: maxCount - 1, By: strings.Repeat("b", maxName)}}
 	raw := Encode(largest, Sealer{})
 	assert.LessOrEqual(t, len(raw), maxRecord)
 	for _, s := range []Sealer{{}, seal} {
