@@ -89,10 +89,9 @@ type failure struct {
 	pen   penalty
 	at    time.Time
 	wait  time.Duration
-	step  int       // failures in a row before this one
-	scope string    // fingerprint of the secret that it was about; empty: it was not
-	tag   int64     // Until of the cooldown that was shared for it; 0: none
-	from  *Cooldown // what a process of the same member before this one left; nil: it was this one
+	step  int    // failures in a row before this one
+	scope string // fingerprint of the secret that it was about; empty: it was not
+	tag   int64  // Until of the cooldown that was shared for it; 0: none
 }
 
 // fail notes a failed fetch: in v what this process waits itself. It returns the
@@ -166,27 +165,27 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 	}
 	if f := v.own; f != nil && (f.scope == "" || f.scope == p.Fingerprint) {
 		if until := f.at.Add(min(f.wait, most)); !Passed(now, until) {
-			cause := Result{Err: f.err}
-			if f.from != nil {
-				cause = f.from.cause()
-			}
-			return Step{Do: Fail, Until: until, Cause: cause, secret: f.scope != ""}, true
+			return Step{Do: Fail, Until: until, Cause: Result{Err: f.err}, secret: f.scope != ""}, true
 		}
 	}
 	c := r.Cooldown
-	if c == nil || c.Lifted || c.Scope != "" && c.Scope != p.Fingerprint {
+	if c == nil || c.Lifted && !p.ours(c, now) || c.Scope != "" && c.Scope != p.Fingerprint {
 		return Step{}, false
 	}
 	pen := p.penaltyFor(c.cause())
 	if pen.scope == oneself || pen.scope == sameSecret && c.Scope == "" {
 		return Step{}, false // another process's own affair
 	}
-	meant := p.meant(c, now)
-	wait := min(meant, time.UnixMilli(c.Until).Sub(v.cooledSeen), most)
+	from, wait := v.cooledSeen, min(p.meant(c, now), most)
+	if failed := time.UnixMilli(c.Until).Add(-pen.shared().delay(c.Step)); !p.ours(c, now) {
+		wait = min(wait, time.UnixMilli(c.Until).Sub(from))
+	} else if failed.Before(from) {
+		from = failed // by the clock of this machine
+	}
 	if v.own != nil {
 		wait = min(wait+wait/4, pen.last, most) // a process whose own last fetch did not fail comes first
 	}
-	until := v.cooledSeen.Add(wait)
+	until := from.Add(wait)
 	if seen := r.seen().Add(wait); r.seenBy(now) && p.undated(c, now) && seen.Before(until) {
 		until = seen
 	}
@@ -200,14 +199,25 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 	return Step{Do: Fail, Until: until, Cause: cause, secret: c.Scope != ""}, true
 }
 
-// meant is how long the others wait for c. The failure of a brief process says little
-// to those that are not: the next that fails may be another of the same member.
+// ours reports whether c is about this process's member: one whose processes live for
+// seconds, and are started again and again, must not be the first to try each time.
+func (p *Process) ours(c *Cooldown, now time.Time) bool {
+	return c != nil && c.Member != "" && p.brief(now) && c.Member == p.member()
+}
+
+// meant is how long a process that did not fail itself waits for c. What a brief
+// process met says little to those that are not: the next may be another of its member.
+// And the first failure of a member may be chance.
 func (p *Process) meant(c *Cooldown, now time.Time) time.Duration {
-	pen := p.penaltyFor(c.cause()).shared()
-	if c.Member != "" && !p.brief(now) {
-		return pen.first
+	pen := p.penaltyFor(c.cause())
+	wait := pen.shared().delay(c.Step)
+	switch {
+	case p.ours(c, now) && c.Row > 0:
+		return max(wait, pen.delay(c.Row-1))
+	case c.Member != "" && !p.brief(now):
+		return pen.shared().first
 	}
-	return pen.delay(c.Step)
+	return wait
 }
 
 // undated reports whether c ends later than it can by this process's clock: that or
@@ -226,21 +236,6 @@ func (p *Process) lifted(c *Cooldown, now time.Time) *Cooldown {
 	l := *c
 	l.Lifted = true
 	return &l
-}
-
-// inherit makes the last failure that c shares this process's own, if the process
-// that failed was of the same member: one that lives for seconds, and starts again and
-// again, must not be the first to try each time. Once may be chance.
-func (p *Process) inherit(c *Cooldown, now time.Time) {
-	if c.Row == 0 || p.view.own != nil || c.By == p.id || !p.young(now) || c.Member != p.member() {
-		return
-	}
-	pen := p.penaltyFor(c.cause())
-	at := time.UnixMilli(c.Until).Add(-pen.shared().delay(c.Step)) // by the clock of the same machine
-	if at.After(now) {
-		at = now
-	}
-	p.view.own = &failure{pen: pen, at: at, wait: pen.delay(c.Row - 1), step: c.Row - 1, scope: c.Scope, tag: c.Until, from: c}
 }
 
 // withoutFetch is what to do while the platform must not be asked. If that takes long,

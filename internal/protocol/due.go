@@ -10,7 +10,7 @@ func (p *Process) due(r Record, now time.Time) bool {
 		return true
 	case r.Owed > 0 && r.left(now) > p.ample():
 		wait := p.verify()
-		if v.own != nil { // its last fetch failed: the others settle this first
+		if v.own != nil || p.ours(r.Cooldown, now) { // its last fetch failed: the others settle this first
 			wait *= 2
 		}
 		// A store that keeps losing the record must not cause a fetch each time.

@@ -109,7 +109,6 @@ func (p *Process) watch(r Record, swapped bool, now time.Time) {
 	}
 	if c := r.Cooldown; c != nil && (w.cooldown == nil || *c != *w.cooldown) {
 		w.cooldown, w.cooledSeen = c, now
-		p.inherit(c, now)
 	}
 	if r.Token != "" && !swapped {
 		w.unkept = 0
