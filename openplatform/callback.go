@@ -28,7 +28,7 @@ type push struct {
 	AuthorizerAppID   string `xml:"AuthorizerAppid"`
 	AuthorizationCode string `xml:"AuthorizationCode"`
 
-	created int64 // CreateTime, or when it was sent if that is no time
+	created int64 // CreateTime, or when it was sent if that is no time or a later one
 }
 
 // A badPush is why a push is rejected, and the status to answer.
@@ -170,8 +170,8 @@ func (p *Platform) open(w http.ResponseWriter, r *http.Request) (push, []byte, e
 	if appID != p.appID || m.AppID != "" && m.AppID != p.appID {
 		return bad(http.StatusBadRequest, "it is for another appID")
 	}
-	if m.created, err = strconv.ParseInt(m.CreateTime, 10, 64); err != nil || m.created <= 0 {
-		m.created = sent
+	if m.created, err = strconv.ParseInt(m.CreateTime, 10, 64); err != nil || m.created <= 0 || m.created > sent {
+		m.created = sent // no later, or it would hide the pushes after it
 	}
 	return m, message, nil
 }
