@@ -29,7 +29,10 @@ func (s Sealer) Wrap(value any) ([]byte, error) {
 // Unwrap reads what Wrap wrote. It returns ErrCorrupt for what may be
 // overwritten, and ErrNewer, ErrNoKey or ErrPlain for what must not be.
 func (s Sealer) Unwrap(raw []byte, value any) error {
-	var e envelope
+	var e struct {
+		envelope
+		Sealed json.RawMessage `json:"sealed"` // a newer version may put anything there
+	}
 	if len(raw) > maxEnvelope {
 		return oversized(raw)
 	}
@@ -40,7 +43,10 @@ func (s Sealer) Unwrap(raw []byte, value any) error {
 		return ErrNewer
 	}
 	if e.Sealed != nil {
-		opened, err := s.open(e.Sealed)
+		if json.Unmarshal(e.Sealed, &e.envelope.Sealed) != nil {
+			return ErrCorrupt
+		}
+		opened, err := s.open(e.envelope.Sealed)
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,7 @@ type keyer struct {
 	tokens        []string // that are met
 	pasts         []string
 	past, rejects bool
+	failures      bool              // a fetch can still fail, or a member that failed is in a record
 	least         []byte            // of the orders so far
 	before        []int64           // seqs, before an order
 	ids           map[string]string // of tokens
@@ -33,7 +34,7 @@ type key [16]byte
 // key tells worlds apart. past says that the store can still go back.
 func (w *world) key(past bool) key {
 	k := w.keyer
-	k.past, k.rejects, k.buf = past, w.rejects, k.buf[:0]
+	k.past, k.rejects, k.buf, k.failures = past, w.rejects, k.buf[:0], past || w.failures()
 	k.names, k.seqs, k.tokens, k.pasts = k.names[:0], k.seqs[:0], k.tokens[:0], k.pasts[:0]
 	k.put(bit(past))
 	for i := range 1 + bit(w.split) {
@@ -164,9 +165,36 @@ func (k *keyer) record(r *Record) {
 	if c := r.Cooldown; c == nil {
 		k.put(leftOut)
 	} else {
-		k.put(c.Code, c.Step, min(c.Row, 6), bit(c.Member != ""))
-		k.until(time.UnixMilli(c.Until))
+		until := time.UnixMilli(c.Until)
+		k.put(c.Code, c.Step, min(c.Row, 6), bit(c.Member != "")<<2|bit(c.Lifted)<<1|bit(c.Member != "" && noon.Sub(until) >= time.Hour))
+		k.until(until)
+		k.until(until.Add(modelRules.memberWaits(c)))
 	}
+}
+
+// memberWaits is for how much longer than the others the member that failed waits, at
+// most.
+func (ru Rules) memberWaits(c *Cooldown) time.Duration {
+	pen := ru.penaltyFor(c.cause())
+	shared := pen.shared().delay(c.Step)
+	return max(shared, pen.delay(c.Row))*5/4 - shared
+}
+
+// failures reports whether a fetch can fail without a further fault, or a record names
+// the member whose fetch did: only then it matters how long processes have lived.
+func (w *world) failures() bool {
+	named := func(r *Record) bool { return r.Cooldown != nil && r.Cooldown.Member != "" }
+	for _, p := range w.each() {
+		c := p.view.claim
+		switch {
+		case p.paused, c != nil && c.Outcome != Pending && c.Outcome != Issued:
+			return true
+		case p.run != nil && (named(&p.run.record) || p.run.swap != nil && named(&p.run.swap.Next)):
+			return true
+		}
+	}
+	late := slices.ContainsFunc(w.casts, func(c cast) bool { return named(&c.next) })
+	return late || named(&w.stores[0].Record) || w.split && named(&w.stores[1].Record)
 }
 
 // follow adds which of the tokens met the records met come after.
@@ -250,7 +278,9 @@ func (k *keyer) view(p *proc, v *View, live []*Record) {
 		k.put(leftOut)
 	} else {
 		k.until(f.at.Add(f.wait))
-		k.put(f.step, int(f.pen.scope), bit(noon.Sub(f.at) < f.wait+time.Hour))
+		if noon.Sub(f.at) < f.wait+time.Hour { // else the next one is a first one
+			k.put(f.step, int(f.pen.scope), int(f.pen.last/(10*time.Second)), int(f.wait/time.Second))
+		}
 	}
 	k.memo(v.resort)
 }
@@ -288,7 +318,10 @@ func (k *keyer) memo(m memo) {
 
 func (k *keyer) proc(w *world, i int) {
 	p := w.procs[i]
-	k.put(int(p.phase), bit(p.paused), p.side, int(p.debt), bit(p.began.IsZero()), bit(noon.Sub(p.began) < modelRules.lease()))
+	k.put(int(p.phase), bit(p.paused), p.side, int(p.debt), bit(p.began.IsZero()), bit(p.young(noon)))
+	if k.failures {
+		k.put(bit(p.brief(noon)))
+	}
 	live := append(make([]*Record, 0, 8), &w.stores[0].Record)
 	if w.split {
 		live = append(live, &w.stores[1].Record)

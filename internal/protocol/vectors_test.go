@@ -126,6 +126,9 @@ func build(t testing.TB, f fields, v vector) (*Process, Record) {
 			},
 		},
 	}
+	if member := f.text("member", ""); member != "" {
+		p.Member = func() string { return member }
+	}
 	if wait := f.duration(t, "own failure blocks for", 0); wait > 0 {
 		p.view.own = &failure{err: errOwn, at: f.before(t, "own failure", 0), wait: wait, scope: f.text("own failure is about secret", "")}
 	}
