@@ -71,7 +71,7 @@ func (p penalty) delay(step int) time.Duration {
 }
 
 // after is the step at which to start after a failure of another kind, which was
-// waited for so long: at no more than a minute.
+// waited for so long: the first that takes twice that, or a minute.
 func (p penalty) after(wait time.Duration) (step int) {
 	for step < 20 && p.delay(step) < min(2*wait, time.Minute, p.last) {
 		step++
@@ -128,6 +128,9 @@ func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Tim
 	same := prev != nil && (prev.By == p.id || c.Member != "" && c.Member == prev.Member) // as failed last
 	if same && c.Member != "" && now.Sub(time.UnixMilli(prev.Until)) < time.Hour {
 		c.Row = min(prev.Row+1, maxCount-1)
+		if last := p.penaltyFor(prev.cause()); last != pen && prev.Row > 0 {
+			c.Row = 1 + pen.after(last.delay(prev.Row-1))
+		}
 	}
 	if result.Outcome != Denied {
 		c.Code, c.Message = 0, "no answer that could be understood"
@@ -234,7 +237,9 @@ func (p *Process) lifted(c *Cooldown, now time.Time) *Cooldown {
 		return nil
 	}
 	l := *c
-	l.Lifted = true
+	pen := p.penaltyFor(c.cause()).shared()
+	l.Until -= (pen.delay(c.Step) - pen.first).Milliseconds() // past for version 0.1, which does not know lifted
+	l.Step, l.Lifted = 0, true
 	return &l
 }
 

@@ -168,7 +168,8 @@ func TestLifted(t *testing.T) {
 	for _, ago := range []time.Duration{-24 * time.Hour, 0, time.Hour} {
 		before := of("other", ago)
 		want := *before
-		want.Lifted = true
+		want.Until -= 3000 // as if step were 0: past for version 0.1, which takes it to be in force
+		want.Step, want.Lifted = 0, true
 		assert.Equal(t, &want, p.lifted(before, clock))
 		assert.False(t, before.Lifted, "the one that was read stays as it is")
 	}

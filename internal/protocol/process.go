@@ -222,7 +222,7 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 		return Step{Do: Secret} // this process has not fetched yet, and must know whether that concerns it
 	}
 	if st, cools := p.cooling(r, v, now); cools {
-		if c := r.Cooldown; c != nil && !c.Lifted && p.young(now) && p.undated(c, now) && !r.seenBy(now) {
+		if c := r.Cooldown; c != nil && p.young(now) && p.undated(c, now) && !r.seenBy(now) {
 			return p.see(r, now)
 		}
 		return p.withoutFetch(r, st, usable, now)
