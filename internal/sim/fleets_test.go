@@ -140,6 +140,9 @@ func shortLives(graces ...Grace) []Config {
 			exit = Returns
 		}
 		c.Grace, c.Latency = graces[(i+i/4)%len(graces)], v.b.latency
+		if exit == Killed && v.b.For[1] == 0 {
+			v.b.For[1] = v.b.patience // else it is killed before it asks
+		}
 		c.Members = []Member{{Every: v.b.calls, Patience: v.b.patience, Lives: &Lives{v.b.For, v.b.Every, exit, v.a == killedFetching}}}
 		return fmt.Sprintf("%s, lives %v, every %v, %s, calls %s", c.Grace, v.b.For, v.b.Every, [...]string{"killed", "returns", "waits", "every other fetch killed"}[v.a], v.b.calls)
 	})
