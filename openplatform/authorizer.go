@@ -22,7 +22,8 @@ var ErrNotAuthorized = errors.New("wxtoken: not authorized; have the account's o
 const (
 	deniedFor  = time.Hour        // how long a process does not ask again after a denial (61003)
 	invalidFor = 10 * time.Minute // the same without a valid refresh token
-	endedFor   = 24 * time.Hour   // the same after an unauthorized push
+	pushedFor  = 2 * time.Hour    // the same after an unauthorized push: as long as a token lasts that was issued before it
+	endedFor   = 24 * time.Hour   // the same after both
 	mostTries  = 3                // refresh tokens that one fetch tries
 )
 
@@ -73,7 +74,7 @@ func (a *authorizer) look(ctx context.Context) bool {
 	v, err := get[authorization](ctx, &a.p.store, a.name())
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return err == nil && !v.value.Ended && digest(string(v.raw)) != a.barredBy
+	return err == nil && v.raw != nil && !v.value.Ended && digest(string(v.raw)) != a.barredBy
 }
 
 // Fetch asks for an authorizer_access_token.
@@ -134,6 +135,8 @@ func (a *authorizer) fetch(ctx context.Context, v stored[authorization], pending
 			}
 		case (code == 61003 || code == 61007 || code == 61023) && pending != nil:
 			return wxtoken.Token{}, unsent(errors.Join(pending, err))
+		case code == 61003 && v.value.Ended:
+			return wxtoken.Token{}, a.bar(v, err, endedFor)
 		case code == 61003 || code == 61007:
 			return wxtoken.Token{}, a.bar(v, err, deniedFor)
 		case code == 61023:
@@ -187,7 +190,10 @@ func (a *authorizer) renew(ctx context.Context, refresh string) (tok wxtoken.Tok
 // bar records that there is no authorization, and returns the error that says so.
 func (a *authorizer) bar(v stored[authorization], cause error, d time.Duration) error {
 	err := fmt.Errorf("%w (authorizer %s): %w", ErrNotAuthorized, a.appID, cause)
-	until := a.setBarred(v, err, d)
+	until := time.Now().Add(d)
+	a.mu.Lock()
+	a.barred, a.until, a.barredBy = err, until, digest(string(v.raw))
+	a.mu.Unlock()
 	if v.value.Ended {
 		a.gate.close(err, until)
 	} else {
@@ -196,32 +202,22 @@ func (a *authorizer) bar(v stored[authorization], cause error, d time.Duration) 
 	return unsent(err)
 }
 
-// end stops handing out the token, since the owner has ended the authorization.
-func (a *authorizer) end(v stored[authorization]) error {
+// end stops handing out the token, since a push says that the owner has ended the
+// authorization, and no later one is known. After pushedFor the platform is asked: the
+// cache may have lost a later one.
+func (a *authorizer) end() {
 	err := fmt.Errorf("%w (authorizer %s): the owner has ended the authorization", ErrNotAuthorized, a.appID)
-	a.gate.close(err, a.setBarred(v, err, endedFor))
-	return err
-}
-
-func (a *authorizer) setBarred(v stored[authorization], why error, d time.Duration) (until time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.barred, a.until, a.barredBy = why, time.Now().Add(d), digest(string(v.raw))
-	return a.until
+	a.gate.close(err, time.Now().Add(pushedFor))
 }
 
 // isBarred returns why the platform must not be asked, if so.
 func (a *authorizer) isBarred(v stored[authorization]) error {
 	a.mu.Lock()
-	why, same, over := a.barred, digest(string(v.raw)) == a.barredBy, !time.Now().Before(a.until)
-	a.mu.Unlock()
-	switch {
-	case why != nil && same && !over:
-		return why
-	case v.value.Ended && !same: // this process has just read it
-		return a.end(v)
+	defer a.mu.Unlock()
+	if digest(string(v.raw)) != a.barredBy || !time.Now().Before(a.until) {
+		return nil
 	}
-	return nil
+	return a.barred
 }
 
 // stringIn returns a JSON string that can be a refresh token, or "".

@@ -253,7 +253,7 @@ func TestUnauthorized(t *testing.T) {
 		require.NoError(t, other.Authorizer("wx1").Invalidate(t.Context(), old))
 		_, err := other.Authorizer("wx1").Token(t.Context())
 		assert.ErrorIs(t, err, openplatform.ErrNotAuthorized)
-		assert.Equal(t, wxtest.Tally{0: 1}, w.sent(wxtest.AuthorizerPath), "nothing is sent for it")
+		assert.Equal(t, wxtest.Tally{0: 1, 61003: 1}, w.sent(wxtest.AuthorizerPath), "only the other process asked, once")
 
 		w.authorize("wx1")
 		assert.True(t, w.Honoured(token(t, p.Authorizer("wx1"))), "at once")

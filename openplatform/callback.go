@@ -28,7 +28,7 @@ type push struct {
 	AuthorizerAppID   string `xml:"AuthorizerAppid"`
 	AuthorizationCode string `xml:"AuthorizationCode"`
 
-	created int64 // CreateTime, or when it was sent if that is no time
+	created int64 // CreateTime, or when it was sent if that is no time or a later one
 }
 
 // A badPush is why a push is rejected, and the status to answer.
@@ -47,8 +47,9 @@ func (b *badPush) Error() string {
 // component_verify_ticket: the newest ticket is kept for 12 hours. authorized and
 // updateauthorized: the code is exchanged, at once if the platform waits long enough,
 // otherwise by the next Token. unauthorized: this process stops handing out the
-// account's token within a minute, other processes when it is next rejected. Other
-// pushes are answered and ignored.
+// account's token within a minute, other processes when it is next rejected; if the
+// push may be older than the authorization, the platform is asked for a new token
+// first. Other pushes are answered and ignored.
 //
 // A push with a wrong signature is answered with status 401; one that cannot be
 // decrypted or read, is for another appID, has an empty ticket, or has a timestamp
@@ -112,12 +113,15 @@ func (p *Platform) takeEvent(ctx context.Context, m push, raw []byte) error {
 	if e.ended {
 		e.code = ""
 	}
-	counts, err := a.note(ctx, e)
-	if err != nil || !counts {
+	counts, sure, err := a.note(ctx, e)
+	switch {
+	case err != nil || !counts:
 		return err
-	}
-	if e.ended {
-		_ = a.end(stored[authorization]{})
+	case e.ended && sure:
+		a.end()
+		return nil
+	case e.ended: // the platform knows: it denies the next token, or issues it
+		a.supersede(ctx)
 		return nil
 	}
 	a.gate.opened()
@@ -170,8 +174,8 @@ func (p *Platform) open(w http.ResponseWriter, r *http.Request) (push, []byte, e
 	if appID != p.appID || m.AppID != "" && m.AppID != p.appID {
 		return bad(http.StatusBadRequest, "it is for another appID")
 	}
-	if m.created, err = strconv.ParseInt(m.CreateTime, 10, 64); err != nil || m.created <= 0 {
-		m.created = sent
+	if m.created, err = strconv.ParseInt(m.CreateTime, 10, 64); err != nil || m.created <= 0 || m.created > sent {
+		m.created = sent // no later, or it would hide the pushes after it
 	}
 	return m, message, nil
 }

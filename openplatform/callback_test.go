@@ -1,7 +1,7 @@
 package openplatform_test
 
 import (
-	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -121,17 +121,12 @@ func TestReplayedPushesChangeNothing(t *testing.T) {
 	bubble(t, "a ticket", func(t *testing.T) {
 		w := newWorld(t, wxtest.WithThirdParty(wxtest.ThirdParty{LatestTicketOnly: true}))
 		p := w.process()
-		old, err := w.PushRequest(compID, hook, map[string]string{"InfoType": "component_verify_ticket", "ComponentVerifyTicket": w.IssueTicket(compID)})
-		require.NoError(t, err)
-		body, err := io.ReadAll(old.Body)
-		require.NoError(t, err)
+		old := w.delivery(p, map[string]string{"InfoType": "component_verify_ticket", "ComponentVerifyTicket": w.IssueTicket(compID)})
 		w.to(p)
 		time.Sleep(10 * time.Minute)
 		require.NoError(t, w.PushTicket(compID, hook))
 		for range 3 {
-			old.Body = io.NopCloser(bytes.NewReader(body))
-			status, _ := serve(p, old)
-			assert.Equal(t, 200, status)
+			old()
 		}
 		assert.NotEmpty(t, token(t, p.Source()), "the newer ticket is still there")
 		assert.NotEmpty(t, token(t, w.process().Source()))
@@ -140,46 +135,52 @@ func TestReplayedPushesChangeNothing(t *testing.T) {
 		w := newWorld(t)
 		p := w.ready()
 		w.authorize("wx1")
-		push, err := w.PushRequest(compID, hook, map[string]string{"InfoType": "unauthorized", "AuthorizerAppid": "wx1"})
-		require.NoError(t, err)
-		body, err := io.ReadAll(push.Body)
-		require.NoError(t, err)
-		send := func() {
-			push.Body = io.NopCloser(bytes.NewReader(body))
-			status, text := serve(p, push)
-			assert.Equal(t, 200, status, text)
-		}
-		send()
-		_, err = p.Authorizer("wx1").Token(t.Context())
+		ended := w.delivery(p, map[string]string{"InfoType": "unauthorized", "AuthorizerAppid": "wx1"})
+		ended()
+		_, err := p.Authorizer("wx1").Token(t.Context())
 		require.ErrorIs(t, err, openplatform.ErrNotAuthorized)
-		late, err := w.PushRequest(compID, hook, map[string]string{"InfoType": "unauthorized", "AuthorizerAppid": "wx1", "More": "x"})
-		require.NoError(t, err)
+		late := w.delivery(p, map[string]string{"InfoType": "unauthorized", "AuthorizerAppid": "wx1", "More": "x"})
 		w.authorize("wx1") // in the same second
-		send()
+		ended()
 		time.Sleep(time.Minute)
 		assert.NotEmpty(t, token(t, p.Authorizer("wx1")))
 		w.authorize("wx1")
-		status, text := serve(p, late) // a delayed one
-		assert.Equal(t, 200, status, text)
+		late()
 		time.Sleep(time.Minute)
 		assert.NotEmpty(t, token(t, p.Authorizer("wx1")))
 	})
 	bubble(t, "authorized", func(t *testing.T) {
 		w := newWorld(t)
 		p := w.ready()
-		push, err := w.PushRequest(compID, hook, map[string]string{
+		deliver := w.delivery(p, map[string]string{
 			"InfoType": "authorized", "AuthorizerAppid": "wx1", "AuthorizationCode": w.IssueCode(compID, "wx1")})
-		require.NoError(t, err)
-		body, err := io.ReadAll(push.Body)
-		require.NoError(t, err)
 		for range 5 {
-			push.Body = io.NopCloser(bytes.NewReader(body))
-			status, _ := serve(p, push)
-			assert.Equal(t, 200, status)
+			deliver()
 		}
 		assert.NotEmpty(t, token(t, p.Authorizer("wx1")))
 		assert.Equal(t, wxtest.Tally{0: 1}, w.sent(wxtest.QueryAuthPath))
 		assert.Equal(t, wxtest.Tally{0: 1}, w.sent(wxtest.AuthorizerPath))
+	})
+}
+
+// A CreateTime that is later than the push itself hides none of the next ones.
+func TestACreateTimeInTheFuture(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		w := newWorld(t, wxtest.WithThirdParty(wxtest.ThirdParty{LatestTicketOnly: true}))
+		p := w.process()
+		w.to(p)
+		ms := fmt.Sprint(time.Now().UnixMilli())
+		require.NoError(t, w.Push(compID, hook, map[string]string{
+			"InfoType": "component_verify_ticket", "ComponentVerifyTicket": w.IssueTicket(compID), "CreateTime": ms}))
+		require.NoError(t, w.Push(compID, hook, map[string]string{
+			"InfoType": "authorized", "AuthorizerAppid": "wx1", "AuthorizationCode": w.IssueCode(compID, "wx1"), "CreateTime": ms}))
+		token(t, p.Authorizer("wx1"))
+		time.Sleep(10 * time.Minute)
+		assert.Zero(t, w.outage(20*time.Hour, p.Authorizer("wx1")))
+		require.NoError(t, w.PushUnauthorized(compID, "wx1", hook))
+		time.Sleep(time.Minute)
+		_, err := p.Authorizer("wx1").Token(t.Context())
+		assert.ErrorIs(t, err, openplatform.ErrNotAuthorized)
 	})
 }
 

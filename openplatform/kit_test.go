@@ -1,10 +1,14 @@
 package openplatform_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"regexp"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -72,6 +76,21 @@ func (w *world) authorize(appIDs ...string) {
 	}
 }
 
+// delivery returns a function that delivers a push of now to p, as often as it is
+// called.
+func (w *world) delivery(p *openplatform.Platform, fields map[string]string) func() {
+	w.t.Helper()
+	push, err := w.PushRequest(compID, hook, fields)
+	require.NoError(w.t, err)
+	body, err := io.ReadAll(push.Body)
+	require.NoError(w.t, err)
+	return func() {
+		push.Body = io.NopCloser(bytes.NewReader(body))
+		status, text := serve(p, push)
+		require.Equal(w.t, 200, status, text)
+	}
+}
+
 // sent counts requests to a path, by result.
 func (w *world) sent(path string) wxtest.Tally { return w.Stats().Results[path] }
 
@@ -125,6 +144,76 @@ func (r *table) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.saves
+}
+
+// An offCache is the cache as a process sees it whose clock is ahead by off: all
+// processes of a bubble have one clock, so the times in the cache are moved instead.
+type offCache struct {
+	wxtoken.Cache
+	off time.Duration
+}
+
+var ownTimes = regexp.MustCompile(`"(created|saved_at|at|issued_at|expires_at|until)":\d{9,}`) // in seconds or ms
+
+func moved(raw []byte, off time.Duration) []byte {
+	if raw == nil {
+		return nil
+	}
+	return ownTimes.ReplaceAllFunc(raw, func(field []byte) []byte {
+		name, value, _ := bytes.Cut(field, []byte(":"))
+		n, _ := strconv.ParseInt(string(value), 10, 64)
+		by := int64(off / time.Second)
+		if len(value) > 11 {
+			by = off.Milliseconds()
+		}
+		return fmt.Appendf(nil, "%s:%d", name, n+by)
+	})
+}
+
+func (o offCache) Get(ctx context.Context, key string) ([]byte, error) {
+	raw, err := o.Cache.Get(ctx, key)
+	return moved(raw, -o.off), err
+}
+
+func (o offCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+	return o.Cache.CompareAndSwap(ctx, key, moved(old, o.off), moved(new, o.off), ttl)
+}
+
+// off returns a process whose clock is ahead.
+func (w *world) off(ahead time.Duration, opts ...openplatform.Option) *openplatform.Platform {
+	there := *w
+	there.cache = offCache{w.cache, ahead}
+	return there.process(opts...)
+}
+
+// outage asks every minute for the token of each Source, with a ticket pushed every
+// 10 minutes, and returns the longest time that one was without a token which the
+// platform accepts.
+func (w *world) outage(d time.Duration, sources ...*wxtoken.Source) (longest time.Duration) {
+	w.t.Helper()
+	last := make([]time.Time, len(sources))
+	begin := time.Now()
+	for i := range last {
+		last[i] = begin
+	}
+	for minute := 0; time.Since(begin) < d; minute++ {
+		if minute%10 == 0 {
+			require.NoError(w.t, w.PushTicket(compID, hook))
+		}
+		for i, src := range sources {
+			tok, err := src.Token(w.t.Context())
+			if err == nil && !w.Honoured(tok.Value) {
+				_ = src.Invalidate(w.t.Context(), tok.Value)
+				tok, err = src.Token(w.t.Context())
+			}
+			if err == nil && w.Honoured(tok.Value) {
+				last[i] = time.Now()
+			}
+			longest = max(longest, time.Since(last[i]))
+		}
+		time.Sleep(time.Minute)
+	}
+	return longest
 }
 
 // aged makes tokens old enough for a rejection to be believed.

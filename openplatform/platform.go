@@ -157,10 +157,10 @@ func (p *Platform) Source() *wxtoken.Source { return p.src }
 // can make up.
 //
 // When the authorization has ended (61003, or a push that says so), Token returns an
-// error and nothing is sent, until an authorized push or Authorize, or for an hour
-// (24 h after a push): the owner has to authorize again. If the refresh token is lost
-// or invalid (61023), it is first read again from where it is kept, then from the
-// platform's list; only then is that an error.
+// error and nothing more is sent, until an authorized push or Authorize, or for an hour
+// (2 h after a push, 24 h after both): the owner has to authorize again. If the refresh
+// token is lost or invalid (61023), it is first read again from where it is kept, then
+// from the platform's list; only then is that an error.
 func (p *Platform) Authorizer(appID string) *wxtoken.Source { return p.authorizer(appID).src }
 
 func (p *Platform) authorizer(appID string) *authorizer {

@@ -27,6 +27,7 @@ type authorization struct {
 	Ended   bool     `json:"ended,omitempty"`         // by an unauthorized push
 	EventAt int64    `json:"event_at,omitempty"`      // CreateTime of the last push that counted
 	Events  []string `json:"events,omitempty"`        // digests of the last ones
+	Early   string   `json:"early,omitempty"`         // digest of the last code that was exchanged, until it is pushed too
 }
 
 func (a *authorizer) name() string { return "authorization:" + a.p.appID + ":" + a.appID }
@@ -91,7 +92,7 @@ func (a *authorizer) saveInCache(ctx context.Context, r renewal) error {
 	now := time.Now()
 	next := cmp.Or(r.next, r.used)
 	_, err := update(ctx, &a.p.store, a.name(), keptFor, func(v *authorization) bool {
-		old := now.Sub(time.Unix(v.SavedAt, 0)) >= renewAfter
+		old := now.Sub(time.Unix(v.SavedAt, 0)).Abs() >= renewAfter // the other clock may be ahead
 		switch {
 		case r.force:
 			v.Ended = false
@@ -137,6 +138,8 @@ func (a *authorizer) authorized(ctx context.Context, refresh, code string) (befo
 		v.Ended, v.SavedAt = false, now.Unix()
 		if v.Code == code {
 			v.Code = ""
+		} else if code != "" {
+			v.Early = digest(code)
 		}
 		if a.p.saved == nil && refresh != "" {
 			v.Refresh = refresh
@@ -162,15 +165,21 @@ type event struct {
 }
 
 // note records an event, and reports whether it counts: one older than the last, or a
-// replay, does not.
-func (a *authorizer) note(ctx context.Context, e event) (counts bool, err error) {
+// replay, does not. One that counts is sure to be the newest if all authorizations were
+// pushed, and the cache still knows when: the platform's clock gives a time to nothing
+// else.
+func (a *authorizer) note(ctx context.Context, e event) (counts, sure bool, err error) {
 	_, err = update(ctx, &a.p.store, a.name(), keptFor, func(v *authorization) bool {
 		if counts = e.created >= v.EventAt && !slices.Contains(v.Events, e.digest); !counts {
 			return false
 		}
+		if e.code != "" && v.Early == digest(e.code) {
+			v.Early = ""
+		}
+		sure = v.EventAt != 0 && v.Early == ""
 		v.EventAt, v.Ended, v.Code = e.created, e.ended, e.code
 		v.Events = append(slices.Clone(v.Events[max(0, len(v.Events)+1-manyEvents):]), e.digest)
 		return true
 	})
-	return counts, err
+	return counts, sure, err
 }

@@ -19,17 +19,44 @@ const (
 	maxTicket  = 4 << 10             // bytes
 )
 
-// A ticket is a component_verify_ticket. Of two tickets the one created later is
-// the newer one, and a replayed push changes nothing.
+// A ticket is a component_verify_ticket. Pushes are ordered by the platform's clock
+// alone, so a replayed one changes nothing. A ticket that was set by hand has no time
+// of its own: it takes the place of the last push, whatever the clock of the process
+// that set it, and the next push replaces it.
 type ticket struct {
 	Value   string `json:"ticket"`
-	Created int64  `json:"created"` // unix seconds, by the platform's clock if it was pushed
+	Created int64  `json:"created,omitempty"` // unix seconds, by the platform's clock, of the last push; 0: none is known
+	Set     bool   `json:"set,omitempty"`     // by hand, after that push
 }
 
-// newer reports whether t replaces have. Tickets of the same second replace each
-// other.
-func (t ticket) newer(have ticket) bool {
-	return t.Created > have.Created || t.Created == have.Created && t.Value != have.Value
+// pushed returns when the platform created the last push. No push that far in the
+// future is accepted, so such a time is another clock's, and counts for nothing.
+func (t ticket) pushed(now time.Time) int64 {
+	if time.Unix(t.Created, 0).After(now.Add(pushWithin)) {
+		return 0
+	}
+	return t.Created
+}
+
+// replaces reports whether t, which has just been pushed or read, replaces have.
+// Pushes of the same second replace each other.
+func (t ticket) replaces(have ticket, now time.Time) bool {
+	switch last := have.pushed(now); {
+	case t.Value == "" || t == have:
+		return false
+	case t.Set || t.Created > last:
+		return true
+	default:
+		return t.Created == last && !have.Set
+	}
+}
+
+// expires returns when t, read at now, has expired at the latest.
+func (t ticket) expires(now time.Time) time.Time {
+	if pushed := time.Unix(t.Created, 0); !t.Set && pushed.Before(now) {
+		return pushed.Add(ticketLife)
+	}
+	return now.Add(ticketLife)
 }
 
 // A moment is a time at which something happened, in unix seconds.
@@ -50,7 +77,8 @@ type tickets struct {
 }
 
 // SetTicket stores a component_verify_ticket that did not arrive through ServeHTTP.
-// An error means that the other processes have not received it: set it again.
+// It replaces any other, until the next push. An error means that the other processes
+// have not received it: set it again.
 func (p *Platform) SetTicket(ctx context.Context, value string) error {
 	if err := checkTicket(value); err != nil {
 		return err
@@ -68,27 +96,26 @@ func checkTicket(value string) error {
 	return nil
 }
 
-// keepTicket stores a ticket that was created at a time in unix seconds; 0 means now,
-// and later than any ticket before.
+// keepTicket stores a ticket that was pushed, with its CreateTime in unix seconds; 0
+// means that it was set by hand.
 func (p *Platform) keepTicket(ctx context.Context, value string, created int64) error {
 	now := time.Now()
-	t := ticket{value, created}
+	t := ticket{Value: value, Created: created, Set: created == 0}
 	ts := &p.component.tickets
 	ts.mu.Lock()
-	if created == 0 {
-		t.Created = max(now.Unix(), ts.newest.Created)
+	if t.Set {
+		t.Created = ts.newest.Created
 	}
-	newer := t.newer(ts.newest)
+	newer := t.Set || t.replaces(ts.newest, now)
 	if newer {
 		ts.newest, ts.until, ts.dead, ts.pushed = t, now.Add(ticketLife), ticket{}, now
 	}
 	ts.mu.Unlock()
 
 	_, err := update(ctx, &p.store, p.name("ticket"), ticketLife, func(have *ticket) bool {
-		if created == 0 {
+		if t.Set {
 			t.Created = max(t.Created, have.Created)
-		}
-		if !t.newer(*have) {
+		} else if !t.replaces(*have, now) {
 			return false
 		}
 		*have = t
@@ -102,7 +129,7 @@ func (p *Platform) keepTicket(ctx context.Context, value string, created int64) 
 	}
 	// This only adds detail to an error.
 	_, _ = update(ctx, &p.store, p.name("push"), pushNoted, func(m *moment) bool {
-		m.At = max(m.At, now.Unix())
+		m.At = now.Unix()
 		return true
 	})
 	return nil
@@ -121,8 +148,8 @@ func (c *component) ticket(ctx context.Context) (ticket, error) {
 	ts := &c.tickets
 	ts.mu.Lock()
 	now := time.Now()
-	if cached.value.newer(ts.newest) {
-		ts.newest, ts.until = cached.value, time.Unix(cached.value.Created, 0).Add(ticketLife)
+	if cached.value.replaces(ts.newest, now) {
+		ts.newest, ts.until = cached.value, cached.value.expires(now)
 	}
 	t, left := ts.newest, ts.until.Sub(now)
 	if t == cached.value {
