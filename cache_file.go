@@ -12,7 +12,7 @@ import (
 // A FileCache keeps each record as a file in a directory, for several processes
 // on one machine that have no server to share: a web process and a cron job, or
 // the workers of one host. It works on Linux, macOS and Windows. Make one with
-// [NewFileCache]; the zero FileCache is not usable.
+// [NewFileCache]; the zero FileCache keeps nothing, and its methods return an error.
 //
 // All processes must run under one user, because files are created with mode 0600.
 // The directory must be local: network file systems (NFS, SMB) are an error on Linux
@@ -40,8 +40,13 @@ func NewFileCache(dir string) *FileCache {
 	return &FileCache{filestore.Dir(dir)}
 }
 
+var errZeroFileCache = store.Own("wxtoken: this FileCache comes from no constructor; use NewFileCache(dir)")
+
 // Get implements [Cache].
 func (c *FileCache) Get(ctx context.Context, key string) ([]byte, error) {
+	if c.dir == "" {
+		return nil, errZeroFileCache
+	}
 	value, there, err := c.dir.Get(ctx, key)
 	switch {
 	case err != nil:
@@ -54,6 +59,9 @@ func (c *FileCache) Get(ctx context.Context, key string) ([]byte, error) {
 
 // CompareAndSwap implements [Cache]. An entry expires by the machine's clock.
 func (c *FileCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+	if c.dir == "" {
+		return false, errZeroFileCache
+	}
 	stored, err := c.dir.Swap(ctx, key, old, new, ttl)
 	return stored, store.Error("file", key, err)
 }

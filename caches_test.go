@@ -119,6 +119,28 @@ func TestNewFileCache(t *testing.T) {
 	assert.FileExists(t, filepath.Join(dir, "relative", "key-key"))
 }
 
+// The zero FileCache is an error, and leaves nothing in the working directory.
+func TestZeroFileCache(t *testing.T) {
+	t.Chdir(t.TempDir())
+	const want = "this FileCache comes from no constructor; use NewFileCache(dir)"
+	var c wxtoken.FileCache
+	_, err := c.Get(t.Context(), "key")
+	assert.EqualError(t, err, "wxtoken: "+want)
+	stored, err := c.CompareAndSwap(t.Context(), "key", nil, []byte("new"), time.Hour)
+	assert.False(t, stored)
+	assert.EqualError(t, err, "wxtoken: "+want)
+
+	fetcher := wxtoken.FetcherFunc("app", func(context.Context) (wxtoken.Token, error) {
+		return wxtoken.Token{Value: "t", ExpiresAt: time.Now().Add(time.Hour)}, nil
+	})
+	_, err = wxtoken.New(fetcher, &c).Token(t.Context())
+	assert.ErrorIs(t, err, wxtoken.ErrCacheUnavailable)
+	assert.ErrorContains(t, err, want)
+	files, err := os.ReadDir(".")
+	assert.NoError(t, err)
+	assert.Empty(t, files)
+}
+
 // The record is there for other processes, and its token in no error.
 func TestFileCacheErrors(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")

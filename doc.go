@@ -60,5 +60,12 @@
 // keeps the tokens of third-party platforms, adapter connects other SDKs, and
 // cachetest tests a Cache of your own.
 //
+// # Compatibility
+//
+// Releases follow semantic versioning: before 1.0.0 a minor version may change the Go
+// API, the kinds of Event and the names of metrics, as CHANGELOG.md then says. Every
+// release reads the records of earlier ones, which read its records or leave them
+// alone, so processes can be updated one by one. Texts of errors and logs may change.
+//
 // [docs/design.md]: https://github.com/wxtoken/wxtoken/blob/main/docs/design.md#what-is-not-promised
 package wxtoken

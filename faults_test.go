@@ -661,11 +661,11 @@ func fetchesIn(t *testing.T, src *wxtoken.Source, f *countingFetcher, d time.Dur
 }
 
 func TestCooldowns(t *testing.T) {
-	const everyone, oneself = true, false
+	const everyone, oneself = time.Second, 0 // the failure may be the fault of one process: the others wait a second
 	tests := []struct {
 		name   string
 		err    error
-		shared bool
+		others time.Duration // how long another process waits
 		first  time.Duration // a second fetch comes after this
 		hour   [2]int64      // fetches in the first hour, least and most
 	}{
@@ -693,11 +693,20 @@ func TestCooldowns(t *testing.T) {
 			require.ErrorAs(t, err, &cool)
 			assert.InDelta(t, test.first, time.Until(cool.Until), float64(10*time.Millisecond))
 
-			time.Sleep(100 * time.Millisecond)
-			before := f.fetches.Load()
-			_, err = other.Token(t.Context())
-			assert.Error(t, err)
-			assert.Equal(t, test.shared, f.fetches.Load() == before, "does another process wait as well?")
+			failed := time.Now()
+			fetched := func(after time.Duration) int64 { // by the other process, which has no time for a second try
+				time.Sleep(time.Until(failed.Add(after)))
+				before := f.fetches.Load()
+				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+				defer cancel()
+				_, err := other.Token(ctx)
+				assert.Error(t, err)
+				return f.fetches.Load() - before
+			}
+			if test.others > 0 {
+				assert.Zero(t, fetched(test.others-100*time.Millisecond), "another process waits as well")
+			}
+			assert.EqualValues(t, 1, fetched(test.others+100*time.Millisecond), "and no longer")
 
 			n := fetchesIn(t, src, f, time.Hour) + 1
 			assert.GreaterOrEqual(t, n, test.hour[0])
@@ -714,7 +723,8 @@ func TestBusyPlatformIsWaitedOut(t *testing.T) {
 		least, most time.Duration // that Token takes
 		want        string
 	}{
-		"by a caller with time":       {failBetween(1, 2, busy), time.Hour, 2900 * time.Millisecond, 3100 * time.Millisecond, "token-3"},
+		// A quarter longer than the second that the others wait, and then two.
+		"by a caller with time":       {failBetween(1, 2, busy), time.Hour, 3250 * time.Millisecond, 3260 * time.Millisecond, "token-3"},
 		"not by a caller without":     {failBetween(1, ever, busy), 500 * time.Millisecond, 0, 0, ""},
 		"not for long":                {failBetween(1, ever, busy), time.Hour, 0, 5 * time.Second, ""},
 		"not for long, in either way": {func(n int64) error { return &wxtoken.APIError{Code: []int{-1, -1000}[n%2]} }, time.Hour, 0, 5 * time.Second, ""},

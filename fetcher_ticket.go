@@ -20,7 +20,7 @@ import (
 //
 // If wxtoken does not know src's Fetcher, such as a [FetcherFunc], it assumes WeChat.
 // If there is no such kind, or src's platform has no tickets, Fetch returns an error.
-// It panics if src is nil.
+// It panics if src is nil or the zero Source.
 //
 // Asked again, the platform returns the same ticket, and says each time that it lasts
 // 7200 s. So a ticket that was not new when it was first fetched expires before its
@@ -33,8 +33,11 @@ import (
 // If an API rejects the access token, the fetcher invalidates it in src and asks for
 // the ticket once more with src's current token.
 func NewTicketFetcher(src *Source, kind string, opts ...FetcherOption) *HTTPFetcher {
-	if src == nil {
+	switch {
+	case src == nil:
 		panic("wxtoken: NewTicketFetcher: nil Source; pass the one that keeps the app's access token")
+	case src.fetcher == nil:
+		panic(errZeroSource.Error())
 	}
 	p := platformOf(src.fetcher)
 	path, typed, kinds := ticketPath(p, kind)

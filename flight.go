@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/wxtoken/wxtoken/internal/endpoint"
 	"github.com/wxtoken/wxtoken/internal/guard"
 	"github.com/wxtoken/wxtoken/internal/protocol"
 )
@@ -21,12 +20,11 @@ type flight struct {
 	started time.Time
 
 	// Used by the flight's goroutine alone.
-	raw     []byte // what the cache holds; nil: nothing
-	trouble error  // the last failure of the cache
-	events  []Event
+	raw      []byte // what the cache holds; nil: nothing
+	cacheErr error  // the last failure of the cache
+	events   []Event
 
 	// Guarded by src.mu.
-	judging  bool          // it is only to decide on rejections
 	patience *time.Timer   // fires every Rules.Patience
 	since    time.Time     // when it was last set
 	overdue  bool          // it has fired in time: callers get what there is
@@ -34,22 +32,23 @@ type flight struct {
 
 	// Written before done is closed, read after.
 	done     chan struct{}
-	token    Token // may be there in spite of an error; empty if only judging
+	token    Token // may be there in spite of an error; empty if it only decided on rejections
 	err      error
 	verdicts map[string]protocol.Verdict // on the rejected tokens that were reported
 }
 
-// start starts a flight, which outlives ctx but keeps its values. s.mu is held.
-func (s *Source) start(ctx context.Context, judging bool) {
+// start starts a flight, only to decide on rejections if verdictsOnly is true. It
+// outlives ctx but keeps its values. s.mu is held.
+func (s *Source) start(ctx context.Context, verdictsOnly bool) {
 	now := time.Now()
-	f := &flight{src: s, started: now, since: now, judging: judging,
+	f := &flight{src: s, started: now, since: now,
 		news: make(chan struct{}), done: make(chan struct{})}
 	f.patience = time.AfterFunc(s.process.Patience(), f.losePatience)
 	s.flight = f
 	if s.busy++; s.busy == 1 {
 		s.idle = make(chan struct{})
 	}
-	s.process.Begin(judging, now)
+	s.process.Begin(verdictsOnly, now)
 	go f.run(guard.Detach(ctx))
 }
 
@@ -87,14 +86,14 @@ func (s *Source) delivered() {
 	}
 }
 
-// next asks for the next step, and ends the flight where there is none: in one go,
-// so that no report of a rejection comes between.
+// next asks for the next step, and ends the flight where there is none, under one
+// lock: no report of a rejection may come between.
 func (f *flight) next() protocol.Step {
 	s := f.src
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.process.Next(rand.Text(), time.Now())
-	if st.Lost {
+	if st.Dropped {
 		f.report(Event{Kind: EventLeaseLost})
 	}
 	switch st.Do {
@@ -108,18 +107,13 @@ func (f *flight) next() protocol.Step {
 func (f *flight) end(st protocol.Step) {
 	s := f.src
 	if st.Spent {
-		f.trouble = fmt.Errorf("wxtoken: no token after %s: other processes take the lease and do not finish, or the cache stores nothing", 6*s.process.Fetch)
-		f.report(Event{Kind: EventCacheError, Err: f.trouble})
+		f.cacheErr = fmt.Errorf("wxtoken: no token after %s: other processes take the lease and do not finish, or the cache stores nothing", s.process.Flight())
+		f.report(Event{Kind: EventCacheError, Err: f.cacheErr})
 	}
 	if st.Do == protocol.Fail {
-		f.err = f.trouble
-		if st.Cause.Err != nil || st.Cause.Outcome != protocol.Pending {
-			f.err = s.cooldownError(st)
-			if f.trouble != nil && errors.Is(f.trouble, ErrCacheUnavailable) {
-				f.err = fmt.Errorf("%w; %w", f.err, f.trouble)
-			}
-		}
+		f.err = s.failed(st, f.cacheErr)
 	}
+	seeks := s.process.Seeks()
 	f.verdicts = s.process.End()
 	for _, verdict := range f.verdicts {
 		for _, e := range s.eventsOf(verdict) {
@@ -128,7 +122,7 @@ func (f *flight) end(st protocol.Step) {
 	}
 	now := time.Now()
 	switch t, usable := s.held(now); {
-	case f.judging:
+	case !seeks:
 	case usable:
 		f.token = t
 	case f.err == nil && s.process.Withholds(now):
@@ -138,7 +132,7 @@ func (f *flight) end(st protocol.Step) {
 	s.flight = nil
 	s.remember(f.err)
 	s.refresh(now)
-	if !slices.ContainsFunc(f.events, func(e Event) bool { return e.Kind == EventCacheError }) {
+	if !slices.ContainsFunc(f.events, func(e Event) bool { return e.Kind == EventCacheError }) { // the outage is over
 		delete(s.mutes, EventCacheError)
 	}
 }
@@ -146,8 +140,8 @@ func (f *flight) end(st protocol.Step) {
 // errWithheld is for callers of Token while a report waits for the cache.
 var errWithheld = fmt.Errorf("%w: an API rejected the token, and the cache did not store that", ErrCacheUnavailable)
 
-// remember keeps a failure for a growing while, up to the watch age, so that a
-// failing cache or platform sees a trickle of calls. s.mu is held.
+// remember keeps a failure for a growing while, up to the watch age, so that a cache
+// or platform that fails gets few calls. s.mu is held.
 func (s *Source) remember(err error) {
 	if err == nil {
 		s.failure = nil
@@ -178,6 +172,10 @@ func (f *flight) read(ctx context.Context, st protocol.Step) {
 	switch {
 	case errors.Is(err, ErrCacheMiss):
 		raw = nil
+		if k := s.foreign; k != nil && readAt.Before(k.until) {
+			f.leaveAlone(k.err)
+			return
+		}
 	case err != nil:
 		f.cacheFailed(err)
 		return
@@ -190,13 +188,27 @@ func (f *flight) read(ctx context.Context, st protocol.Step) {
 			f.report(Event{Kind: EventCacheError, Err: err})
 		}
 		if err != nil && !errors.Is(err, protocol.ErrCorrupt) {
-			f.trouble = err
-			f.did(func(time.Time) string { s.process.CacheFailed(true); return "" })
+			s.foreign = &foreign{err, readAt.Add(2 * time.Minute)}
+			f.leaveAlone(err)
 			return
 		}
 	}
 	f.raw = raw
 	f.did(func(now time.Time) string { return s.process.DidRead(r, readAt, now) })
+}
+
+// A foreign is why the record was not for this process to read when it last looked.
+// Until then it makes none either, should the store lose that one: its key or version
+// may be the one that differs, and the others could not read what it wrote.
+type foreign struct {
+	err   error
+	until time.Time
+}
+
+// leaveAlone ends the flight for a record that must not be touched.
+func (f *flight) leaveAlone(err error) {
+	f.cacheErr = err
+	f.did(func(time.Time) string { f.src.process.CacheFailed(true); return "" })
 }
 
 // swap stores st.Next in place of what was read.
@@ -219,120 +231,9 @@ func (f *flight) swap(ctx context.Context, st protocol.Step) {
 
 // cacheFailed notes that the cache failed.
 func (f *flight) cacheFailed(err error) {
-	f.trouble = fmt.Errorf("%w: %w", ErrCacheUnavailable, err)
+	f.cacheErr = fmt.Errorf("%w: %w", ErrCacheUnavailable, err)
 	f.report(Event{Kind: EventCacheError, Err: err})
 	f.did(func(time.Time) string { f.src.process.CacheFailed(false); return "" })
-}
-
-// fetch asks the platform, once.
-func (f *flight) fetch(ctx context.Context, st protocol.Step) {
-	s := f.src
-	time.Sleep(jitter(st.Pause))
-	sent := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, min(s.process.Fetch, st.Until.Sub(sent)))
-	defer cancel()
-	t, err := guard.Call(ctx, "Fetcher.Fetch", func(ctx context.Context) (Token, error) {
-		t, err := s.fetcher.Fetch(ctx)
-		return t, s.sound(err)
-	})
-	t, err = checked(t, sent, err)
-	result := resultOf(t, sent, err)
-	f.report(Event{Kind: EventFetch, Duration: time.Since(sent), ExpiresAt: t.ExpiresAt, Err: result.Err})
-	f.did(func(now time.Time) string {
-		if p, ok := s.fetcher.(secretive); ok {
-			s.process.SetFingerprint(p.fingerprint(s.key))
-		}
-		s.process.DidFetch(result, now)
-		if err == nil { // it is published first: a caller who has it may end the process
-			f.bePatient(now)
-		}
-		return ""
-	})
-}
-
-// sound returns err with what is known of its platform, fit to be looked at: an
-// error of another package's Fetcher that panics, such as a nil pointer, is to do
-// so here, where that is one more failure.
-func (s *Source) sound(err error) error {
-	if err == nil {
-		return nil
-	}
-	var denial *APIError
-	if errors.As(err, &denial) && denial == nil {
-		return errors.New("wxtoken: the Fetcher returned a nil *APIError as its error; return a plain nil where there is none")
-	}
-	_ = err.Error()
-	if denial, ok := err.(*APIError); ok {
-		return advise(platformOf(s.fetcher), denial)
-	}
-	return err
-}
-
-// A secretive Fetcher asks with a secret. Its fingerprint tells that from others
-// without giving it away; it is of the secret that was last used.
-type secretive interface{ fingerprint(salt string) string }
-
-// A changeable Fetcher asks for its secret before each fetch.
-type changeable interface {
-	currentFingerprint(ctx context.Context, salt string) (string, error)
-}
-
-// askSecret looks whether the secret has changed, which ends a cooldown that is
-// about the old one.
-func (f *flight) askSecret(ctx context.Context) {
-	s := f.src
-	p, ok := s.fetcher.(changeable)
-	if !ok {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.process.CacheCall())
-	defer cancel()
-	fingerprint, err := guard.Call(ctx, "the function of WithSecretFunc", func(ctx context.Context) (string, error) {
-		return p.currentFingerprint(ctx, s.key)
-	})
-	if err == nil { // else the cooldown goes on
-		f.did(func(time.Time) string { s.process.SetFingerprint(fingerprint); return "" })
-	}
-}
-
-// checked turns a token that no record can hold into an error, and cuts a
-// lifetime of over 30 days.
-func checked(t Token, sent time.Time, err error) (Token, error) {
-	if err != nil {
-		return Token{}, err
-	}
-	t.ExpiresAt = time.UnixMilli(t.ExpiresAt.UnixMilli()) // as the record will have it
-	if t.ExpiresAt.Sub(sent) > protocol.MaxLifetime {
-		t.ExpiresAt = sent.Add(protocol.MaxLifetime)
-	}
-	if !t.Valid() || !protocol.CanHold(t.Value) {
-		return Token{}, errors.New("wxtoken: the Fetcher returned a token that is empty, expired or over 4 KiB, or has a space, control or non-ASCII byte; check its Value and ExpiresAt")
-	}
-	return t, nil
-}
-
-// resultOf is what a fetch that was sent at sent means to the protocol.
-func resultOf(t Token, sent time.Time, err error) protocol.Result {
-	var denial *APIError
-	var unsent *endpoint.Unsent
-	switch {
-	case err == nil:
-		expiresAt := t.ExpiresAt.UnixMilli()
-		return protocol.Result{Outcome: protocol.Issued,
-			Token: protocol.Record{Token: t.Value, IssuedAt: min(sent.UnixMilli(), expiresAt), ExpiresAt: expiresAt}}
-	case errors.As(err, &unsent):
-		return protocol.Result{Outcome: protocol.Unsent, Err: err}
-	case !errors.As(err, &denial):
-		return protocol.Result{Outcome: protocol.Unknown, Err: err}
-	}
-	message := protocol.CleanMessage(denial.Message)
-	if message != denial.Message {
-		err = &APIError{denial.Code, message}
-	}
-	if denial.Code == 0 { // which denies nothing
-		return protocol.Result{Outcome: protocol.Unknown, Err: err}
-	}
-	return protocol.Result{Outcome: protocol.Denied, Code: denial.Code, Message: message, Err: err}
 }
 
 // did tells the Process what came of its step, lets callers see what it knows
@@ -408,11 +309,19 @@ func tokenOf(r protocol.Record) Token {
 	return Token{Value: r.Token, ExpiresAt: time.UnixMilli(r.ExpiresAt)}
 }
 
-// cooldownError says why the platform is not asked now.
-func (s *Source) cooldownError(st protocol.Step) error {
-	err := st.Cause.Err
-	if err == nil { // another process met it, and the record has what the platform answered
-		err = advise(platformOf(s.fetcher), &APIError{st.Cause.Code, st.Cause.Message})
+// failed is the error of a flight that ends with st: that the platform must not be
+// asked now, or that the cache failed, or both.
+func (s *Source) failed(st protocol.Step, cacheErr error) error {
+	cause := st.Cause
+	if cause.Err == nil && cause.Outcome == protocol.Pending {
+		return cacheErr
 	}
-	return &CooldownError{st.Until, err}
+	if cause.Err == nil { // another process met it, and the record has what the platform answered
+		cause.Err = advise(platformOf(s.fetcher), &APIError{cause.Code, cause.Message})
+	}
+	err := &CooldownError{st.Until, cause.Err}
+	if errors.Is(cacheErr, ErrCacheUnavailable) {
+		return fmt.Errorf("%w; %w", err, cacheErr)
+	}
+	return err
 }

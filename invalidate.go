@@ -25,15 +25,16 @@ import (
 // app. While the cache does not answer, a rejected token is withheld for a 22nd of
 // [WithLocalAge] (2 s) from its first report, and Token returns an error instead.
 func (s *Source) Invalidate(ctx context.Context, rejected string) error {
+	if s.fetcher == nil {
+		return errZeroSource
+	}
 	started := time.Now()
 	for rejected != "" {
 		verdict, decided, f, err := s.reject(ctx, rejected)
 		switch {
 		case decided:
 			for _, e := range s.eventsOf(verdict) {
-				if !verdict.Believed {
-					s.emit(e)
-				}
+				s.emit(e)
 			}
 			return s.verdictError(verdict)
 		case f != nil:

@@ -61,7 +61,9 @@ func WithLocalAge(d time.Duration) Option {
 // WithEncryption encrypts the record in the cache with AES-256-GCM. The first key
 // encrypts and every key decrypts, so that keys can be rotated: add the new key last
 // everywhere, then move it to the front. Without keys the record is plain JSON. With
-// keys, a plain record is an error and is not overwritten: see [WithPlainRecords].
+// keys, a plain record is an error and is not overwritten: see [WithPlainRecords]. A
+// process that could not read the record writes no other for two minutes, even if the
+// store has lost it, so that one with the wrong keys does not lock out the others.
 func WithEncryption(keys ...[32]byte) Option {
 	keys = slices.Clone(keys)
 	return optionFunc(func(o *options) { o.keys = keys })

@@ -136,6 +136,34 @@ func TestEncryption(t *testing.T) {
 	})
 }
 
+// One process may have the wrong key, or the wrong version: once the store has lost a
+// record that it cannot read, it leaves it to the others to make the next one.
+func TestARecordOfOthersThatTheStoreLost(t *testing.T) {
+	const waits = 2 * time.Minute
+	for name, test := range map[string]struct{ record, want string }{
+		"another key":     {`{"v":1,"sealed":"` + strings.Repeat("AAAA", 20) + `"}`, "give WithEncryption the key that sealed it"},
+		"a newer version": {`{"v":2,"value":{}}`, "written by a newer wxtoken"},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			f, store := &countingFetcher{}, newSwappable()
+			src := wxtoken.New(f, store)
+			put(t, store, test.record)
+			_, err := src.Token(t.Context())
+			require.ErrorContains(t, err, test.want)
+			store.lose()
+			time.Sleep(waits - time.Second)
+			_, err = src.Token(t.Context())
+			assert.ErrorContains(t, err, test.want)
+			assert.Zero(t, f.fetches.Load())
+			_, err = store.Get(t.Context(), "wxtoken:stub")
+			assert.ErrorIs(t, err, wxtoken.ErrCacheMiss)
+			time.Sleep(5 * time.Second) // the failure is remembered for a moment
+			assert.Equal(t, "token-1", token(t, src))
+			assert.Equal(t, "token-1", recordOf(t, store)["token"])
+		})
+	}
+}
+
 // tooYoung is a Source whose token is too young to be believed bad, for a while,
 // as others were rejected before it.
 func tooYoung(t *testing.T, opts ...wxtoken.Option) *wxtoken.Source {

@@ -59,7 +59,10 @@ func apiHosts(p errcode.Platform) []string {
 // apiHosts returns the hosts whose APIs take the tokens of s; nil if they are not
 // known. An error means that no API does.
 func (s *Source) apiHosts() ([]string, error) {
-	if isTicket(s.fetcher) {
+	switch {
+	case s.fetcher == nil:
+		return nil, errZeroSource
+	case isTicket(s.fetcher):
 		return nil, errors.New("the Transport's Source keeps tickets, which no API takes for an access_token: give it the Source of the access token")
 	}
 	return apiHosts(platformOf(s.fetcher)), nil

@@ -2,8 +2,11 @@ package wxtoken
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +20,8 @@ import (
 // all Sources with the same [Fetcher] key and cache, in any number of processes,
 // fetch it only once. Make one with [New], keep it for the lifetime of the
 // process, and share it: it is safe for concurrent use, has no goroutine while idle,
-// and need not be closed. The zero Source is not usable.
+// and need not be closed. The zero Source fetches nothing: its methods return an error
+// that says so, and Peek and Wait return at once.
 type Source struct {
 	fetcher Fetcher
 	cache   Cache
@@ -27,22 +31,23 @@ type Source struct {
 	observer func(Event) // nil: none
 	log      func(Event) // nil: none
 
-	// fresh is the held token for as long as it may be handed out without a look
-	// at anything else; a timer clears it. It makes the common path one load.
-	fresh atomic.Pointer[Token]
-
-	handed memory // what it handed out
+	fresh  atomic.Pointer[Token] // the token, while Token can return it without the lock; a timer clears it
+	handed memory                // what it handed out
 
 	mu      sync.Mutex // guards what follows
 	process protocol.Process
-	flight  *flight       // nil: none
-	busy    int           // flights under way, or whose Events are being delivered
-	idle    chan struct{} // closed when there are none of those any more; nil: there are none
-	stale   *time.Timer   // clears fresh
-	failure *failure      // of the last flight; nil after one that succeeded
-	mutes   mutes
+	flight  *flight         // nil: none
+	busy    int             // flights under way, or whose Events are being delivered
+	idle    chan struct{}   // closed when there are none of those any more; nil: there are none
+	stale   *time.Timer     // clears fresh
+	failure *failure        // of the last flight; nil after one that succeeded
+	mutes   mutes           // Events sent at most once a minute
+	foreign *foreign        // the record is not for this process to read; nil: it has not been seen
 	seen    bridge.Revision // of the Fetcher's Gate, when a failure was last forgiven for it
 }
+
+// errZeroSource is what the zero Source returns.
+var errZeroSource = errors.New("wxtoken: this Source comes from no constructor; make it with New")
 
 // A failure of a flight is remembered for a moment.
 type failure struct {
@@ -51,7 +56,7 @@ type failure struct {
 	backoff time.Duration
 }
 
-// retryAt is when a new flight can start.
+// retryAt is when a new flight can start. A nil failure is none.
 func (f *failure) retryAt() time.Time {
 	if f == nil {
 		return time.Time{}
@@ -82,11 +87,25 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 		s.process.Fingerprint = p.fingerprint(s.key)
 	}
 	_, s.process.Changeable = f.(changeable)
+	s.process.Member = member
+	if m, ok := f.(bridge.Member); ok {
+		s.process.Member = m.Member
+	}
 	s.process.AtExpiry, s.process.FullLife = repeats(f)
 	if gate, ok := f.(bridge.Gate); ok {
 		s.seen, _ = gate.Gate()
 	}
 	return s
+}
+
+// member names what this process has in common with the next that is started in the
+// same way on the same machine: one whose proxy is broken may live for a second, and
+// be started again and again. It is a hash, and says nothing of the arguments.
+func member() string {
+	h := sha256.New()
+	host, _ := os.Hostname()
+	fmt.Fprintf(h, "%q", append([]string{host, os.Getenv("HTTPS_PROXY"), os.Getenv("https_proxy")}, os.Args...))
+	return hex.EncodeToString(h.Sum(nil)[:5])
 }
 
 func isRepeatable(f Fetcher) bool {
@@ -137,7 +156,8 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 	}
 }
 
-// enter returns a token or an error at once, or the flight to wait for.
+// enter returns a token or an error at once, or the flight to wait for, which it starts
+// if there is none.
 func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,7 +172,7 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 		s.refresh(now)
 		return t, nil, nil
 	case s.flight != nil:
-	case now.Before(s.failure.retryAt()):
+	case now.Before(s.failure.retryAt()): // another would fail too
 		if usable {
 			return t, nil, nil
 		}
@@ -165,14 +185,16 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	if usable && (s.failing(s.flight.started) || !protocol.Passed(now, stale)) {
 		return t, nil, nil
 	}
-	s.flight.judging = false // else flights that only decide on rejections could follow one another for long
-	s.process.Seek()
+	s.process.Seek() // else flights that only decide on rejections could follow one another for long
 	return Token{}, s.flight, nil
 }
 
-// closed returns why the gate is closed, if it is, and drops failures whose
-// cause may be gone. s.mu is held.
+// closed returns why no token is handed out or fetched, if so, and drops failures
+// whose cause may be gone. s.mu is held.
 func (s *Source) closed() error {
+	if s.fetcher == nil {
+		return errZeroSource
+	}
 	gate, ok := s.fetcher.(bridge.Gate)
 	if !ok {
 		return nil
@@ -189,10 +211,10 @@ func (s *Source) closed() error {
 	return err
 }
 
-// failing reports whether a flight that starts then follows closely on one that
+// failing reports whether a flight that starts at started follows closely on one that
 // has failed: callers do not block on it while there is a copy. s.mu is held.
-func (s *Source) failing(then time.Time) bool {
-	return s.failure != nil && then.Before(s.failure.until.Add(s.process.Watch()))
+func (s *Source) failing(started time.Time) bool {
+	return s.failure != nil && started.Before(s.failure.until.Add(s.process.Watch()))
 }
 
 // Peek returns the token that Token would return at once, without blocking and
@@ -212,21 +234,19 @@ func (s *Source) Peek() (Token, bool) {
 	now := time.Now()
 	t, usable := s.held(now)
 	_, stale := s.process.Ages(now)
-	atOnce := !protocol.Passed(now, stale)
-	if f := s.flight; f != nil {
-		atOnce = atOnce || s.failing(f.started) || f.offers(now)
-	} else {
-		atOnce = atOnce || s.failing(now)
+	started := now // when the flight would that Token waits for
+	if s.flight != nil {
+		started = s.flight.started
 	}
+	atOnce := !protocol.Passed(now, stale) || s.failing(started) || s.flight != nil && s.flight.offers(now)
 	if !usable || !atOnce {
 		return Token{}, false
 	}
 	return t, true
 }
 
-// await blocks until f has ended, or offers the held token; what f goes on to do
-// is for later callers. A caller whose ctx ends gets the copy, if there is one.
-// Without an error and without a token, f did not look for one.
+// await blocks until f has ended or offers the held token. A caller whose ctx ends
+// gets the copy, if there is one. Neither token nor error: f only decided on rejections.
 func (s *Source) await(ctx context.Context, f *flight) (Token, error) {
 	for {
 		ended := ctx.Err() != nil
@@ -256,9 +276,8 @@ func (s *Source) await(ctx context.Context, f *flight) (Token, error) {
 	}
 }
 
-// waitOut blocks while a platform that has just answered that it is busy is not
-// asked, if ctx allows. The cooldown doubles, so no caller waits here more than
-// twice.
+// waitOut blocks while a platform that is busy is not asked, if ctx allows and that
+// is short. The cooldown doubles, so no caller waits here more than twice.
 func (s *Source) waitOut(ctx context.Context, err error) bool {
 	var cool *CooldownError
 	var denial *APIError
@@ -280,7 +299,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// held is the token to hand out. s.mu is held.
+// held returns the token to hand out. s.mu is held.
 func (s *Source) held(now time.Time) (Token, bool) {
 	r, usable := s.process.Held(now)
 	if usable {
@@ -289,10 +308,9 @@ func (s *Source) held(now time.Time) (Token, bool) {
 	return tokenOf(r), usable
 }
 
-// refresh lets Token return the held token without a lock while it is fresh, up
-// to 10 ms before its expiry, as a timer may be late. The timer holds only a weak
-// reference: a Source that is no longer used can be collected before it fires.
-// s.mu is held.
+// refresh sets fresh, until at most 10 ms before the token expires, as a timer may be
+// late. The timer holds a weak reference, so that a Source which is no longer used can
+// be collected before it fires. s.mu is held.
 func (s *Source) refresh(now time.Time) {
 	t, usable := s.held(now)
 	fresh, _ := s.process.Ages(now)
@@ -320,6 +338,9 @@ func (s *Source) refresh(now time.Time) {
 // ctx's error. It is for a central server, whose clients should never wait.
 // Failures are retried, and reported as Events.
 func (s *Source) Run(ctx context.Context) error {
+	if s.fetcher == nil {
+		return errZeroSource
+	}
 	for ctx.Err() == nil {
 		s.mu.Lock()
 		if s.closed() == nil && s.flight == nil && !time.Now().Before(s.failure.retryAt()) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
@@ -793,4 +794,26 @@ func TestPatienceOutlastsAPause(t *testing.T) {
 	require.NoError(t, src.Wait(t.Context()))
 	armed.Store(true)
 	assert.Equal(t, "token-2", token(t, src))
+}
+
+// The zero Source says what is wrong with it, and blames neither cache nor platform.
+func TestZeroSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const want = "this Source comes from no constructor; make it with New"
+		began := time.Now()
+		var src wxtoken.Source
+		_, err := src.Token(t.Context())
+		assert.EqualError(t, err, "wxtoken: "+want)
+		assert.EqualError(t, src.Invalidate(t.Context(), "a token"), "wxtoken: "+want)
+		assert.EqualError(t, src.Run(t.Context()), "wxtoken: "+want)
+		_, ok := src.Peek()
+		assert.False(t, ok)
+		assert.NoError(t, src.Wait(t.Context()))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://api.weixin.qq.com/cgi-bin/get_api_domain_ip", nil)
+		assert.NoError(t, err)
+		_, err = (&wxtoken.Transport{Source: &src}).RoundTrip(req)
+		assert.ErrorContains(t, err, want)
+		assert.PanicsWithValue(t, "wxtoken: "+want, func() { wxtoken.NewTicketFetcher(&src, "jsapi") })
+		assert.Zero(t, time.Since(began))
+	})
 }

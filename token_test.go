@@ -33,7 +33,7 @@
 //     a sick member: TestOneMemberBehindABadProxy, TestAWrappedFetcherWithTheOldSecret;
 //     a forgetful store: TestAStoreThatKeepsTheRecordForSeconds,
 //     TestNobodyLacksATokenOnAForgetfulStore; rejections: TestDaysOfRejections,
-//     TestAClockThatIsOffAndReportsEveryToken, TestAnyClockThatReportsEveryToken;
+//     TestAnyClockThatReportsEveryToken;
 //     a clock: TestAClockThatWasOffAtTheFirstFetch, TestAClockThatIsAheadGivesNoLongerLife;
 //     options: TestOneMemberWithOddOptions, TestOptionsThatDiffer; short lives:
 //     TestACronJob, TestALeaseOfADeadProcessInAnEmptyStore; a value that is renewed:

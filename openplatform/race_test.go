@@ -7,7 +7,7 @@ package openplatform_test
 // full without it.
 const (
 	seeds = 1
-	days  = 2
+	days  = 1
 	every = 2   // minutes from one round of calls to the next
 	asked = 400 // of ten thousand authorizers
 )

@@ -29,6 +29,10 @@ type HTTP struct {
 // An HTTPOption is a wxtoken.FetcherOption.
 type HTTPOption interface{ ShowHTTP(*HTTP) }
 
+// A Member is a Fetcher that says for which member of the fleet it fetches: see
+// protocol.Rules. Simulations have many in one process.
+type Member interface{ Member() string }
+
 // A Revision counts the changes of a credential.
 type Revision uint64
 

@@ -17,14 +17,8 @@ const (
 func (p *Process) relate(r Record, now time.Time) relation {
 	c := p.view.copy
 	switch {
-	case c.Token == "" && c.Owed > 0: // nobody knows what came of the first request
-		switch {
-		case r.Token == "" && (r.Epoch == "" || r.Epoch == c.Epoch && r.Seq < c.Seq):
-			return behind
-		case r.Owed < c.Owed && (r.Epoch != c.Epoch || r.Seq-c.Seq < int64(c.Owed-r.Owed)):
-			return diverges
-		}
-		return follows
+	case c.Token == "" && c.Owed > 0:
+		return r.relateToDebt(c)
 	case r.missed(c):
 		return diverges // what is owed outlives the copy
 	case c.Token == "" || c.expired(now):
@@ -35,14 +29,7 @@ func (p *Process) relate(r Record, now time.Time) relation {
 		}
 		return follows
 	case c.Epoch == "":
-		rejected := c.follows(r.Token) // in this process: see alone
-		switch {
-		case !c.Rejected && (rejected || !r.usable(now) || r.ExpiresAt < c.ExpiresAt):
-			return inferior
-		case c.Rejected && rejected && !r.Rejected:
-			return forgets
-		}
-		return follows
+		return r.relateToUnpublished(c, now)
 	case r.Token == "":
 		if r.Epoch == "" && p.Repeatable && now.Sub(p.view.copySeen) >= p.respite()<<min(p.view.losses, 6) {
 			return follows // fetching at once does no harm, and is what deleting a record is for
@@ -66,6 +53,30 @@ func (p *Process) relate(r Record, now time.Time) relation {
 	return diverges
 }
 
+// relateToDebt is relate for a copy without a token, which says only that fetches are
+// owed: nobody knows what came of the first request.
+func (r Record) relateToDebt(c Record) relation {
+	switch {
+	case r.Token == "" && (r.Epoch == "" || r.Epoch == c.Epoch && r.Seq < c.Seq):
+		return behind
+	case r.Owed < c.Owed && (r.Epoch != c.Epoch || r.Seq-c.Seq < int64(c.Owed-r.Owed)):
+		return diverges
+	}
+	return follows
+}
+
+// relateToUnpublished is relate for a copy that was fetched without the cache.
+func (r Record) relateToUnpublished(c Record, now time.Time) relation {
+	rejected := c.follows(r.Token) // in this process: see alone
+	switch {
+	case !c.Rejected && (rejected || !r.usable(now) || r.ExpiresAt < c.ExpiresAt):
+		return inferior
+	case c.Rejected && rejected && !r.Rejected:
+		return forgets
+	}
+	return follows
+}
+
 // missed reports whether r has a later token than c, and the store has lost that
 // fetches were owed: with the record, or because it went back behind that.
 func (r Record) missed(c Record) bool {
@@ -78,8 +89,8 @@ func (r Record) missed(c Record) bool {
 	return r.Owed < c.Owed && r.follows(c.Token) && r.Seq <= c.Seq // each later token adds one to Seq
 }
 
-// reconcile returns the record to write where r lacks what this process knows,
-// and false where it lacks nothing.
+// reconcile returns the record to write where r lacks what this process knows, and
+// false where it lacks nothing.
 func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) {
 	c := p.view.copy
 	st := Step{Do: Swap, Next: r, after: p.view}
@@ -92,15 +103,8 @@ func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) 
 	case diverges:
 		st.after.copySeen, st.after.born = now, r.Epoch
 	case behind, inferior:
-		*next = c
+		*next = c.inPlaceOf(r)
 		st.back = r.Token == ""
-		next.Epoch, next.Cooldown = r.Epoch, r.Cooldown
-		next.Lease, next.LeaseFor, next.Noted = r.Lease, r.LeaseFor, r.Noted
-		if c.Epoch == "" && c.Token == r.Token {
-			next.Past = r.Past
-		} else if c.Epoch == "" { // never published: it comes after r's
-			next.Past = r.pastAfter()
-		}
 		switch {
 		case c.Epoch == "", c.Token == "":
 		case r.Epoch == "":
@@ -114,14 +118,28 @@ func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) 
 	}
 	owed := 1
 	switch claim := p.view.claim; {
-	case r.Lease != "" && !p.owns(r.Lease):
+	case p.others(r.Lease):
 		owed = 2 // another's fetch that is under way does not count
 	case claim == nil || claim.lease != r.Lease: // nobody fetches under it any more
-		next.Lease, next.LeaseFor, next.Noted = "", 0, false
+		*next = next.unleased()
 	}
 	next.Owed = max(r.Owed, c.Owed, p.owe(owed))
 	next.Early = max(r.Early, c.Early)
 	next.Seq = max(r.Seq, c.Seq) + 1
 	st.after.copy = *next
 	return st, true
+}
+
+// inPlaceOf is c with what r says of the fetches of all.
+func (c Record) inPlaceOf(r Record) Record {
+	switch {
+	case c.Epoch != "":
+	case c.Token == r.Token:
+		c.Past = r.Past
+	default: // never published: it comes after r's
+		c.Past = r.pastAfter()
+	}
+	c.Epoch, c.Cooldown, c.Seen = r.Epoch, r.Cooldown, r.Seen
+	c.Lease, c.LeaseFor, c.Noted = r.Lease, r.LeaseFor, r.Noted
+	return c
 }

@@ -25,7 +25,8 @@ func TestCooldownWhenTheClockIsSet(t *testing.T) {
 
 	other, self := &Process{Rules: usual}, &Process{Rules: usual}
 	shared := Record{Version: 1, Epoch: "e"}
-	shared.Cooldown = self.fail(&self.view, nil, Result{Outcome: Denied, Code: 45011, Err: errOwn}, failed)
+	met := &Cooldown{Code: 45011, Step: 5, By: "you"} // then all wait for the minute of that quota
+	shared.Cooldown = self.fail(&self.view, met, Result{Outcome: Denied, Code: 45011, Err: errOwn}, failed)
 	other.Begin(false, failed)
 	other.DidRead(shared, failed, failed.Add(time.Millisecond))
 	for name, cools := range map[string]func(now time.Time) bool{

@@ -13,15 +13,17 @@ type Cooldown struct {
 	Scope   string `json:"scope,omitempty"`   // fingerprint of the one secret concerned; empty: all
 	Step    int    `json:"step,omitempty"`    // failures in a row before this one
 	By      string `json:"by,omitempty"`      // id of the process that failed
+	Member  string `json:"member,omitempty"`  // if that had lived for minutes at most: what it shares with those started after it
+	Row     int    `json:"row,omitempty"`     // failures in a row of that member before this one
+	Lifted  bool   `json:"lifted,omitempty"`  // another member has fetched since: it is kept for that member alone
 }
 
 // scope says who must wait after a fetch failed.
 type scope int
 
 const (
-	everyone   scope = iota // the app itself is denied: all processes
-	sameSecret              // as suspect, but only processes with the same secret: one with the corrected secret is not blocked
-	suspect                 // it may be this process's own fault: the others wait a second
+	suspect    scope = iota // all processes; but it may be this one's own fault, so that the others first wait a second
+	sameSecret              // the same, but only processes with the same secret, as another may have the corrected one
 	oneself                 // this process alone: its address, or its network
 )
 
@@ -54,11 +56,11 @@ func (ru Rules) penaltyFor(result Result) penalty {
 	case 40002, 40013, 40243, 41002, 41004, 43002, 50004, 50007, 61024: // malformed request, bad AppID, frozen, forbidden
 		return penalty{suspect, 10 * time.Minute, 10 * time.Minute}
 	case 45009: // daily quota
-		return penalty{everyone, 15 * time.Minute, 30 * time.Minute}
+		return penalty{suspect, 15 * time.Minute, 30 * time.Minute}
 	case 45011: // quota of the minute
-		return penalty{everyone, time.Minute, time.Minute}
+		return penalty{suspect, time.Minute, time.Minute}
 	case -1, -1000: // busy
-		return penalty{everyone, time.Second, 30 * time.Second}
+		return penalty{suspect, time.Second, 30 * time.Second}
 	}
 	return penalty{suspect, 5 * time.Second, 10 * time.Minute}
 }
@@ -68,21 +70,23 @@ func (p penalty) delay(step int) time.Duration {
 	return min(p.first<<min(step, 20), p.last)
 }
 
-// own reports whether the failure may be the process's own fault, such as that of
-// a proxy in front of it.
-func (p penalty) own() bool { return p.scope == suspect || p.scope == sameSecret }
-
-// shared is p as the other processes have it.
-func (p penalty) shared() penalty {
-	if p.own() {
-		p.first = time.Second
+// after is the step at which to start after a failure of another kind, which was
+// waited for so long: the first that takes twice that, or a minute.
+func (p penalty) after(wait time.Duration) (step int) {
+	for step < 20 && p.delay(step) < min(2*wait, time.Minute, p.last) {
+		step++
 	}
-	return p
+	return step
 }
+
+// shared is p as the other processes have it: the failure may be the fault of one, such
+// as that of a proxy in front of it.
+func (p penalty) shared() penalty { return penalty{p.scope, time.Second, p.last} }
 
 // A failure is this process's own last one.
 type failure struct {
 	err   error
+	pen   penalty
 	at    time.Time
 	wait  time.Duration
 	step  int    // failures in a row before this one
@@ -90,43 +94,59 @@ type failure struct {
 	tag   int64  // Until of the cooldown that was shared for it; 0: none
 }
 
-// fail notes a failed fetch: in v what this process waits itself, and it returns
-// the cooldown to share, following prev, or prev where it concerns this process
-// alone. Where the failure may be its own fault, it waits longer than the others,
-// so that the next fetch is another's.
+// fail notes a failed fetch: in v what this process waits itself. It returns the
+// cooldown to share, following prev, or prev if the failure concerns this process
+// alone. If that may be its own fault, it waits longer than the others, so that the
+// next fetch is another's.
 func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *Cooldown {
 	pen := p.penaltyFor(result)
-	own := failure{err: result.Err, at: now}
-	if v.own != nil && now.Sub(v.own.at) < v.own.wait+time.Hour {
-		own.step = v.own.step + 1
+	own := failure{err: result.Err, pen: pen, at: now}
+	if last := v.own; last != nil && now.Sub(last.at) < last.wait+time.Hour {
+		if own.step = last.step + 1; last.pen != pen {
+			own.step = pen.after(last.wait)
+		}
 	}
 	own.wait = pen.delay(own.step)
-	next := prev
-	if pen.scope != oneself {
-		c := Cooldown{Code: result.Code, Message: CleanMessage(result.Message), By: p.id}
-		if result.Outcome != Denied {
-			c.Code, c.Message = 0, "no answer that could be understood"
-		}
-		if pen.scope == sameSecret {
-			c.Scope, own.scope = p.Fingerprint, p.Fingerprint
-		}
-		if prev != nil && prev.Scope == c.Scope && p.penaltyFor(prev.cause()) == pen {
-			c.Step = prev.Step
-			if !pen.own() || prev.By != p.id {
-				c.Step = min(c.Step+1, maxCount-1)
-			}
-		}
-		wait := pen.shared().delay(c.Step)
-		c.Until = now.Add(wait).UnixMilli()
-		own.wait = max(own.wait, wait)
-		if pen.own() {
-			own.wait = max(own.wait, min(wait+wait/4, pen.last))
-		}
-		own.tag = c.Until
-		next = &c
-	}
 	v.own = &own
-	return next
+	if pen.scope == oneself {
+		return prev
+	}
+	c, wait := p.share(pen, prev, result, now)
+	own.scope, own.tag = c.Scope, c.Until
+	own.wait = max(own.wait, min(wait+wait/4, pen.last))
+	return c
+}
+
+// share returns the cooldown that all processes share after a failure with the penalty
+// pen, and for how long it lasts. What may be one process's own fault gets worse only
+// if another one met it, too.
+func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Time) (*Cooldown, time.Duration) {
+	c := Cooldown{Code: result.Code, Message: CleanMessage(result.Message), By: p.id}
+	if p.brief(now) {
+		c.Member = p.member()
+	}
+	same := prev != nil && (prev.By == p.id || c.Member != "" && c.Member == prev.Member) // as failed last
+	if same && c.Member != "" && now.Sub(time.UnixMilli(prev.Until)) < time.Hour {
+		c.Row = min(prev.Row+1, maxCount-1)
+		if last := p.penaltyFor(prev.cause()); last != pen && prev.Row > 0 {
+			c.Row = 1 + pen.after(last.delay(prev.Row-1))
+		}
+	}
+	if result.Outcome != Denied {
+		c.Code, c.Message = 0, "no answer that could be understood"
+	}
+	if pen.scope == sameSecret {
+		c.Scope = p.Fingerprint
+	}
+	if prev != nil && !prev.Lifted && prev.Scope == c.Scope && p.penaltyFor(prev.cause()) == pen {
+		c.Step = prev.Step
+		if !same {
+			c.Step = min(c.Step+1, maxCount-1)
+		}
+	}
+	wait := pen.shared().delay(c.Step)
+	c.Until = now.Add(wait).UnixMilli()
+	return &c, wait
 }
 
 // cause is the failure that another process met, as far as the record tells it.
@@ -138,10 +158,9 @@ func (c *Cooldown) cause() Result {
 	return Result{Outcome: Denied, Code: c.Code, Message: c.Message}
 }
 
-// cooling returns the Fail that says why the platform must not be asked now, and
-// false if it may be. The other machine's clock can shorten the wait, and never
-// make it longer than it was meant to be. Near the expiry of a usable token
-// nobody waits long: there is little time left to recover in.
+// cooling returns the Fail that says why the platform must not be asked now, and false
+// if it may be. Another machine's clock can make the wait shorter than it was meant to
+// be, never longer. Near the expiry of a usable token nobody waits long.
 func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 	most := 24 * time.Hour
 	if r.usable(now) && r.left(now) <= p.Ahead {
@@ -153,19 +172,26 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 		}
 	}
 	c := r.Cooldown
-	if c == nil || c.Scope != "" && c.Scope != p.Fingerprint {
+	if c == nil || c.Lifted && !p.ours(c, now) || c.Scope != "" && c.Scope != p.Fingerprint {
 		return Step{}, false
 	}
 	pen := p.penaltyFor(c.cause())
 	if pen.scope == oneself || pen.scope == sameSecret && c.Scope == "" {
 		return Step{}, false // another process's own affair
 	}
-	meant := pen.shared().delay(c.Step)
-	wait := min(meant, time.UnixMilli(c.Until).Sub(v.cooledSeen), most)
-	if pen.own() && v.own != nil {
+	from, wait := v.cooledSeen, min(p.meant(c, now), most)
+	if failed := time.UnixMilli(c.Until).Add(-pen.shared().delay(c.Step)); !p.ours(c, now) {
+		wait = min(wait, time.UnixMilli(c.Until).Sub(from))
+	} else if failed.Before(from) {
+		from = failed // by the clock of this machine
+	}
+	if v.own != nil {
 		wait = min(wait+wait/4, pen.last, most) // a process whose own last fetch did not fail comes first
 	}
-	until := v.cooledSeen.Add(wait)
+	until := from.Add(wait)
+	if seen := r.seen().Add(wait); r.seenBy(now) && p.undated(c, now) && seen.Before(until) {
+		until = seen
+	}
 	if Passed(now, until) {
 		return Step{}, false
 	}
@@ -176,8 +202,72 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 	return Step{Do: Fail, Until: until, Cause: cause, secret: c.Scope != ""}, true
 }
 
-// Passed reports whether t is past by either clock: the monotonic one stands
-// still while a machine is suspended, the wall clock may be set back.
-func Passed(now, t time.Time) bool {
-	return !now.Before(t) || !now.Round(0).Before(t.Round(0))
+// ours reports whether c is about this process's member: one whose processes live for
+// seconds, and are started again and again, must not be the first to try each time.
+func (p *Process) ours(c *Cooldown, now time.Time) bool {
+	return c != nil && c.Member != "" && p.brief(now) && c.Member == p.member()
+}
+
+// meant is how long a process that did not fail itself waits for c. What a brief
+// process met says little to those that are not: the next may be another of its member.
+// And the first failure of a member may be chance.
+func (p *Process) meant(c *Cooldown, now time.Time) time.Duration {
+	pen := p.penaltyFor(c.cause())
+	wait := pen.shared().delay(c.Step)
+	switch {
+	case p.ours(c, now) && c.Row > 0:
+		return max(wait, pen.delay(c.Row-1))
+	case c.Member != "" && !p.brief(now):
+		return pen.shared().first
+	}
+	return wait
+}
+
+// undated reports whether c ends later than it can by this process's clock: that or
+// the clock of the process that failed is wrong, and its date says nothing.
+func (p *Process) undated(c *Cooldown, now time.Time) bool {
+	return time.UnixMilli(c.Until).Sub(now) > p.meant(c, now)+clockError
+}
+
+// lifted is what remains of c when this process has fetched a token: what the member
+// that failed has to remember, if that is another. By a clock that is ahead each token
+// has expired.
+func (p *Process) lifted(c *Cooldown, now time.Time) *Cooldown {
+	if c == nil || c.Member == "" || c.Member == p.member() || now.Sub(time.UnixMilli(c.Until)) > time.Hour {
+		return nil
+	}
+	l := *c
+	pen := p.penaltyFor(c.cause()).shared()
+	l.Until -= (pen.delay(c.Step) - pen.first).Milliseconds() // past for version 0.1, which does not know lifted
+	l.Step, l.Lifted = 0, true
+	return &l
+}
+
+// withoutFetch is what to do while the platform must not be asked. If that takes long,
+// a rejected token is handed out as the last resort, until another comes: the rejection
+// may have been a mistake.
+func (p *Process) withoutFetch(r Record, st Step, usable bool, now time.Time) Step {
+	if st.secret && p.askSecret(now) {
+		return Step{Do: Secret}
+	}
+	v := &p.view
+	long := st.Until.Sub(now) > p.Watch() || v.resort.token == r.Token
+	if long && v.copy.Token == r.Token && r.Rejected && !r.Doubted && !r.expired(now) {
+		v.resort = memo{r.Token, st.Until}
+		_, usable = p.Held(now)
+	}
+	if usable {
+		return Step{Do: Return}
+	}
+	return st
+}
+
+// askSecret reports whether to look now whether the secret has changed: at most once
+// in a flight, and in the watch age.
+func (p *Process) askSecret(now time.Time) bool {
+	if !p.Changeable || p.run.asked || now.Sub(p.secretAsked) < p.Watch() {
+		return false
+	}
+	p.secretAsked, p.run.asked = now, true
+	return true
 }

@@ -33,9 +33,9 @@ func TestPenalties(t *testing.T) {
 	tests = append(tests, denied(waits{m, 10 * m, s, 10 * m}, 40001, 40125)...) // the others with the same secret
 	tests = append(tests, denied(waits{m, 5 * m, 0, 0}, 40164, 61004, 89501, 89503)...)
 	tests = append(tests, denied(waits{10 * m, 10 * m, 0, 0}, 89506, 89507)...)
-	tests = append(tests, denied(waits{15 * m, 30 * m, 15 * m, 30 * m}, 45009)...)
-	tests = append(tests, denied(waits{m, m, m, m}, 45011)...)
-	tests = append(tests, denied(waits{s, 30 * s, s, 30 * s}, -1, -1000)...)
+	tests = append(tests, denied(waits{15 * m, 30 * m, s, 30 * m}, 45009)...)
+	tests = append(tests, denied(waits{m, m, s, m}, 45011)...)
+	tests = append(tests, denied(waits{5 * s / 4, 30 * s, s, 30 * s}, -1, -1000)...)
 	tests = append(tests, denied(waits{10 * m, 10 * m, s, 10 * m}, 40002, 40013, 40243, 41002, 41004, 43002, 50004, 50007, 61024)...)
 	tests = append(tests, denied(waits{5 * s, 10 * m, s, 10 * m}, 1, -2, 99999)...)
 	for _, test := range tests {
@@ -82,6 +82,59 @@ func TestOwnStepsBeginAnew(t *testing.T) {
 	}))
 }
 
+// After a failure of another kind, a process's own wait starts where it is not much
+// shorter than the one before, but for long waits: those say little of the new one.
+func TestStepAfterAnotherKind(t *testing.T) {
+	const s, m = time.Second, time.Minute
+	seconds := penalty{suspect, s, 10 * m}
+	for _, test := range []struct {
+		pen   penalty
+		wait  time.Duration // of the failure before
+		step  int
+		first time.Duration // to wait now
+	}{
+		{seconds, 0, 0, s},
+		{seconds, s / 2, 0, s},
+		{seconds, s, 1, 2 * s},
+		{seconds, 5 * s / 4, 2, 4 * s},
+		{seconds, 2 * s, 2, 4 * s},
+		{seconds, 16 * s, 5, 32 * s},
+		{seconds, 16*s + 1, 6, 64 * s},
+		{seconds, 30 * s, 6, 64 * s}, // the first that is a minute
+		{seconds, 10 * m, 6, 64 * s},
+		{seconds, 24 * time.Hour, 6, 64 * s},
+		{penalty{suspect, 5 * s, 10 * m}, 10 * m, 4, 80 * s},
+		{penalty{suspect, 5 * s, 10 * m}, 5 * s, 1, 10 * s},
+		{penalty{suspect, s, 30 * s}, 8 * s, 4, 16 * s},
+		{penalty{suspect, s, 30 * s}, 10 * m, 5, 30 * s},
+		{penalty{oneself, m, 5 * m}, 10 * m, 0, m},
+		{penalty{suspect, m, m}, 10 * m, 0, m},
+		{penalty{oneself, 10 * m, 10 * m}, s, 0, 10 * m},
+		{penalty{suspect, 15 * m, 30 * m}, 30 * m, 0, 15 * m},
+	} {
+		step := test.pen.after(test.wait)
+		assert.Equal(t, test.step, step, "%v after %s", test.pen, test.wait)
+		assert.Equal(t, test.first, test.pen.delay(step), "%v after %s", test.pen, test.wait)
+	}
+}
+
+func TestOwnWaitsAfterAnotherKind(t *testing.T) {
+	d := newDrive(t, usual, Record{})
+	fail := func(result Result) time.Duration {
+		d.fail(&d.view, nil, result, d.now)
+		d.after(d.view.own.wait)
+		return d.view.own.wait
+	}
+	address, unknown, busy := Result{Outcome: Denied, Code: 89507}, Result{Outcome: Unknown}, Result{Outcome: Denied, Code: -1}
+	assert.Equal(t, 10*time.Minute, fail(address))
+	assert.Equal(t, 64*time.Second, fail(unknown))
+	assert.Equal(t, 128*time.Second, fail(unknown), "and grows from there")
+	assert.Equal(t, 30*time.Second, fail(busy))
+	assert.Equal(t, 64*time.Second, fail(unknown))
+	d.after(time.Hour)
+	assert.Equal(t, 1250*time.Millisecond, fail(busy), "nothing is left of it after an hour")
+}
+
 // The cooldown that others share begins again with a failure of another kind, of
 // another secret, or after a success.
 func TestSharedStepsBeginAnew(t *testing.T) {
@@ -91,7 +144,8 @@ func TestSharedStepsBeginAnew(t *testing.T) {
 		return p.fail(&p.view, &prev, result, clock).Step
 	}
 	prev := Cooldown{Code: 45009, Step: 4, By: "me"}
-	assert.Equal(t, 5, step(prev, Result{Outcome: Denied, Code: 45009}), "of all: anyone who failed before")
+	assert.Equal(t, 4, step(prev, Result{Outcome: Denied, Code: 45009}), "that may be the fault of one, too")
+	assert.Equal(t, 5, step(Cooldown{Code: 45009, Step: 4, By: "you"}, Result{Outcome: Denied, Code: 45009}))
 	assert.Equal(t, 0, step(prev, Result{Outcome: Denied, Code: -1}))
 	assert.Equal(t, 0, step(prev, Result{Outcome: Unknown}))
 	assert.Equal(t, 5, step(Cooldown{Code: 41002, Step: 4, By: "you"}, Result{Outcome: Denied, Code: 40013}), "of one kind")
@@ -99,6 +153,30 @@ func TestSharedStepsBeginAnew(t *testing.T) {
 	assert.Equal(t, 5, step(Cooldown{Step: 4}, Result{Outcome: Unknown}), "of version 0.1, which does not say whose")
 	assert.Equal(t, 5, step(Cooldown{Code: 40125, Step: 4, Scope: "5a5a"}, Result{Outcome: Denied, Code: 40125}))
 	assert.Equal(t, 0, step(Cooldown{Code: 40125, Step: 4, Scope: "old"}, Result{Outcome: Denied, Code: 40125}))
+}
+
+// What another member's success leaves of a cooldown is for the member that failed.
+func TestLifted(t *testing.T) {
+	of := func(member string, ago time.Duration) *Cooldown {
+		return &Cooldown{Until: clock.Add(-ago).UnixMilli(), Code: 41002, Step: 2, By: "you", Member: member, Row: 3}
+	}
+	p := &Process{Rules: usual, id: "me"}
+	p.Member = func() string { return "m" }
+	assert.Nil(t, p.lifted(nil, clock))
+	assert.Nil(t, p.lifted(of("", 0), clock), "of a process that was not brief")
+	assert.Nil(t, p.lifted(of("m", 0), clock), "its own")
+	for _, ago := range []time.Duration{-24 * time.Hour, 0, time.Hour} {
+		before := of("other", ago)
+		want := *before
+		want.Until -= 3000 // as if step were 0: past for version 0.1, which takes it to be in force
+		want.Step, want.Lifted = 0, true
+		assert.Equal(t, &want, p.lifted(before, clock))
+		assert.False(t, before.Lifted, "the one that was read stays as it is")
+	}
+	assert.Nil(t, p.lifted(of("other", time.Hour+time.Millisecond), clock))
+	p.Member = nil
+	assert.Nil(t, p.lifted(of("me", 0), clock), "without a member it is its id")
+	assert.NotNil(t, p.lifted(of("m", 0), clock))
 }
 
 // A failure that concerns one process leaves the cooldown of others as it is.
@@ -141,6 +219,31 @@ func TestCooldownsOfOtherClocks(t *testing.T) {
 	}
 }
 
+// That holds for the member that failed, too, and whatever a third one says of when it
+// saw the cooldown.
+func TestCooldownsOfAMemberByOtherClocks(t *testing.T) {
+	last := map[int]time.Duration{0: 10 * time.Minute, -1: 30 * time.Second, 45009: 30 * time.Minute, 45011: time.Minute, 41002: 10 * time.Minute, 7: 10 * time.Minute}
+	for _, until := range []int64{math.MaxInt64, math.MinInt64, 0, clock.Add(-9 * time.Second).UnixMilli(), clock.UnixMilli(), clock.Add(10 * time.Second).UnixMilli(), clock.Add(time.Hour).UnixMilli()} {
+		for code, most := range last {
+			for _, seen := range []int64{0, 1, clock.Add(-time.Second).UnixMilli(), clock.UnixMilli(), clock.UnixMilli() + 1, math.MaxInt64} {
+				for _, c := range []Cooldown{{}, {Row: 1}, {Row: 2}, {Row: maxCount - 1}, {Row: 3, Step: 2}, {Row: 1, Step: maxCount - 1}, {Row: 5, Lifted: true}} {
+					c.Until, c.Code, c.Member = until, code, "m"
+					p := &Process{Rules: usual, began: clock}
+					p.Member = func() string { return "m" }
+					p.view.cooldown, p.view.cooledSeen = &c, clock
+					r := Record{Cooldown: &c, Seen: seen}
+					if st, cools := p.cooling(r, &p.view, clock); cools {
+						assert.Positive(t, st.Until.Sub(clock))
+						assert.LessOrEqual(t, st.Until.Sub(clock), most, "%+v", c)
+					}
+					_, cools := p.cooling(r, &p.view, clock.Add(most))
+					assert.False(t, cools, "%+v", c)
+				}
+			}
+		}
+	}
+}
+
 // Who met the failure says what it was, and not only what the record has of it.
 func TestCauseOfACooldown(t *testing.T) {
 	p := &Process{Rules: usual, id: "me"}
@@ -153,8 +256,8 @@ func TestCauseOfACooldown(t *testing.T) {
 	st, _ = p.cooling(r, &p.view, clock)
 	assert.ErrorIs(t, st.Cause.Err, errOwn)
 	other := &Process{Rules: usual}
-	st, _ = other.cooling(r, &View{cooledSeen: clock}, clock)
+	st, _ = other.cooling(r, &View{observed: observed{cooledSeen: clock}}, clock)
 	assert.ErrorContains(t, st.Cause.Err, "no answer that could be understood; see the log of the process that made it")
-	st, _ = other.cooling(Record{Cooldown: &Cooldown{Until: math.MaxInt64, Code: 45009, Message: "quota"}}, &View{cooledSeen: clock}, clock)
+	st, _ = other.cooling(Record{Cooldown: &Cooldown{Until: math.MaxInt64, Code: 45009, Message: "quota"}}, &View{observed: observed{cooledSeen: clock}}, clock)
 	assert.Equal(t, Result{Outcome: Denied, Code: 45009, Message: "quota"}, st.Cause)
 }

@@ -5,10 +5,10 @@ import "encoding/json"
 // maxEnvelope is the largest value that Unwrap reads, in bytes.
 const maxEnvelope = 16 << 10
 
-// An envelope is how a value that is not a Record looks in the cache.
+// An envelope is how a sealed Record looks in the cache, and any value of another kind.
 type envelope struct {
 	Version int             `json:"v"`
-	Sealed  []byte          `json:"sealed,omitempty"` // as in a sealedRecord
+	Sealed  []byte          `json:"sealed,omitempty"` // base64 of nonce and AES-256-GCM ciphertext of the plain value
 	Value   json.RawMessage `json:"value,omitempty"`
 }
 
@@ -29,7 +29,10 @@ func (s Sealer) Wrap(value any) ([]byte, error) {
 // Unwrap reads what Wrap wrote. It returns ErrCorrupt for what may be
 // overwritten, and ErrNewer, ErrNoKey or ErrPlain for what must not be.
 func (s Sealer) Unwrap(raw []byte, value any) error {
-	var e envelope
+	var e struct {
+		envelope
+		Sealed json.RawMessage `json:"sealed"` // a newer version may put anything there
+	}
 	if len(raw) > maxEnvelope {
 		return oversized(raw)
 	}
@@ -40,7 +43,10 @@ func (s Sealer) Unwrap(raw []byte, value any) error {
 		return ErrNewer
 	}
 	if e.Sealed != nil {
-		opened, err := s.open(e.Sealed)
+		if json.Unmarshal(e.Sealed, &e.envelope.Sealed) != nil {
+			return ErrCorrupt
+		}
+		opened, err := s.open(e.envelope.Sealed)
 		if err != nil {
 			return err
 		}

@@ -43,6 +43,7 @@ func TestEnvelopes(t *testing.T) {
 	for text, want := range map[string]error{
 		"": ErrCorrupt, "x": ErrCorrupt, "null": ErrCorrupt, `{"v":0}`: ErrCorrupt, `{"v":1}`: ErrCorrupt, `{"v":1,"value":7}`: ErrCorrupt,
 		`{"v":1,"sealed":"%"}`: ErrCorrupt, `{"v":1,"sealed":""}`: ErrCorrupt, `{"v":1,"sealed":null}`: ErrCorrupt, `{"v":2,"value":{}}`: ErrNewer,
+		`{"v":1,"sealed":{"alg":"x"}}`: ErrCorrupt, `{"v":1,"sealed":7}`: ErrCorrupt, `{"v":2,"sealed":{"alg":"x"}}`: ErrNewer, `{"v":2,"sealed":"%"}`: ErrNewer,
 		`{"v":2,"value":{"x":"` + strings.Repeat("x", maxEnvelope) + `"}}`: ErrNewer,
 		`{"v":1,"value":{"x":"` + strings.Repeat("x", maxEnvelope) + `"}}`: ErrCorrupt,
 	} {

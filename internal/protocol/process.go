@@ -14,7 +14,7 @@ import (
 //		case Read:   // read the record after st.Pause; then DidRead or CacheFailed
 //		case Swap:   // put st.Next in place of what was read; then DidSwap or CacheFailed
 //		case Fetch:  // fetch after st.Pause, by st.Until; then DidFetch
-//		case Secret: // look whether the secret has changed; then SetFingerprint
+//		case Secret: // look whether the secret has changed; then set Fingerprint
 //		case Return, Fail: // the flight is over
 //		}
 //	}
@@ -22,53 +22,55 @@ import (
 // It is not safe for concurrent use.
 type Process struct {
 	Rules
-	id       string // of its leases; "" until the first
-	began    time.Time
-	view     View
-	pending  []string // rejected tokens to decide on
-	withheld memo     // the token that is not handed out, since it was reported
-	readOnly bool     // the last swap failed
-	ignored  memo     // the token whose rejection was not believed
-	old      memo     // a token that was reported and that neither the record nor this process knows
-	rejects  rejects  // of its own that were believed
-	run      *run     // the flight under way; nil: none
+	id    string    // of its leases; "" until the first
+	began time.Time // when its first flight began
+	view  View
+	run   *run // the flight under way; nil: none
+
+	// Rejections: see reject.go.
+	pending    []string // reported tokens to decide on
+	withheld   memo     // the reported token that is not handed out
+	ignored    memo     // the token whose rejection was not believed
+	old        memo     // a reported token that neither the record nor this process knows
+	rejects    rejects  // of its own that were believed
+	swapFailed bool     // the last swap has no outcome
 
 	secretAsked time.Time // when it last looked whether the secret has changed
 }
 
 // A run is what a Process knows during one flight.
 type run struct {
-	judging  bool   // it is over when the pending rejections are decided on
-	record   Record // what the cache holds; zero: nothing
-	known    bool   // record is what this process last read or stored
-	swap     *Step  // under way; nil: none
-	verdicts map[string]Verdict
+	verdictsOnly bool   // it is over when the pending reports are decided on
+	record       Record // what the cache holds; zero: nothing
+	known        bool   // record is what this process last read or stored
+	swap         *Step  // under way; nil: none
+	verdicts     map[string]Verdict
 
-	pause      time.Duration // before the next read
-	rest       time.Duration // before the next fetch, as a token may be expired when it comes
-	last       time.Time     // of the last step
-	spent      time.Duration // a pause of the process counts as no more than one fetch
-	failures   int           // of the cache, since it last stored or another's fetch was waited for
-	offline    bool          // the flight goes on without the cache
-	leaveAlone bool          // the record must not be touched, nor a token fetched
-	tried      bool          // a fetch without the cache
-	asked      bool          // whether the secret has changed
-	wroteBack  bool          // the copy, to a record without a token
-	lost       bool          // a token was dropped since the last step
+	pause time.Duration // before the next read
+	rest  time.Duration // before the next fetch, as a token may be expired when it comes
+	last  time.Time     // of the last step
+	spent time.Duration // since Begin; a pause of the process counts as no more than one fetch
+
+	failures   int  // of the cache, since it last stored or another's fetch was waited for
+	offline    bool // the flight goes on without the cache
+	leaveAlone bool // as well: the record must not be touched, nor a token fetched
+	tried      bool // offline: it has fetched
+	asked      bool // for the secret
+	wroteBack  bool // the copy, to a record without a token
 }
 
 // A Step is what to do next.
 type Step struct {
-	Do    Action
-	Pause time.Duration // for Read and Fetch: to wait first
-	Next  Record        // for Swap: what to put in the record's place
-	TTL   time.Duration // for Swap: for how long the store has to keep it
-	Event string        // for Swap: what to report once it is stored; mostly none
-	Age   time.Duration // for Swap with the event Reject: of the token
-	Until time.Time     // for Fetch: when it must have ended; for Fail: when the platform may be asked again
-	Cause Result        // for Fail: why the platform must not be asked; zero: the cache is at fault
-	Spent bool          // for Fail: the flight has taken too long
-	Lost  bool          // before this step, the process dropped a token that it had fetched
+	Do      Action
+	Pause   time.Duration // for Read and Fetch: to wait first
+	Next    Record        // for Swap: what to put in the record's place
+	TTL     time.Duration // for Swap: for how long the store has to keep it
+	Event   string        // for Swap: what to report once it is stored; mostly none
+	Age     time.Duration // for Swap with the event Reject: of the token
+	Until   time.Time     // for Fetch: when it must have ended; for Fail: when the platform may be asked again
+	Cause   Result        // for Fail: why the platform must not be asked; zero: the cache is at fault
+	Spent   bool          // for Fail: the flight has taken too long
+	Dropped bool          // before this step, the process dropped a token that it had fetched
 
 	after  View // for Swap: what this process knows then
 	take   bool // for Swap: after holds even if it is not known to be stored
@@ -89,23 +91,25 @@ const (
 	drop // only what this process knows changes; Next never returns it
 )
 
-// Begin starts a flight, only to decide on rejections if judging is true.
-func (p *Process) Begin(judging bool, now time.Time) {
+// Begin starts a flight: only to decide on rejections, if verdictsOnly is true.
+func (p *Process) Begin(verdictsOnly bool, now time.Time) {
 	if p.began.IsZero() {
 		p.began = now
 	}
-	p.run = &run{judging: judging, last: now}
+	p.run = &run{verdictsOnly: verdictsOnly, last: now}
 }
 
 // Seek turns a flight that was only to decide on rejections into one for a token.
-func (p *Process) Seek() { p.run.judging = false }
+func (p *Process) Seek() { p.run.verdictsOnly = false }
 
-// End ends the flight, and returns what it decided on rejected tokens. A report on
-// the copy that it did not come to is left to the next flight: the cache may have
-// failed, or may lose the rejection.
+// Seeks reports whether the flight is for a token.
+func (p *Process) Seeks() bool { return !p.run.verdictsOnly }
+
+// End ends the flight, and returns what it decided on reported tokens. A report on
+// the copy that it did not come to is left to the next flight.
 func (p *Process) End() map[string]Verdict {
 	verdicts := p.run.verdicts
-	if !p.run.offline && !p.readOnly {
+	if !p.run.offline && !p.swapFailed {
 		p.withheld = memo{} // the cache works: another report is decided on
 	}
 	left := p.pending
@@ -118,29 +122,24 @@ func (p *Process) End() map[string]Verdict {
 
 // Next returns the next step of the flight. nonce is a fresh random string.
 func (p *Process) Next(nonce string, now time.Time) Step {
-	st := p.next(nonce, now)
-	st.Lost, p.run.lost = p.run.lost, false
-	return st
-}
-
-func (p *Process) next(nonce string, now time.Time) Step {
 	run := p.run
 	run.spent += min(now.Sub(run.last), p.Fetch)
 	run.last = now
-	if run.offline {
+	switch {
+	case run.offline:
 		return p.nextOffline(now)
-	}
-	if run.spent >= p.whole() {
+	case run.spent >= p.Flight():
 		run.offline, run.leaveAlone = true, true
 		p.keep()
 		return Step{Do: Fail, Spent: true}
 	}
+	dropped := false
 	for run.known {
 		st := p.step(run.record, nonce, now)
+		st.Dropped = dropped
 		switch st.Do {
-		case drop:
-			p.view = st.after
-			run.lost = run.lost || st.Event == LeaseLost
+		case drop: // which ends the claim: there is one at most
+			p.view, dropped = st.after, st.Event == LeaseLost
 			continue
 		case Read:
 			run.known, run.failures = false, 0
@@ -163,25 +162,21 @@ func (p *Process) next(nonce string, now time.Time) Step {
 
 // step decides by the record r.
 func (p *Process) step(r Record, nonce string, now time.Time) Step {
-	c := p.view.claim
-	kept := !p.view.keepsNone() || r.Lease == "" && !p.run.wroteBack
+	v, c := &p.view, p.view.claim
+	kept := !v.keepsNone() || r.Lease == "" && !p.run.wroteBack
 	if c == nil && p.owns(r.Lease) { // of a swap that took effect late, or was undone: nobody fetches under it
-		r.Lease, r.LeaseFor, r.Noted = "", 0, false
+		r = r.unleased()
 	}
-	if c != nil && c.lease == r.Lease {
-		switch {
-		case c.Outcome != Pending:
-			return p.publish(r, now)
-		case Passed(now, p.fetchBy(c)):
-			r.Lease, r.LeaseFor, r.Noted = "", 0, false
-			st := Step{Do: Swap, Next: r, after: p.view}
-			st.after.claim = nil
-			return st
-		}
-	} else if c != nil && c.Outcome == Issued && r.Epoch == "" {
+	mine := c != nil && c.lease == r.Lease
+	switch {
+	case mine && c.Outcome != Pending:
+		return p.publish(r, now)
+	case mine && Passed(now, p.fetchBy(c)):
+		return p.giveBack(r)
+	case v.unpublished() && r.Epoch == "":
 		return p.lost(r, nonce, now) // before the copy, which is older, is written back
 	}
-	if !p.view.unpublished() && p.relate(r, now) != inferior { // else r is yet to get what was rejected
+	if !v.unpublished() && p.relate(r, now) != inferior { // else r is yet to get what was rejected
 		if st, ok := p.decideRejections(r, now); ok {
 			return st
 		}
@@ -190,76 +185,94 @@ func (p *Process) step(r Record, nonce string, now time.Time) Step {
 		return st
 	}
 	switch {
-	case c != nil && c.lease == r.Lease:
-		run := p.run
-		st := Step{Do: Fetch, Pause: run.rest, Until: c.ends}
-		if p.Repeatable {
-			st.Until = now.Add(run.rest + p.Fetch)
-		}
-		run.rest = min(max(2*run.rest, p.Patience()/10), p.Patience())
-		return st
+	case mine:
+		return p.fetch(now)
 	case c != nil:
 		return p.lost(r, nonce, now)
-	case p.run.judging:
+	case p.run.verdictsOnly:
 		return Step{Do: Return}
 	}
 	return p.decide(r, nonce, now)
 }
 
-// nextOffline goes on without the cache: with the token at hand, or with a fetch
-// if that supersedes nothing.
-func (p *Process) nextOffline(now time.Time) Step {
-	run := p.run
-	if run.leaveAlone || !p.Repeatable {
-		return Step{Do: Fail}
+// decide is for a record that lacks nothing that this process knows, and in which it
+// has no lease.
+func (p *Process) decide(r Record, nonce string, now time.Time) Step {
+	if !p.due(r, now) {
+		return Step{Do: Return}
 	}
 	v := &p.view
-	if v.unpublished() && v.claim.Token.usable(now) {
-		v.alone(v.claim.Token, now)
-		v.claim = nil
-	}
-	for len(p.pending) > 0 {
-		verdict := Verdict{Believed: true}
-		if v.copy.Token == p.pending[0] && !v.copy.Rejected {
-			if verdict, _ = p.judge(v.copy, v.copy.Token, now); verdict.Believed {
-				verdict = p.rejectOffline(verdict, now)
-			}
-		}
-		p.conclude(verdict)
-	}
-	if _, usable := p.Held(now); run.judging && usable {
-		return Step{Do: Fail}
-	} else if run.judging {
-		return Step{Do: Return} // the next caller need not wait until the cache is tried again
-	}
-	held, _ := p.Held(now)
-	if !p.due(held, v, now) {
-		return Step{Do: Fail}
-	}
-	st, cools := p.cooling(Record{}, v, now)
+	held, usable := p.Held(now)
+	good := usable && !held.Rejected // not a last resort
+	watched := now.Sub(v.leaseSeen)
+	left := p.abandoned(r, now) - watched
+	taken := r.Lease != "" && left > 0
 	switch {
-	case cools:
-		return p.cool(Record{}, st, false, now)
-	case run.tried:
-		return Step{Do: Fail}
+	case good && (taken || r.Token == "" && v.keepsNone()):
+		return Step{Do: Return}
+	case taken && !r.Noted && watched >= p.Patience():
+		// The store may keep the record for long, and this process may not live to see
+		// the lease abandoned.
+		r.Noted = true
+		return Step{Do: Swap, Next: r, after: *v}
+	case taken:
+		return Step{Do: Read, Pause: min(pace(watched), left)}
 	}
-	run.tried = true
-	return Step{Do: Fetch, Until: now.Add(p.Fetch)}
+	if c := r.Cooldown; c != nil && !c.Lifted && c.Scope != "" && p.Fingerprint == "" && p.askSecret(now) {
+		return Step{Do: Secret} // this process has not fetched yet, and must know whether that concerns it
+	}
+	if st, cools := p.cooling(r, v, now); cools {
+		if c := r.Cooldown; c != nil && p.young(now) && p.undated(c, now) && !r.seenBy(now) {
+			return p.see(r, now)
+		}
+		return p.withoutFetch(r, st, usable, now)
+	}
+	if r.usable(now) && p.young(now) && !p.FullLife {
+		return Step{Do: Return} // it may not live to publish a token: let another fetch, or wait until the token expires
+	}
+	return p.take(r, nonce, now)
 }
 
-// rejectOffline takes the copy out of use, to be replaced by a fetch. If the token
-// before it was rejected, too, the reports may be wrong: the copy is handed out
-// until the fetch has ended.
-func (p *Process) rejectOffline(verdict Verdict, now time.Time) Verdict {
-	c := &p.view.copy
-	c.Rejected = true
-	c.Early++
-	verdict.Early = c.Early
-	if c.Early > 1 {
-		p.view.resort = memo{c.Token, now.Add(p.Fetch)}
-		verdict.Believed, verdict.Until = false, p.view.resort.until
+// young reports whether this process has just started, and may be one of those that
+// live for seconds.
+func (p *Process) young(now time.Time) bool { return now.Sub(p.began) < p.lease() }
+
+// brief reports whether this process has lived for minutes at most.
+func (p *Process) brief(now time.Time) bool { return now.Sub(p.began) < max(maxLease, p.lease()) }
+
+// member is what the processes that are started one after the other share.
+func (p *Process) member() string {
+	if p.Member == nil {
+		return p.id
 	}
-	return verdict
+	return p.Member()
+}
+
+// see dates what is from the future by this process's clock, for those after it: it
+// may not live to see it get old.
+func (p *Process) see(r Record, now time.Time) Step {
+	r.Seen = now.UnixMilli()
+	return Step{Do: Swap, Next: r, after: p.view}
+}
+
+// pace is the pause between two reads of a process that has watched another's lease
+// for so long. Most fetches take 40 ms: until then it is half of what is left of that.
+// Later it is an eighth of the time since 30 ms, so that the end of a short fetch is
+// seen soon and a long one costs few reads; but at most 20 ms or, as no fetch may be
+// under way any more, a 750th of the time.
+func pace(watched time.Duration) time.Duration {
+	return max((40*time.Millisecond-watched)/2, min((watched-30*time.Millisecond)/8, max(20*time.Millisecond, watched/750)))
+}
+
+// fetch asks for a fetch under the lease that this process has.
+func (p *Process) fetch(now time.Time) Step {
+	run := p.run
+	st := Step{Do: Fetch, Pause: run.rest, Until: p.view.claim.ends}
+	if p.Repeatable {
+		st.Until = now.Add(run.rest + p.Fetch)
+	}
+	run.rest = min(max(2*run.rest, p.Patience()/10), p.Patience())
+	return st
 }
 
 // DidRead notes the record that was read; the zero Record if there is none, or a
@@ -275,7 +288,7 @@ func (p *Process) DidRead(r Record, readAt, now time.Time) (event string) {
 func (p *Process) DidSwap(stored bool, sentAt, now time.Time) (event string) {
 	run := p.run
 	st := run.swap
-	run.swap, p.readOnly = nil, false
+	run.swap, p.swapFailed = nil, false
 	if !stored {
 		run.known = false
 		return ""
@@ -290,14 +303,12 @@ func (p *Process) DidSwap(stored bool, sentAt, now time.Time) (event string) {
 	}
 	if st.Event == Reject {
 		p.rejects.count(now)
-	}
-	if st.Event == Reject && len(p.pending) > 0 {
 		p.conclude(Verdict{Believed: true, Age: st.Age, Early: st.Next.Early})
 	}
 	return st.Event
 }
 
-// DidFetch notes what came of the fetch that Next asked for, which began at sent.
+// DidFetch notes what came of the fetch that Next asked for.
 func (p *Process) DidFetch(result Result, now time.Time) {
 	v := &p.view
 	if p.run.offline {
@@ -319,7 +330,7 @@ func (p *Process) DidFetch(result Result, now time.Time) {
 // the flight goes on without the cache.
 func (p *Process) CacheFailed(leaveAlone bool) bool {
 	run := p.run
-	p.readOnly = p.readOnly || run.swap != nil
+	p.swapFailed = p.swapFailed || run.swap != nil
 	run.swap, run.known = nil, false
 	run.failures++
 	run.offline = leaveAlone || run.failures >= 2
@@ -327,15 +338,3 @@ func (p *Process) CacheFailed(leaveAlone bool) bool {
 	p.keep()
 	return run.offline
 }
-
-// keep keeps an unpublished token usable beyond its lease: the cache is at fault.
-func (p *Process) keep() {
-	if p.view.unpublished() {
-		c := *p.view.claim
-		c.kept = true
-		p.view.claim = &c
-	}
-}
-
-// SetFingerprint notes the fingerprint of the secret that this process has now.
-func (p *Process) SetFingerprint(fingerprint string) { p.Fingerprint = fingerprint }

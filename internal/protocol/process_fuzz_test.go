@@ -35,6 +35,9 @@ func FuzzProcess(f *testing.F) {
 			if rules&32 != 0 && i == 0 {
 				ru.Fetch, ru.Local, ru.Ahead = 24*time.Hour, time.Nanosecond, 24*time.Hour
 			}
+			if rules&64 != 0 {
+				ru.Member = func() string { return "m"[i*int(rules>>7):] } // the same, or not
+			}
 			w.processes = append(w.processes, &Process{Rules: ru})
 		}
 		for len(w.script) > 0 {
@@ -134,7 +137,7 @@ func (w *fuzzed) fly(p *Process, steps int) {
 			w.fetch(p, f, st)
 		case Secret:
 			require.True(w.t, p.Changeable)
-			p.SetFingerprint([]string{"5a5a", "7b7b"}[w.pick(2)])
+			p.Fingerprint = []string{"5a5a", "7b7b"}[w.pick(2)]
 		case Return, Fail:
 			p.End()
 			return

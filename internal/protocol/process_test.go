@@ -421,7 +421,7 @@ func TestTheSecretIsAskedForOnceInAWhile(t *testing.T) {
 	d.Begin(false, d.after(3*time.Second).now)
 	d.read()
 	d.expect(Secret)
-	d.SetFingerprint("new")
+	d.Fingerprint = "new"
 	assert.NotEmpty(t, d.expect(Swap).Next.Lease, "a process with the corrected secret is not blocked")
 }
 
@@ -565,6 +565,6 @@ func TestRefreshAfterAFailure(t *testing.T) {
 		if test.failed >= 0 {
 			p.view.own = &failure{at: now.Add(-test.failed)}
 		}
-		assert.Equal(t, test.due, p.due(test.record, &p.view, now), test.because)
+		assert.Equal(t, test.due, p.due(test.record, now), test.because)
 	}
 }

@@ -26,23 +26,39 @@ type Record struct {
 	Past      string    `json:"past,omitempty"`       // ids of the tokens before this one, latest first, at most six
 	Lease     string    `json:"lease,omitempty"`      // of the fetch under way: the process's id, a dot, a nonce
 	LeaseFor  int64     `json:"lease_for,omitempty"`  // how long that lease lasts, ms; 0: as long as the reader's own
-	Noted     bool      `json:"noted,omitempty"`      // the store drops the record soon after the lease
+	Noted     bool      `json:"noted,omitempty"`      // the store drops the record soon after that lease
 	Owed      int       `json:"owed,omitempty"`       // fetches until the token is known to be the latest
 	Rejected  bool      `json:"rejected,omitempty"`   // an API rejected the token
 	Doubted   bool      `json:"doubted,omitempty"`    // a fetch was owed when it did: that was no mistake
 	Early     int       `json:"early,omitempty"`      // tokens in a row that were rejected before their time
 	Cooldown  *Cooldown `json:"cooldown,omitempty"`   // the last fetch failed
+	Seen      int64     `json:"seen,omitempty"`       // unix ms by the clock of a process by which the token or the cooldown is from the future: when it saw them
 }
 
-func (r Record) expired(now time.Time) bool { return r.ExpiresAt <= now.UnixMilli() }
+func (r Record) issued() time.Time                { return time.UnixMilli(r.IssuedAt) }
+func (r Record) seen() time.Time                  { return time.UnixMilli(r.Seen) }
+func (r Record) expires() time.Time               { return time.UnixMilli(r.ExpiresAt) }
+func (r Record) life() time.Duration              { return r.expires().Sub(r.issued()) }
+func (r Record) left(now time.Time) time.Duration { return r.expires().Sub(now) }
+func (r Record) expired(now time.Time) bool       { return r.ExpiresAt <= now.UnixMilli() }
 
 // usable reports whether r's token can be handed to a caller.
 func (r Record) usable(now time.Time) bool {
 	return r.Token != "" && !r.Rejected && !r.expired(now)
 }
 
-func (r Record) left(now time.Time) time.Duration {
-	return time.UnixMilli(r.ExpiresAt).Sub(now)
+// sameIssue reports whether r and other have the same token from the same fetch.
+func (r Record) sameIssue(other Record) bool {
+	return r.Token == other.Token && r.IssuedAt == other.IssuedAt
+}
+
+// seenBy reports whether a process has seen r's token and cooldown before now.
+func (r Record) seenBy(now time.Time) bool { return 0 < r.Seen && !r.seen().After(now) }
+
+// unleased is r without a lease.
+func (r Record) unleased() Record {
+	r.Lease, r.LeaseFor, r.Noted = "", 0, false
+	return r
 }
 
 // tokenID names a token in Past, and gives nothing of it away.
@@ -96,18 +112,12 @@ var (
 	ErrPlain   = errors.New("wxtoken: the record in the cache is not sealed, and this process has WithEncryption; give WithEncryption to every process, and WithPlainRecords while encryption is being switched on")
 )
 
-// sealedRecord is how an encrypted record looks in the cache.
-type sealedRecord struct {
-	Version int    `json:"v"`
-	Sealed  []byte `json:"sealed"` // base64 of nonce and AES-256-GCM ciphertext of the plain record
-}
-
 // Encode returns the bytes for the cache, sealed if there is a key.
 func Encode(r Record, seal Sealer) []byte {
 	r.Version = recordVersion
 	raw, _ := json.Marshal(r) // of strings and numbers: cannot fail
 	if len(seal.Keys) > 0 {
-		raw, _ = json.Marshal(sealedRecord{recordVersion, seal.seal(raw)})
+		raw, _ = json.Marshal(envelope{Version: recordVersion, Sealed: seal.seal(raw)})
 	}
 	return raw
 }
@@ -168,7 +178,7 @@ func oversized(raw []byte) error {
 // CanHold reports whether a record can hold token.
 func CanHold(token string) bool { return token != "" && printable(token, maxToken) }
 
-// sane refuses what this protocol cannot have written. It looks at no clock: a
+// sane reports whether this protocol can have written r. It looks at no clock: a
 // process whose clock is wrong must not take a good record for a corrupt one.
 func (r Record) sane() bool {
 	c := r.Cooldown
@@ -177,6 +187,6 @@ func (r Record) sane() bool {
 		printable(r.Token, maxToken) && 0 <= r.IssuedAt && r.IssuedAt <= r.ExpiresAt && r.ExpiresAt-r.IssuedAt <= MaxLifetime.Milliseconds() &&
 		isName(r.Lease) && 0 <= r.LeaseFor && r.LeaseFor < maxCount &&
 		len(r.Past) < pastTokens*(idLength+1) && isName(r.Past) &&
-		0 <= r.Owed && r.Owed <= maxOwed && 0 <= r.Early && r.Early < maxCount &&
-		(c == nil || 0 <= c.Step && c.Step < maxCount && isName(c.Scope) && isName(c.By))
+		0 <= r.Owed && r.Owed <= maxOwed && 0 <= r.Early && r.Early < maxCount && 0 <= r.Seen &&
+		(c == nil || 0 <= c.Step && c.Step < maxCount && isName(c.Scope) && isName(c.By) && 0 <= c.Row && c.Row < maxCount && isName(c.Member))
 }

@@ -69,6 +69,22 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// A later release adds fields without a new version where an older one may ignore
+// them, as version 0.1 does with seen, member, row and lifted.
+func TestUnknownFieldsAreIgnored(t *testing.T) {
+	known := Record{Version: 1, Epoch: "e", Seq: 3, Token: "t", IssuedAt: 1, ExpiresAt: 9, Owed: 1, Seen: 5,
+		Cooldown: &Cooldown{Until: 5, Code: -1, Step: 2, By: "b", Member: "m", Row: 4, Lifted: true}}
+	raw := string(Encode(known, Sealer{}))
+	for _, later := range []string{`"later":1,`, `"later":{"v":2,"seq":[]},`, `"sealed_by":"x",`, `"later":null,`} {
+		text := strings.Replace(raw, `"epoch"`, later+`"epoch"`, 1)
+		text = strings.Replace(text, `"until"`, later+`"until"`, 1)
+		require.Equal(t, len(raw)+2*len(later), len(text))
+		r, err := Decode([]byte(text), Sealer{})
+		require.NoError(t, err, text)
+		assert.Equal(t, known, r)
+	}
+}
+
 func TestSizeOfARecord(t *testing.T) {
 	const record = `{"v":1,"epoch":"e","seq":1}`
 	padded := func(size int) []byte { return []byte(record + strings.Repeat(" ", size-len(record))) }
@@ -93,7 +109,7 @@ func TestSizeOfARecord(t *testing.T) {
 
 	seal := Sealer{Keys: [][32]byte{{1}}, CacheKey: "k"}
 	sealed := func(plain []byte) []byte {
-		raw, err := json.Marshal(sealedRecord{1, seal.seal(plain)})
+		raw, err := json.Marshal(envelope{Version: 1, Sealed: seal.seal(plain)})
 		require.NoError(t, err)
 		return raw
 	}
@@ -105,7 +121,9 @@ func TestSizeOfARecord(t *testing.T) {
 
 	largest := Record{Version: 1, Epoch: strings.Repeat("e", maxName), Seq: maxSeq, Token: strings.Repeat("t", maxToken), ExpiresAt: 1 << 50, IssuedAt: 1 << 50,
 		Past: strings.Repeat("p", pastTokens*(idLength+1)-1), Lease: strings.Repeat("l", maxName), LeaseFor: maxCount - 1, Noted: true, Owed: maxOwed, Rejected: true, Early: maxCount - 1,
-		Cooldown: &Cooldown{Until: 1 << 50, Code: math.MinInt, Message: strings.Repeat("\U0001F600", maxMessage), Scope: strings.Repeat("s", maxName), Step: maxCount - 1, By: strings.Repeat("b", maxName)}}
+		Cooldown: &Cooldown{Until: 1 << 50, Code: math.MinInt, Message: strings.Repeat("\U0001F600", maxMessage), Scope: strings.Repeat("s", maxName), Step: maxCount - 1, By: strings.Repeat("b", maxName),
+			Member: strings.Repeat("m", maxName), Row: maxCount - 1, Lifted: true},
+		Seen: math.MaxInt64}
 	raw := Encode(largest, Sealer{})
 	assert.LessOrEqual(t, len(raw), maxRecord)
 	for _, s := range []Sealer{{}, seal} {

@@ -14,11 +14,10 @@ type Verdict struct {
 	Early    int           // tokens in a row that were rejected before their time
 }
 
-// Reject notes that an API rejected token, which is not empty. It returns false if
-// a flight has to decide on that; the Verdict is then for the case that none can.
-// Meanwhile the token is withheld; at most for the watch age, since the platform now
-// and then rejects a good one and the cache may be down, and only once until the
-// cache answers again.
+// Reject notes that an API rejected token, which is not empty. It returns false if a
+// flight has to decide on that; the Verdict is then for the case that none can. Until
+// then the token is withheld: at most for the watch age, and once until the cache
+// answers again, since the platform now and then rejects a good one.
 func (p *Process) Reject(token string, now time.Time) (Verdict, bool) {
 	held, usable := p.view.held(now)
 	switch {
@@ -32,11 +31,10 @@ func (p *Process) Reject(token string, now time.Time) (Verdict, bool) {
 	case held.Token == token && held.Rejected:
 		return Verdict{Believed: !usable, Until: p.view.resort.until}, true
 	case held.Token == token && p.ignored.holds(token, now):
-		verdict, _ := p.judge(p.view.copy, token, now)
+		verdict := p.verdictOn(p.view.copy, now)
 		verdict.Believed, verdict.Until = false, p.ignored.until
 		return verdict, true
-	}
-	if held.Token == token && p.withheld.token == "" {
+	case held.Token == token && p.withheld.token == "":
 		p.withheld = memo{token, now.Add(p.Watch())}
 	}
 	p.report(token)
@@ -79,48 +77,47 @@ func (p *Process) conclude(verdict Verdict) {
 	}
 }
 
-// judge decides on a rejection of r's token: is it old enough to be believed?
-//
-// The platform now and then rejects a good token, and a foreign system that
-// fetches makes every token die early. So the age from which a rejection is
-// believed doubles with each token in a row that was rejected: at most some 300
-// fetches a day come of it, of the platform's 2,000. A process that has just
-// started counts from when the token was issued, by the issuer's clock, and
-// allows that to be wrong by two minutes where it matters.
-func (p *Process) judge(r Record, token string, now time.Time) (verdict Verdict, believed bool) {
+// verdictOn decides whether r's token is old enough for a rejection to be believed.
+// That age doubles with each token in a row that was rejected: the platform now and
+// then rejects a good token, and another system that fetches must not make this one
+// spend the quota.
+func (p *Process) verdictOn(r Record, now time.Time) Verdict {
 	young := p.Patience()
-	age := now.Sub(time.UnixMilli(r.IssuedAt))
+	age := now.Sub(r.issued()) // a process that has just started has nothing else to go by
+	if -age > clockError && r.seenBy(now) {
+		age = now.Sub(r.seen())
+	}
 	switch {
 	case r.Early > 0:
 		young = p.Fetch << min(r.Early, 5)
-		age -= p.clockError()
-	case -age > p.clockError():
+		age -= clockError
+	case -age > clockError:
 		age = young // the issuer's clock was ahead, and no process may live to see the token get old
 	}
 	if p.view.copy.Token == r.Token {
 		age = max(age, now.Sub(p.view.copySeen))
 	}
-	verdict = Verdict{Age: max(age, 0), Early: r.Early}
-	if rest := p.rejects.rest(p.Fetch, now); age < young || rest > 0 {
-		verdict.Young = max(young, age+rest)
-		verdict.Until = now.Add(min(verdict.Young-age, p.Watch()))
-		if rest > 0 {
-			verdict.Early = max(r.Early, p.rejects.row)
-		}
-		return verdict, false
+	verdict := Verdict{Age: max(age, 0), Early: r.Early}
+	rest := p.rejects.rest(p.Fetch, now)
+	if age >= young && rest == 0 {
+		verdict.Believed = true
+		return verdict
 	}
-	verdict.Believed = true
-	return verdict, true
+	verdict.Young = max(young, age+rest)
+	verdict.Until = now.Add(min(verdict.Young-age, p.Watch()))
+	if rest > 0 {
+		verdict.Early = max(r.Early, int(p.rejects.row))
+	}
+	return verdict
 }
 
-// rejects are the rejections of one process that were believed. The next has to
-// wait for as long after the last as its token would have to be old, whatever the
-// record says: by clocks that are wrong every token can be old, or have lived its
-// life, and what one process reports must not spend the quota of all.
+// rejects are the rejections of one process that were believed. It spaces them by its
+// own clock, whatever the record says: by a clock that is wrong every token can be
+// old, and one process must not spend the quota of all.
 type rejects struct {
 	at     time.Time // of the last
-	row    int       // how many came within an hour of the one before
-	issues int       // tokens first seen since the last: where clocks differ, one rejection can lead to two fetches
+	row    int32     // how many came within an hour of the one before
+	issues int32     // tokens first seen since the last: where clocks differ, one rejection can lead to two fetches
 }
 
 func (r *rejects) count(now time.Time) {
@@ -130,31 +127,29 @@ func (r *rejects) count(now time.Time) {
 	r.row, r.at, r.issues = r.row+1, now, 0
 }
 
+// rest is how long the next rejection is not believed; the zero at is long ago.
 func (r *rejects) rest(fetch time.Duration, now time.Time) time.Duration {
-	if r.row == 0 {
-		return 0
-	}
 	space := fetch << min(r.row, 5) * time.Duration(max(r.issues, 1))
 	return max(min(space, max(time.Hour, fetch<<5))-now.Sub(r.at), 0)
 }
 
-// decideRejections decides on the pending reports by the record r, and returns
-// false when none needs a step.
+// decideRejections decides on the pending reports by the record r, and returns false
+// when none needs a step.
 func (p *Process) decideRejections(r Record, now time.Time) (Step, bool) {
 	for len(p.pending) > 0 {
-		token := p.pending[0]
-		if c := p.view.copy; token == c.Token && r.Token == "" && !c.Rejected && p.relate(r, now) == behind {
-			verdict, believed := p.judge(c, token, now) // the store lost it
-			if believed {
+		token, c := p.pending[0], &p.view.copy
+		switch {
+		case token == c.Token && r.Token == "" && !c.Rejected && p.relate(r, now) == behind: // the store lost it
+			verdict := p.verdictOn(*c, now)
+			if verdict.Believed {
 				p.rejectCopy(token)
-				p.view.copy.Early++
-				verdict.Early = p.view.copy.Early
+				c.Early++
+				verdict.Early = c.Early
 				p.rejects.count(now)
 			}
 			p.conclude(verdict)
 			continue
-		}
-		if token != r.Token || r.Rejected {
+		case token != r.Token || r.Rejected:
 			p.rejectCopy(token) // else the store has not got it
 			if token != r.Token && !p.Knows(token) {
 				p.old = memo{token, now.Add(p.Watch())}
@@ -162,14 +157,16 @@ func (p *Process) decideRejections(r Record, now time.Time) (Step, bool) {
 			p.conclude(Verdict{Believed: true})
 			continue
 		}
-		verdict, believed := p.judge(r, token, now)
-		if !believed {
-			p.conclude(verdict)
-			continue
+		verdict := p.verdictOn(r, now)
+		if verdict.Believed {
+			r.Rejected, r.Doubted = true, r.Owed > 0 // not in Seq: no request is in doubt, and what is owed need not be watched anew
+			r.Early++
+			return Step{Do: Swap, Next: r, after: p.view, Event: Reject, Age: verdict.Age}, true
 		}
-		r.Rejected, r.Doubted = true, r.Owed > 0 // not in Seq: no request is in doubt, and what is owed need not be watched anew
-		r.Early++
-		return Step{Do: Swap, Next: r, after: p.view, Event: Reject, Age: verdict.Age}, true
+		if r.issued().Sub(now) > clockError && !r.seenBy(now) {
+			return p.see(r, now), true
+		}
+		p.conclude(verdict)
 	}
 	return Step{}, false
 }

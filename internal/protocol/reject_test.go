@@ -26,14 +26,12 @@ func TestAgeFromWhichARejectionIsBelieved(t *testing.T) {
 			r.Early = early
 			p := &Process{Rules: usual}
 			p.view.copy, p.view.copySeen = r, clock.Add(-age)
-			verdict, believed := p.judge(r, "t", clock)
-			assert.Equal(t, age == from, believed, "%d before it, age %s", early, age)
+			verdict := p.verdictOn(r, clock)
+			assert.Equal(t, age == from, verdict.Believed, "%d before it, age %s", early, age)
 			assert.Equal(t, age, verdict.Age)
 			p.view.copy = Record{} // has just started
-			_, believed = p.judge(r, "t", clock)
-			assert.Equal(t, age == from && early == 0, believed)
-			_, believed = p.judge(r, "t", clock.Add(2*time.Minute))
-			assert.Equal(t, early == 0 || age == from, believed, "the issuer's clock may be two minutes off")
+			assert.Equal(t, age == from && early == 0, p.verdictOn(r, clock).Believed)
+			assert.Equal(t, early == 0 || age == from, p.verdictOn(r, clock.Add(2*time.Minute)).Believed, "the issuer's clock may be two minutes off")
 		}
 	}
 }

@@ -23,14 +23,19 @@ type keyer struct {
 	tokens        []string // that are met
 	pasts         []string
 	past, rejects bool
+	failures      bool              // a fetch can still fail, or a member that failed is in a record
+	least         []byte            // of the orders so far
+	before        []int64           // seqs, before an order
+	ids           map[string]string // of tokens
 }
 
 type key [16]byte
 
 // key tells worlds apart. past says that the store can still go back.
 func (w *world) key(past bool) key {
-	k := keyer{past: past, rejects: w.rejects, buf: make([]byte, 0, 512), names: make([]string, 0, 24), seqs: make([]int64, 0, 24),
-		tokens: make([]string, 0, 8), pasts: make([]string, 0, 16)}
+	k := w.keyer
+	k.past, k.rejects, k.buf, k.failures = past, w.rejects, k.buf[:0], past || w.failures()
+	k.names, k.seqs, k.tokens, k.pasts = k.names[:0], k.seqs[:0], k.tokens[:0], k.pasts[:0]
 	k.put(bit(past))
 	for i := range 1 + bit(w.split) {
 		k.record(&w.stores[i].Record)
@@ -75,26 +80,23 @@ func (k *keyer) procs(w *world) []byte {
 			about[i] |= 1<<3 | int(c.Outcome)
 		}
 	}
-	possible := slices.DeleteFunc(slices.Clone(orders[w.n]), func(order []int) bool {
-		return !slices.IsSortedFunc(order, func(i, j int) int { return about[i] - about[j] })
-	})
-	var least []byte
-	for _, order := range possible {
-		one := *k
-		if len(possible) > 1 {
-			one.buf = append(make([]byte, 0, cap(k.buf)), k.buf...)
-			one.names, one.seqs = slices.Clone(k.names), slices.Clone(k.seqs)
-			one.tokens, one.pasts = slices.Clone(k.tokens), slices.Clone(k.pasts)
+	buf, names, tokens, pasts := len(k.buf), len(k.names), len(k.tokens), len(k.pasts)
+	k.before, k.least = append(k.before[:0], k.seqs...), k.least[:0]
+	for _, order := range orders[w.n] {
+		if !slices.IsSortedFunc(order, func(i, j int) int { return about[i] - about[j] }) {
+			continue
 		}
+		k.buf, k.names, k.tokens, k.pasts = k.buf[:buf], k.names[:names], k.tokens[:tokens], k.pasts[:pasts]
+		k.seqs = append(k.seqs[:0], k.before...)
 		for _, i := range order {
-			one.proc(w, i)
+			k.proc(w, i)
 		}
-		one.follow()
-		if least == nil || bytes.Compare(one.buf, least) < 0 {
-			least = one.buf
+		k.follow()
+		if len(k.least) == 0 || bytes.Compare(k.buf, k.least) < 0 {
+			k.least = append(k.least[:0], k.buf...)
 		}
 	}
-	return least
+	return k.least
 }
 
 const (
@@ -163,14 +165,40 @@ func (k *keyer) record(r *Record) {
 	if c := r.Cooldown; c == nil {
 		k.put(leftOut)
 	} else {
-		k.put(c.Code, c.Step)
-		k.until(time.UnixMilli(c.Until))
+		until := time.UnixMilli(c.Until)
+		k.put(c.Code, c.Step, min(c.Row, 6), bit(c.Member != "")<<2|bit(c.Lifted)<<1|bit(c.Member != "" && noon.Sub(until) >= time.Hour))
+		k.until(until)
+		k.until(until.Add(modelRules.memberWaits(c)))
 	}
+}
+
+// memberWaits is for how much longer than the others the member that failed waits, at
+// most.
+func (ru Rules) memberWaits(c *Cooldown) time.Duration {
+	pen := ru.penaltyFor(c.cause())
+	shared := pen.shared().delay(c.Step)
+	return max(shared, pen.delay(c.Row))*5/4 - shared
+}
+
+// failures reports whether a fetch can fail without a further fault, or a record names
+// the member whose fetch did: only then it matters how long processes have lived.
+func (w *world) failures() bool {
+	named := func(r *Record) bool { return r.Cooldown != nil && r.Cooldown.Member != "" }
+	for _, p := range w.each() {
+		c := p.view.claim
+		switch {
+		case p.paused, c != nil && c.Outcome != Pending && c.Outcome != Issued:
+			return true
+		case p.run != nil && (named(&p.run.record) || p.run.swap != nil && named(&p.run.swap.Next)):
+			return true
+		}
+	}
+	late := slices.ContainsFunc(w.casts, func(c cast) bool { return named(&c.next) })
+	return late || named(&w.stores[0].Record) || w.split && named(&w.stores[1].Record)
 }
 
 // follow adds which of the tokens met the records met come after.
 func (k *keyer) follow() {
-	ids := make([]string, len(k.tokens))
 	for i, past := range k.pasts {
 		if past == "" {
 			k.put(0)
@@ -178,10 +206,12 @@ func (k *keyer) follow() {
 		}
 		bits := 0
 		for j, token := range k.tokens {
-			if ids[j] == "" {
-				ids[j] = tokenID(token)
+			id, ok := k.ids[token]
+			if !ok {
+				id = tokenID(token)
+				k.ids[token] = id
 			}
-			bits |= bit(strings.Contains(past, ids[j])) << j
+			bits |= bit(strings.Contains(past, id)) << j
 		}
 		k.put(i, bits, min(int(Record{Past: past}.pastCount()), 4))
 	}
@@ -241,14 +271,16 @@ func (k *keyer) view(p *proc, v *View, live []*Record) {
 		k.put(leftOut)
 	}
 	if v.unkept > 0 {
-		k.put(min(v.unkept, 3))
+		k.put(int(min(v.unkept, 3)))
 	}
 	k.claim(p, v.claim, live)
 	if f := v.own; f == nil {
 		k.put(leftOut)
 	} else {
 		k.until(f.at.Add(f.wait))
-		k.put(f.step, bit(noon.Sub(f.at) < f.wait+time.Hour))
+		if noon.Sub(f.at) < f.wait+time.Hour { // else the next one is a first one
+			k.put(f.step, int(f.pen.scope), int(f.pen.last/(10*time.Second)), int(f.wait/time.Second))
+		}
 	}
 	k.memo(v.resort)
 }
@@ -286,8 +318,11 @@ func (k *keyer) memo(m memo) {
 
 func (k *keyer) proc(w *world, i int) {
 	p := w.procs[i]
-	k.put(int(p.phase), bit(p.paused), p.side, int(p.debt), bit(p.began.IsZero()), bit(noon.Sub(p.began) < modelRules.lease()))
-	live := []*Record{&w.stores[0].Record}
+	k.put(int(p.phase), bit(p.paused), p.side, int(p.debt), bit(p.began.IsZero()), bit(p.young(noon)))
+	if k.failures {
+		k.put(bit(p.brief(noon)))
+	}
+	live := append(make([]*Record, 0, 8), &w.stores[0].Record)
 	if w.split {
 		live = append(live, &w.stores[1].Record)
 	}
@@ -305,23 +340,23 @@ func (k *keyer) proc(w *world, i int) {
 	}
 	k.view(p, &p.view, live)
 	for _, r := range live {
-		k.put(bit(p.owns(r.Lease)), bit(r.Cooldown != nil && r.Cooldown.By == p.id))
+		k.put(bit(p.owns(r.Lease)), bit(r.Cooldown != nil && r.Cooldown.By == p.id), bit(r.Cooldown != nil && r.Cooldown.Member == p.member()))
 	}
 	for _, token := range p.pending {
 		k.name(token)
 	}
 	if p.rejects.row > 0 {
-		k.put(min(p.rejects.row, 6), min(p.rejects.issues, 3))
+		k.put(int(min(p.rejects.row, 6)), int(min(p.rejects.issues, 3)))
 		k.since(p.rejects.at, minutes)
 	}
 	k.memo(p.withheld)
 	k.memo(p.ignored)
-	k.put(bit(p.readOnly))
+	k.put(bit(p.swapFailed))
 	if p.run == nil {
 		return
 	}
 	run := p.run
-	k.put(bit(run.judging), bit(run.known), bit(run.offline), bit(run.leaveAlone), bit(run.tried), min(run.failures, 2), bit(run.wroteBack && p.view.keepsNone()))
+	k.put(bit(run.verdictsOnly), bit(run.known), bit(run.offline), bit(run.leaveAlone), bit(run.tried), min(run.failures, 2), bit(run.wroteBack && p.view.keepsNone()))
 	k.record(&run.record)
 	if run.swap != nil {
 		k.record(&run.swap.Next)

@@ -126,7 +126,7 @@ func (w *world) crash(i int, p *proc) {
 	}
 	w.disown(i)
 	side := p.side
-	*p = *w.newProc()
+	*p = *w.newProc(i)
 	p.side = side
 }
 
@@ -146,7 +146,7 @@ func (w *world) checkStep(p *proc, st Step) {
 	case p.run.offline:
 	case st.Do == Return && p.relate(r, noon) != follows:
 		w.wrong = "left the store as it went back"
-	case st.Lost && p.Repeatable && !r.usable(noon):
+	case st.Dropped && p.Repeatable && !r.usable(noon):
 		w.wrong = "dropped a token although there is none in the record"
 	}
 }

@@ -180,8 +180,10 @@ func older(r Record, d time.Duration) Record {
 	return r
 }
 
+// after keeps how long ago c has passed: its member waits longer than the others, and
+// remembers it for an hour.
 func (c Cooldown) after(d time.Duration) Cooldown {
-	c.Until = max(c.Until-d.Milliseconds(), noon.UnixMilli()-1)
+	c.Until = max(c.Until-d.Milliseconds(), noon.Add(-hours).UnixMilli())
 	return c
 }
 

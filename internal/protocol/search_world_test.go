@@ -47,6 +47,7 @@ type master struct {
 
 type world struct {
 	rules
+	keyer    *keyer // of all worlds of a search
 	stores   [2]master
 	split    bool
 	prev     Record // what the store can go back to
@@ -95,17 +96,18 @@ func (d deed) String() string {
 }
 
 func newWorld(r rules, leases int) *world {
-	w := &world{rules: r, leases: leases}
+	w := &world{rules: r, keyer: &keyer{ids: map[string]string{}}, leases: leases}
 	for i := range r.n {
-		w.procs[i] = w.newProc()
+		w.procs[i] = w.newProc(i)
 	}
 	return w
 }
 
-func (w *world) newProc() *proc {
+func (w *world) newProc(i int) *proc {
 	p := &proc{}
 	p.Rules = modelRules
 	p.Repeatable = w.repeatable
+	p.Member = func() string { return string("abc"[i]) }
 	return p
 }
 

@@ -118,11 +118,16 @@ func build(t testing.TB, f fields, v vector) (*Process, Record) {
 		began: f.before(t, "started", time.Hour),
 		view: View{
 			copy: c, copyRead: f.before(t, "copy read", time.Minute), copySeen: f.before(t, "copy first seen", time.Hour),
-			born:  f.text("copy first seen in", c.Epoch),
-			lease: r.Lease, leaseSeen: f.before(t, "lease watched for", 0), longest: f.duration(t, "longest lease", 0),
-			epoch: r.Epoch, seq: r.Seq, seqSeen: f.before(t, "seq watched for", 0),
-			cooldown: r.Cooldown, cooledSeen: f.before(t, "cooldown watched for", 0),
+			born: f.text("copy first seen in", c.Epoch),
+			observed: observed{
+				lease: r.Lease, leaseSeen: f.before(t, "lease watched for", 0), longest: f.duration(t, "longest lease", 0),
+				epoch: r.Epoch, seq: r.Seq, seqSeen: f.before(t, "seq watched for", 0),
+				cooldown: r.Cooldown, cooledSeen: f.before(t, "cooldown watched for", 0),
+			},
 		},
+	}
+	if member := f.text("member", ""); member != "" {
+		p.Member = func() string { return member }
 	}
 	if wait := f.duration(t, "own failure blocks for", 0); wait > 0 {
 		p.view.own = &failure{err: errOwn, at: f.before(t, "own failure", 0), wait: wait, scope: f.text("own failure is about secret", "")}
@@ -174,7 +179,7 @@ func TestVectors(t *testing.T) {
 			require.Equal(t, want.text("do", ""), names[st.Do])
 			assert.Equal(t, want.duration(t, "after", 0), st.Pause)
 			assert.Equal(t, want.text("event", ""), st.Event)
-			assert.Equal(t, want.is("drops its token"), st.Lost)
+			assert.Equal(t, want.is("drops its token"), st.Dropped)
 			if st.Do == Swap {
 				assert.JSONEq(t, v.next, string(Encode(st.Next, Sealer{})))
 				assert.Equal(t, want.duration(t, "ttl", 0), st.TTL)

@@ -67,6 +67,12 @@ func fleets() []fleet {
 		{"short lives, repeatable", shortLives(Stable, WeCom), []bound{stretch(5 * time.Second), aDay(60)}},
 		{"one faulty process, denied by the platform", sickMember(denials()), []bound{without(0), aDay(320)}},
 		{"one faulty process, unknown outcomes", sickMember(unknowns()), []bound{without(time.Minute), aDay(320)}},
+		{"a sick member that lives for seconds, denied by the platform", sickForSeconds(false, denials()[:3]), []bound{without(0), aDay(320)}},
+		{"a sick member that lives for seconds, unknown outcomes", sickForSeconds(false, unknowns()), []bound{without(time.Minute), aDay(320)}},
+		{"a sick member that lives for seconds, beside cron jobs", sickForSeconds(true, append(denials()[:1], unknowns()[:2]...)), []bound{without(time.Minute), aDay(320)}},
+		{"a sick member that lives for seconds, its clock ahead", sickForSeconds(false, denials()[:2], 3*time.Hour, 100*time.Minute, 12*time.Hour), []bound{without(0), aDay(320)}},
+		{"a denial that only one member meets", deniedAlone(45009, 45011), []bound{without(0), aDay(320)}},
+		{"a busy platform that only one member meets", deniedAlone(-1, -1000), []bound{without(0)}}, // it asks every 30 s
 		{"one faulty process with a timeout of minutes", patientMember(), []bound{without(time.Minute), aDay(320)}},
 		{"one clock off", oneClockOff(), []bound{without(0), aDay(20)}},
 		{"renewed values", renewedValues(), []bound{without(0), aDay(20)}},
@@ -129,8 +135,9 @@ func shortLives(graces ...Grace) []Config {
 		{[2]time.Duration{}, [2]time.Duration{sec(10), sec(10)}, 0, sec(5), 400 * time.Millisecond}, // a cron job
 		{[2]time.Duration{sec(10), sec(10)}, [2]time.Duration{sec(10), sec(10)}, sec(1), sec(5), 0},
 		{[2]time.Duration{sec(2.5), sec(14)}, spread, 0, sec(2), 900 * time.Millisecond},
-		{[2]time.Duration{sec(3), sec(3)}, [2]time.Duration{sec(15), sec(15)}, sec(1), sec(1), 0},
 		{[2]time.Duration{sec(2.5), sec(4)}, [2]time.Duration{sec(4), sec(6)}, sec(0.1), 0, 1200 * time.Millisecond},
+		// Killed fetches in a row, each with a lease that the next process waits for: 45 s.
+		{[2]time.Duration{sec(3), sec(3)}, [2]time.Duration{sec(15), sec(15)}, sec(1), sec(1), 0},
 	}), func(i int, v struct {
 		a Exit
 		b lives
@@ -140,62 +147,11 @@ func shortLives(graces ...Grace) []Config {
 			exit = Returns
 		}
 		c.Grace, c.Latency = graces[(i+i/4)%len(graces)], v.b.latency
+		if exit == Killed && v.b.For[1] == 0 {
+			v.b.For[1] = v.b.patience // else it is killed before it asks
+		}
 		c.Members = []Member{{Every: v.b.calls, Patience: v.b.patience, Lives: &Lives{v.b.For, v.b.Every, exit, v.a == killedFetching}}}
 		return fmt.Sprintf("%s, lives %v, every %v, %s, calls %s", c.Grace, v.b.For, v.b.Every, [...]string{"killed", "returns", "waits", "every other fetch killed"}[v.a], v.b.calls)
-	})
-}
-
-func denials() (all []Ailment) {
-	for _, code := range []int{41002, 40013, 40125, 43002, 47001, 61024} {
-		all = append(all, Ailment{Name: fmt.Sprint(code), Err: &wxtoken.APIError{Code: code, Message: "denied rid: 1-2-3"}})
-	}
-	return all
-}
-
-func unknowns() []Ailment {
-	return []Ailment{
-		{Name: "502", Err: errors.New("sim: HTTP 502")},
-		{Name: "truncated", Lands: true, Err: errors.New("sim: unexpected end of JSON input")},
-		{Name: "black hole", Silent: true},
-		{Name: "black hole on the way back", Lands: true, Silent: true},
-	}
-}
-
-// sickMember is three to five healthy members and one with a bad connection to the
-// platform, called often or seldom.
-func sickMember(ailments []Ailment) []Config {
-	type pattern struct{ good, sick time.Duration }
-	graces := []Grace{Lenient, Strict, Stable}
-	return each(product([]pattern{
-		{time.Second, time.Second}, {55 * time.Second, 50 * time.Millisecond}, {time.Second, time.Hour},
-		{55 * time.Second, time.Minute}, {time.Second, 50 * time.Millisecond}, {20 * time.Second, 5 * time.Second},
-	}, ailments), func(i int, v struct {
-		a pattern
-		b Ailment
-	}, c *Config) string {
-		fixed := i%2 == 0
-		c.Grace, c.HTTP = graces[i%3], v.b.Name == "40125" // a fingerprint distinguishes the secrets
-		if v.a.sick < time.Second {
-			c.Length = 8 * time.Hour
-		}
-		c.Members = []Member{{N: 3 + i%3, Every: v.a.good, Fixed: fixed}, {N: 1, Every: v.a.sick, Fixed: fixed, Ails: &v.b}}
-		return fmt.Sprintf("%s, %s, good called every %s, sick every %s", v.b.Name, c.Grace, v.a.good, v.a.sick)
-	})
-}
-
-// patientMember is one whose way to the platform is bad, and which waits for very
-// long.
-func patientMember() []Config {
-	return each(product([]time.Duration{10 * time.Minute, time.Minute, 24 * time.Hour, 3 * time.Minute}, unknowns()[2:]), func(i int, v struct {
-		a time.Duration
-		b Ailment
-	}, c *Config) string {
-		c.Grace = []Grace{Lenient, Strict, Stable}[i%3]
-		c.Members = []Member{
-			{N: 3, Every: sec(1), Fixed: i%2 == 0},
-			{N: 1, Every: sec(0.5), Ails: &v.b, Options: []wxtoken.Option{wxtoken.WithFetchTimeout(v.a)}},
-		}
-		return fmt.Sprintf("%s, %s, fetch timeout %s", v.b.Name, c.Grace, v.a)
 	})
 }
 

@@ -16,18 +16,19 @@ type group struct {
 	w           *world
 	good        bool
 	fetches     int
-	active      int           // processes that make calls
-	idle        time.Duration // in which there was none
-	idleSince   time.Time
-	token, used gap // until Token returns a token; until an API accepts one
+	active      int       // processes that make calls
+	idleSince   time.Time // since when there was none; zero: there was always one
+	token, used gap       // until Token returns a token; until an API accepts one
 }
 
 // A gap is the time during which a group's callers want something and do not have it.
+// It goes on between two processes that both end without it. The pause before the
+// process that gets it is not part of it: nobody could have used it then.
 type gap struct {
 	what           string
-	since          time.Time // zero: they have it
-	idle           time.Duration
-	served         time.Time // when they got it last
+	since          time.Time    // zero: they have it
+	pause          [2]time.Time // the last one, if no process has ended after it; zero: none
+	served         time.Time    // when they got it last
 	total, longest time.Duration
 }
 
@@ -37,13 +38,23 @@ func (w *world) newGroup(good bool) *group {
 	return g
 }
 
+func (g *group) gaps() []*gap { return []*gap{&g.token, &g.used} }
+
+// born records that a process makes calls from now on.
 func (g *group) born() {
-	if g.active++; g.active == 1 && !g.idleSince.IsZero() {
-		g.idle += time.Since(g.idleSince)
+	if g.active++; g.active > 1 || g.idleSince.IsZero() {
+		return
+	}
+	for _, x := range g.gaps() {
+		x.pause = [2]time.Time{g.idleSince, time.Now()}
 	}
 }
 
+// rests records that a process makes no more calls.
 func (g *group) rests() {
+	for _, x := range g.gaps() {
+		x.pause = [2]time.Time{} // it lies between two processes that got nothing, or the gap has ended
+	}
 	if g.active--; g.active == 0 {
 		g.idleSince = time.Now()
 	}
@@ -52,14 +63,18 @@ func (g *group) rests() {
 // wants records a call that started at began, and has not got it yet.
 func (g *group) wants(x *gap, began time.Time) {
 	if x.since.IsZero() {
-		x.since, x.idle = later(began, x.served), g.idle
+		x.since = later(began, x.served)
 	}
 }
 
 // gets records that a call that started at began has got it.
 func (g *group) gets(x *gap, began time.Time) {
 	g.wants(x, began)
-	d := time.Since(later(x.since, g.w.settled)) - (g.idle - x.idle)
+	from := later(x.since, g.w.settled)
+	d := time.Since(from)
+	if x.pause[0] = later(x.pause[0], from); x.pause[1].After(x.pause[0]) {
+		d -= x.pause[1].Sub(x.pause[0])
+	}
 	x.since, x.served = time.Time{}, time.Now()
 	if d <= tolerated || !g.good {
 		return
@@ -85,7 +100,7 @@ func (w *world) finishGaps() {
 		if g.active == 0 {
 			g.born() // what no caller asked for was not missing
 		}
-		for _, x := range []*gap{&g.token, &g.used} {
+		for _, x := range g.gaps() {
 			if !x.since.IsZero() {
 				g.gets(x, x.since)
 			}

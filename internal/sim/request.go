@@ -25,6 +25,23 @@ type repeatable struct{ line }
 
 func (repeatable) Repeatable() bool { return true }
 
+// byHTTP is one of the library's own fetchers, of a member of the fleet.
+type byHTTP struct {
+	*wxtoken.HTTPFetcher
+	line line
+}
+
+func (f byHTTP) Member() string { return f.line.Member() }
+
+// Member names the machine, or the row of processes that start one after the other.
+func (l line) Member() string {
+	id := l.p.n.id
+	if l.p.n.m.Lives != nil {
+		id /= 1_000_000
+	}
+	return fmt.Sprint("member ", id)
+}
+
 // fetcher returns the Fetcher that the configuration asks for.
 func (l line) fetcher() wxtoken.Fetcher {
 	cfg := &l.p.n.w.cfg
@@ -32,11 +49,11 @@ func (l line) fetcher() wxtoken.Fetcher {
 	secret := fmt.Sprint(secretMark, l.p.secret)
 	switch {
 	case cfg.Grace == WeCom || cfg.Grace == WeComEnd: // known by its fetcher
-		return wxtoken.NewWeComFetcher("sim", secret, client)
+		return byHTTP{wxtoken.NewWeComFetcher("sim", secret, client), l}
 	case cfg.HTTP && cfg.Grace.repeats():
-		return wxtoken.NewStableFetcher("sim", secret, client)
+		return byHTTP{wxtoken.NewStableFetcher("sim", secret, client), l}
 	case cfg.HTTP:
-		return wxtoken.NewFetcher("sim", secret, client)
+		return byHTTP{wxtoken.NewFetcher("sim", secret, client), l}
 	case cfg.Grace.repeats() && !cfg.Unmarked:
 		return repeatable{l}
 	}

@@ -62,6 +62,7 @@ type mortal struct {
 	wxtoken.Fetcher
 	wxtoken.Cache
 	*wxtoken.Source
+	name string // of the member of the fleet whose processes start one after the other
 	dead context.Context
 	die  context.CancelFunc
 }
@@ -87,6 +88,8 @@ func (m *mortal) alive(ctx context.Context) error {
 type mortalFetcher struct{ m *mortal }
 
 func (f mortalFetcher) Key() string { return f.m.Fetcher.Key() }
+
+func (f mortalFetcher) Member() string { return f.m.name }
 
 func (f mortalFetcher) Repeatable() bool {
 	r, ok := f.m.Fetcher.(interface{ Repeatable() bool })
@@ -233,4 +236,74 @@ func failing(t *testing.T, src wxtoken.TokenSource, period, length time.Duration
 		cancel()
 	}
 	return n
+}
+
+const patience = 5 * time.Second // of a job
+
+// job is one run of a cron job of the named member: a process that asks for one token,
+// waits until nothing is under way, and ends.
+func job(t *testing.T, name string, f wxtoken.Fetcher, c wxtoken.Cache) error {
+	m := startMortal(f, c)
+	m.name = name
+	defer m.die()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	_, err := m.Token(ctx)
+	_ = m.Wait(ctx)
+	return err
+}
+
+// repeated calls do every period, until stop is called.
+func repeated(period time.Duration, do func(i int)) (stop func()) {
+	over, stop := context.WithCancel(context.Background())
+	go func() {
+		for i := 0; over.Err() == nil; i++ {
+			do(i)
+			time.Sleep(period)
+		}
+	}()
+	return stop
+}
+
+// got reports whether src returns a token in time.
+func got(t *testing.T, src wxtoken.TokenSource, within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	_, err := src.Token(ctx)
+	return err == nil
+}
+
+// accepted reports whether src returns a token in time that the platform accepts, if
+// one that it rejects is reported, as Transport does.
+func accepted(t *testing.T, p *wxtest.Platform, src *wxtoken.Source, within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	tok, err := src.Token(ctx)
+	if err == nil && !p.Honoured(tok.Value) {
+		_ = src.Invalidate(ctx, tok.Value)
+		tok, err = src.Token(ctx)
+	}
+	return err == nil && p.Honoured(tok.Value)
+}
+
+// longest calls try every period, and returns the longest time from a call that failed
+// to the next that did not.
+func longest(period, length time.Duration, try func(i int) bool) (worst time.Duration) {
+	var failed time.Time // zero: the last call did not
+	start := time.Now()
+	for i := 0; time.Since(start) < length; i++ {
+		began := time.Now()
+		ok := try(i)
+		if !ok && failed.IsZero() {
+			failed = began
+		}
+		if !failed.IsZero() {
+			worst = max(worst, time.Since(failed))
+		}
+		if ok {
+			failed = time.Time{}
+		}
+		time.Sleep(period)
+	}
+	return worst
 }

@@ -126,6 +126,76 @@ func TestOneMemberBehindABadProxy(t *testing.T) {
 	}
 }
 
+// A sick member can be one process after the other: a cron job behind a bad proxy, or a
+// crash loop. To the others each process is a new one, and some have a new name, too, as
+// pods have.
+func TestASickMemberThatLivesForSeconds(t *testing.T) {
+	const cron, long, renamed, expires = 1, 2, 3, 4
+	for _, v := range few([]struct {
+		name       string
+		way        func(http.RoundTripper) http.RoundTripper
+		good, sick time.Duration
+		kind       int
+	}{
+		{"without the query", withoutQuery, 10 * time.Second, time.Second, renamed},
+		{"without the query", withoutQuery, 30 * time.Second, time.Second, cron},
+		{"without the query", withoutQuery, time.Minute, 5 * time.Second, cron},
+		{"502", badGateway, 30 * time.Second, time.Second, cron},
+		{"502", badGateway, 10 * time.Second, 2 * time.Second, cron},
+		{"without the query", withoutQuery, 10 * time.Second, time.Second, long},
+		{"502", badGateway, 30 * time.Second, 300 * time.Millisecond, long},
+		{"502", badGateway, 30 * time.Second, 300 * time.Millisecond, renamed},
+		{"502", badGateway, 10 * time.Second, time.Second, renamed},
+		{"without the query", withoutQuery, 30 * time.Second, 300 * time.Millisecond, expires},
+		{"without the query", withoutQuery, time.Minute, 5 * time.Second, expires},
+		{"without the query", withoutQuery, 3 * time.Second, 500 * time.Millisecond, expires},
+		{"without the query", withoutQuery, 10 * time.Second, time.Second, expires},
+	}) {
+		kind := [...]string{cron: "cron jobs", long: "long lives", renamed: "long lives, a new name each time", expires: "a token that is replaced when it expires"}[v.kind]
+		bubble(t, fmt.Sprintf("%s, good ones every %s, sick every %s, %s", v.name, v.good, v.sick, kind), func(t *testing.T) {
+			p, c := newPlatform(), wxtoken.NewMemoryCache()
+			p.AddCorp("ww1", sampleSecret)
+			fetcher := func(way func(http.RoundTripper) http.RoundTripper) wxtoken.Fetcher {
+				if v.kind == expires {
+					return wxtoken.NewWeComFetcher("ww1", sampleSecret, through(p, way))
+				}
+				return wxtoken.NewFetcher(sampleApp, sampleSecret, through(p, way))
+			}
+			var srcs []*mortal
+			for i := range 3 {
+				m := startMortal(fetcher(nil), c)
+				m.name = fmt.Sprint("good ", i)
+				if srcs = append(srcs, m); v.kind == expires {
+					need(t, m)
+				}
+			}
+			sick := fetcher(v.way)
+			defer repeated(rare(v.sick), func(i int) {
+				name := "sick"
+				if v.kind == renamed {
+					name = fmt.Sprint("sick ", i)
+				}
+				_ = job(t, name, sick, c)
+			})()
+			time.Sleep(time.Minute)
+			if v.kind == renamed { // after 5 minutes a process is sure that it is not such a member itself
+				longest(v.good/3, 5*time.Minute, func(i int) bool { return got(t, srcs[i%3], patience) })
+			}
+			period, most := v.good/3, time.Minute
+			if v.kind == cron {
+				period, most = v.good, time.Minute+v.good // a token within a minute is for the job after that
+			}
+			assert.LessOrEqual(t, longest(period, 150*time.Minute, func(i int) bool {
+				if v.kind == cron {
+					return job(t, "good", fetcher(nil), c) == nil
+				}
+				return got(t, srcs[i%3], patience)
+			}), most, "without a token")
+			assert.LessOrEqual(t, fetches(p), 20)
+		})
+	}
+}
+
 func TestAValueThatIsRenewed(t *testing.T) {
 	for _, life := range few([]time.Duration{time.Hour, 20 * time.Minute, 2 * time.Hour}) {
 		for _, repeatable := range []bool{false, true} {

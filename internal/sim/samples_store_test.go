@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -335,5 +336,46 @@ func TestAGoodTokenReportedOffline(t *testing.T) {
 				synctest.Wait()
 			})
 		}
+	}
+}
+
+// The platform is busy or no secret is there for minutes; then some answers are lost.
+// The wait after a failure of another kind starts at a minute at most.
+func TestLostAnswersAfterAnOutage(t *testing.T) {
+	const busy, sealed = "busy", "no secret"
+	for _, v := range few([]struct {
+		outage string
+		first  time.Duration
+		then   wxtest.Fault
+		n      int // members
+	}{
+		{busy, 5 * time.Minute, wxtest.LostReply(), 1}, {busy, 15 * time.Minute, wxtest.Truncated(), 3}, {"", 0, wxtest.ServerError(502), 1},
+		{sealed, 5 * time.Minute, wxtest.ServerError(502), 1}, {sealed, 8 * time.Minute, wxtest.ServerError(502), 3},
+	}) {
+		bubble(t, fmt.Sprintf("%s for %s, %d members", v.outage, v.first, v.n), func(t *testing.T) {
+			p, c := newPlatform(), wxtoken.NewMemoryCache()
+			over := time.Now().Add(v.first)
+			secret := wxtoken.WithSecretFunc(func(context.Context) (string, error) {
+				if v.outage == sealed && time.Now().Before(over) { // nothing is sent
+					return "", errors.New("the vault is sealed")
+				}
+				return sampleSecret, nil
+			})
+			var srcs []*wxtoken.Source
+			for range v.n {
+				srcs = append(srcs, wxtoken.New(wxtoken.NewFetcher(sampleApp, "", through(p, nil), secret), c))
+			}
+			any := func(int) bool {
+				return slices.ContainsFunc(srcs, func(src *wxtoken.Source) bool { return got(t, src, patience) })
+			}
+			lift := func() {}
+			if v.outage == busy {
+				lift = p.Inject(wxtest.Busy().On(wxtest.TokenCalls))
+			}
+			longest(time.Second, v.first, any)
+			lift()
+			p.Inject(v.then.On(wxtest.TokenCalls).Times(v.n))
+			assert.LessOrEqual(t, longest(time.Second, 20*time.Minute, any), 2*time.Minute, "without a token after that")
+		})
 	}
 }

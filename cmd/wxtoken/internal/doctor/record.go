@@ -183,15 +183,18 @@ func (p *examination) token(r record.Reading) {
 
 // notShared explains that the record has no failure either, if it has no token.
 func (p *examination) notShared(r record.Reading) string {
-	if r.Record.Cooldown != nil {
+	if failed(r) {
 		return ""
 	}
 	return ". No failure is noted that concerns all processes: each that tried has failed for a reason of its own, such as its IP address"
 }
 
+// failed reports whether the last fetch failed, as far as the record tells.
+func failed(r record.Reading) bool { c := r.Record.Cooldown; return c != nil && !c.Lifted }
+
 // whereToLook says where to look when a token is not replaced.
 func (p *examination) whereToLook(r record.Reading) string {
-	if r.Record.Cooldown != nil {
+	if failed(r) {
 		return "see the last failure below"
 	}
 	return "read the log of a service: its IP address is not on the whitelist (40164, with the address to add), it has no connection to the platform, or none is running"
@@ -238,8 +241,11 @@ func (p *examination) cooldown(r record.Reading) {
 	if c == nil {
 		return
 	}
-	f := Finding{Level: Warn, Area: "record", weight: middle, Text: "the last fetch failed: " + strings.TrimPrefix(r.Cause().Error(), "wxtoken: ")}
-	if !r.Usable(now) {
+	cause := strings.TrimPrefix(r.Cause().Error(), "wxtoken: ")
+	f := Finding{Level: Warn, Area: "record", weight: middle, Text: "the last fetch failed: " + cause}
+	if c.Lifted {
+		f.Text = "others fetch, but one service, whose processes live for minutes at most, cannot: " + cause
+	} else if !r.Usable(now) {
 		f.Level, f.weight = Fail, heavy
 	}
 	if r.Cooling(now) {

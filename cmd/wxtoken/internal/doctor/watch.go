@@ -89,7 +89,7 @@ func changes(a, b record.Reading, now time.Time) (all []string) {
 	if y.Early > x.Early && y.Early > 1 {
 		say("that makes %d in a row", y.Early)
 	}
-	if c := y.Cooldown; c != nil && (x.Cooldown == nil || *c != *x.Cooldown) {
+	if c := y.Cooldown; c != nil && !c.Lifted && (x.Cooldown == nil || *c != *x.Cooldown) {
 		say("a fetch failed: %s", strings.TrimPrefix(b.Cause().Error(), "wxtoken: "))
 	}
 	if y.Owed > x.Owed {

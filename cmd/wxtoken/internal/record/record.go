@@ -107,10 +107,11 @@ func (r Reading) Issued() time.Time { return time.UnixMilli(r.Record.IssuedAt) }
 // Expires returns when the token expires.
 func (r Reading) Expires() time.Time { return time.UnixMilli(r.Record.ExpiresAt) }
 
-// Cooling reports whether a cooldown keeps processes from asking the platform.
+// Cooling reports whether a cooldown keeps processes from asking the platform. A
+// lifted one keeps only the member that failed.
 func (r Reading) Cooling(now time.Time) bool {
 	c := r.Record.Cooldown
-	return r.Err == nil && c != nil && c.Until > now.UnixMilli()
+	return r.Err == nil && c != nil && !c.Lifted && c.Until > now.UnixMilli()
 }
 
 // Cause is the failure that the record remembers, or nil.
