@@ -72,13 +72,13 @@ func TestRefreshTokensLast(t *testing.T) {
 func TestALostOrInvalidRefreshTokenIsRecovered(t *testing.T) {
 	bubble(t, "lost by the cache", func(t *testing.T) {
 		w := newWorld(t)
-		lost := &forgetful{Cache: w.cache}
+		lost := &forgetful{cache: w.cache}
 		w.cache = lost
 		p := w.ready()
 		w.authorize("wx1")
 		token(t, p.Authorizer("wx1"))
 		time.Sleep(3 * time.Hour)
-		lost.Cache = wxtoken.NewMemoryCache()
+		lost.forget()
 		assert.True(t, w.Honoured(token(t, p.Authorizer("wx1"))))
 		assert.Equal(t, 1, w.sent(wxtest.AuthorizerListPath).Total())
 		time.Sleep(3 * time.Hour)

@@ -3,6 +3,7 @@ package openplatform_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -166,10 +167,10 @@ func TestATicketIsKeptForTwelveHours(t *testing.T) {
 	})
 	bubble(t, "also if the cache loses it", func(t *testing.T) {
 		w := newWorld(t)
-		lost := &forgetful{Cache: w.cache}
+		lost := &forgetful{cache: w.cache}
 		w.cache = lost
 		p := w.ready()
-		lost.Cache = wxtoken.NewMemoryCache()
+		lost.forget()
 		assert.NotEmpty(t, token(t, p.Source()))
 		aged()
 		w.Revoke(w.LatestComponent(compID))
@@ -178,8 +179,31 @@ func TestATicketIsKeptForTwelveHours(t *testing.T) {
 	})
 }
 
-// A forgetful cache can be replaced by an empty one.
-type forgetful struct{ wxtoken.Cache }
+// A forgetful cache can lose everything, also while it is in use.
+type forgetful struct {
+	mu    sync.Mutex
+	cache wxtoken.Cache
+}
+
+func (f *forgetful) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cache = wxtoken.NewMemoryCache()
+}
+
+func (f *forgetful) current() wxtoken.Cache {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cache
+}
+
+func (f *forgetful) Get(ctx context.Context, key string) ([]byte, error) {
+	return f.current().Get(ctx, key)
+}
+
+func (f *forgetful) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+	return f.current().CompareAndSwap(ctx, key, old, new, ttl)
+}
 
 func TestTheComponentsSecret(t *testing.T) {
 	bubble(t, "wrong: shared only with processes that have the same", func(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/openplatform"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
@@ -68,7 +67,7 @@ func TestTheNewestUnauthorizedPush(t *testing.T) {
 	for _, lost := range []bool{false, true} {
 		bubble(t, fmt.Sprint("lost=", lost), func(t *testing.T) {
 			w := newWorld(t)
-			cache := &forgetful{Cache: w.cache}
+			cache := &forgetful{cache: w.cache}
 			w.cache = cache
 			p := w.ready()
 			code := w.IssueCode(compID, "wx1")
@@ -84,7 +83,7 @@ func TestTheNewestUnauthorizedPush(t *testing.T) {
 				if minute == 10 {
 					assert.Equal(t, wxtest.Tally{0: 1}, w.sent(wxtest.AuthorizerPath), "that push is the newest")
 					if lost {
-						cache.Cache = wxtoken.NewMemoryCache() // a lost record is no authorization
+						cache.forget() // a lost record is no authorization
 						require.NoError(t, w.PushTicket(compID, hook))
 					}
 				}
@@ -99,7 +98,7 @@ func TestAnUnauthorizedPushAndALostRecord(t *testing.T) {
 	for _, kept := range []string{"nothing", "the end", "the first authorization"} {
 		bubble(t, kept, func(t *testing.T) {
 			w := newWorld(t)
-			store := &forgetful{Cache: w.cache}
+			store := &forgetful{cache: w.cache}
 			w.cache = store
 			p, other := w.ready(), w.process()
 			name := "wxtoken:authorization:" + compID + ":wx1"
@@ -121,9 +120,9 @@ func TestAnUnauthorizedPushAndALostRecord(t *testing.T) {
 			assert.LessOrEqual(t, w.outage(5*time.Minute, other.Authorizer("wx1")), outageAtMost)
 			token(t, p.Authorizer("wx1"))
 
-			store.Cache = wxtoken.NewMemoryCache()
+			store.forget()
 			if kept != "nothing" {
-				stored, err := store.Cache.CompareAndSwap(t.Context(), name, nil, raw, time.Hour)
+				stored, err := store.CompareAndSwap(t.Context(), name, nil, raw, time.Hour)
 				require.True(t, stored && err == nil)
 			}
 			require.NoError(t, w.PushTicket(compID, hook))

@@ -226,7 +226,7 @@ func TestTenThousandAuthorizers(t *testing.T) {
 	for i := range asked {
 		w.authorize(fmt.Sprintf("wx%05d", i))
 	}
-	w.cache = &forgetful{w.cache}
+	w.cache = &forgetful{cache: w.cache}
 	second := w.process()
 	before := heap()
 	goroutines := runtime.NumGoroutine()

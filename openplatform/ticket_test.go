@@ -8,7 +8,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/openplatform"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
@@ -44,14 +43,14 @@ func TestATicketOfAnEarlierVersion(t *testing.T) {
 	for _, ahead := range []time.Duration{-time.Hour, 0, 2 * time.Hour, 500 * time.Hour} {
 		bubble(t, ahead.String(), func(t *testing.T) {
 			w := newWorld(t, wxtest.WithThirdParty(wxtest.ThirdParty{LatestTicketOnly: true}))
-			lost := &forgetful{Cache: w.cache}
+			lost := &forgetful{cache: w.cache}
 			w.cache = lost
 			old := fmt.Sprintf(`{"v":1,"value":{"ticket":%q,"created":%d}}`, w.IssueTicket(compID), time.Now().Add(ahead).Unix())
 			stored, err := w.cache.CompareAndSwap(t.Context(), "wxtoken:component_ticket:"+compID, nil, []byte(old), 12*time.Hour)
 			require.True(t, stored && err == nil)
 			p, other := w.process(), w.process()
 			token(t, p.Source())
-			lost.Cache = wxtoken.NewMemoryCache()
+			lost.forget()
 			time.Sleep(2 * time.Hour)
 			token(t, p.Source())
 			token(t, other.Source())
@@ -65,7 +64,7 @@ func TestATicketOfAnEarlierVersion(t *testing.T) {
 func TestATicketSetByHandLastsUntilTheNextPush(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		w := newWorld(t, wxtest.WithThirdParty(wxtest.ThirdParty{LatestTicketOnly: true}))
-		lost := &forgetful{Cache: w.cache}
+		lost := &forgetful{cache: w.cache}
 		w.cache = lost
 		p := w.process()
 		pushes := []func(){
@@ -80,7 +79,7 @@ func TestATicketSetByHandLastsUntilTheNextPush(t *testing.T) {
 		}
 		pushes[1]()
 		require.True(t, renewed(p))
-		lost.Cache = wxtoken.NewMemoryCache() // so that the next process knows of no push
+		lost.forget() // so that the next process knows of no push
 		require.NoError(t, w.process().SetTicket(t.Context(), w.IssueTicket(compID)))
 		assert.True(t, renewed(p), "what this process remembers does not replace it")
 		assert.True(t, renewed(w.process()), "nor does it hide it from others")
@@ -98,12 +97,12 @@ func TestATicketSetByHandLastsUntilTheNextPush(t *testing.T) {
 	})
 	bubble(t, "if the cache loses it, too", func(t *testing.T) {
 		w := newWorld(t)
-		lost := &forgetful{Cache: w.cache}
+		lost := &forgetful{cache: w.cache}
 		w.cache = lost
 		require.NoError(t, w.process().SetTicket(t.Context(), w.IssueTicket(compID)))
 		p := w.process()
 		token(t, p.Source())
-		lost.Cache = wxtoken.NewMemoryCache()
+		lost.forget()
 		time.Sleep(11 * time.Hour)
 		token(t, p.Source())
 		token(t, w.process().Source())
@@ -121,7 +120,7 @@ func TestATicketSetByHandLastsUntilTheNextPush(t *testing.T) {
 	})
 	bubble(t, "replayed and late pushes", func(t *testing.T) {
 		w := newWorld(t, wxtest.WithThirdParty(wxtest.ThirdParty{LatestTicketOnly: true}))
-		lost := &forgetful{Cache: w.cache}
+		lost := &forgetful{cache: w.cache}
 		w.cache = lost
 		p := w.process()
 		var pushes []func()
@@ -138,7 +137,7 @@ func TestATicketSetByHandLastsUntilTheNextPush(t *testing.T) {
 			case "another process":
 				process = w.process()
 			default:
-				lost.Cache = wxtoken.NewMemoryCache()
+				lost.forget()
 			}
 			require.NoError(t, process.SetTicket(t.Context(), w.IssueTicket(compID)), by)
 			for _, deliver := range pushes {
