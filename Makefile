@@ -40,7 +40,7 @@ test-race:
 .PHONY: test-rest
 test-rest:
 	@go test -vet=all ./internal/protocol ./internal/sim
-	@go test -vet=all -run '^Test(Guard|Simulation|RefreshTokensLast|TenThousand)' . ./openplatform ./examples/manyapps
+	@go test -vet=all -run '^Test(Guard|Simulation|RefreshTokensLast|TenThousand|ALate|PushesArrive|.*ClockIsOff)' . ./openplatform ./examples/manyapps
 	@set -e; export GOFLAGS="$$GOFLAGS -race"; \
 	for dir in $(filter-out . $(HEAVY) $(STORES),$(MODULES)); do (cd $$dir && go test -vet=all ./...); done
 

@@ -19,7 +19,7 @@ const outageAtMost = 3 * time.Minute
 // The push that an authorization has ended arrives when the owner has authorized
 // again and the application has exchanged the code. The push about that is lost.
 func TestALateUnauthorizedPush(t *testing.T) {
-	for _, late := range []time.Duration{0, 3 * time.Second, 45 * time.Second, 7 * time.Minute, 59 * time.Minute} {
+	for _, late := range few([]time.Duration{0, 3 * time.Second, 45 * time.Second, 7 * time.Minute, 59 * time.Minute}) {
 		for _, b := range []wxtest.ThirdParty{{}, {RotateRefreshTokens: true}} {
 			for _, own := range []bool{false, true} {
 				bubble(t, fmt.Sprintf("%s %+v own=%v", late, b, own), func(t *testing.T) {
@@ -157,7 +157,7 @@ func permutations(n int, f func(order []int)) {
 // about that arrives late, in any order, or is lost. While the application exchanges
 // the codes itself, or the last push arrives, there is a token.
 func TestPushesArriveInAnyOrder(t *testing.T) {
-	for _, actions := range []string{"a", "ea", "aea", "eaa", "eae", "ee"} {
+	for _, actions := range few([]string{"ea", "a", "aea", "eaa", "eae", "ee"}) {
 		for _, exchanged := range []bool{false, true} {
 			t.Run(fmt.Sprint(actions, " exchanged=", exchanged), func(t *testing.T) {
 				permutations(len(actions), func(order []int) {
@@ -216,7 +216,7 @@ func inOrder(t *testing.T, actions string, exchanged bool, order []int) {
 // A member whose clock is off does all that a member does, and takes nothing from the
 // others.
 func TestAMemberWhoseClockIsOff(t *testing.T) {
-	for _, off := range []time.Duration{50 * time.Minute, 4 * time.Hour, 20000 * time.Hour, -20 * time.Minute, -30 * time.Hour, -20000 * time.Hour} {
+	for _, off := range few([]time.Duration{50 * time.Minute, 4 * time.Hour, 20000 * time.Hour, -20 * time.Minute, -30 * time.Hour, -20000 * time.Hour}) {
 		for _, b := range []wxtest.ThirdParty{{LatestTicketOnly: true}, {LatestTicketOnly: true, RotateRefreshTokens: true}} {
 			bubble(t, fmt.Sprintf("%s %+v", off, b), func(t *testing.T) {
 				w := newWorld(t, wxtest.WithThirdParty(b))

@@ -15,7 +15,7 @@ import (
 // A member whose clock is off sets a ticket that arrived elsewhere. The tickets that
 // are pushed after that are newer all the same.
 func TestATicketSetByAMemberWhoseClockIsOff(t *testing.T) {
-	for _, off := range []time.Duration{0, 50 * time.Minute, 3 * time.Hour, 24 * time.Hour, 72 * time.Hour, 9000 * time.Hour, -5 * time.Hour, -9000 * time.Hour} {
+	for _, off := range few([]time.Duration{50 * time.Minute, 0, 3 * time.Hour, 24 * time.Hour, 72 * time.Hour, 9000 * time.Hour, -5 * time.Hour, -9000 * time.Hour}) {
 		for _, latestOnly := range []bool{false, true} {
 			for _, pushed := range []bool{false, true} {
 				bubble(t, fmt.Sprint(off, " latestOnly=", latestOnly, " pushed=", pushed), func(t *testing.T) {
