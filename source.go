@@ -83,11 +83,14 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 		Fetch: o.fetchTimeout, Local: o.localAge, Ahead: jitter(o.refreshAhead),
 		Repeatable: isRepeatable(f),
 	}
+	var keyed func(text string) string // by the secret; nil: it is not known yet
 	if p, ok := f.(secretive); ok {
-		s.process.Fingerprint = p.fingerprint(s.key)
+		if s.process.Fingerprint = p.fingerprint(s.key); s.process.Fingerprint != "" {
+			keyed = p.fingerprint
+		}
 	}
 	_, s.process.Changeable = f.(changeable)
-	s.process.Member = member
+	s.process.Member = func() string { return member(keyed) }
 	if m, ok := f.(bridge.Member); ok {
 		s.process.Member = m.Member
 	}
@@ -100,12 +103,16 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 
 // member names what this process has in common with the next that is started in the
 // same way on the same machine: one whose proxy is broken may live for a second, and
-// be started again and again. It is a hash, and says nothing of the arguments.
-func member() string {
-	h := sha256.New()
+// be started again and again. Arguments and proxies can hold passwords, so they count
+// only under a hash that the secret keys; without a fixed secret, the machine and the
+// program are all that counts.
+func member(keyed func(text string) string) string {
 	host, _ := os.Hostname()
-	fmt.Fprintf(h, "%q", append([]string{host, os.Getenv("HTTPS_PROXY"), os.Getenv("https_proxy")}, os.Args...))
-	return hex.EncodeToString(h.Sum(nil)[:5])
+	if keyed != nil {
+		return keyed(fmt.Sprintf("%q", append([]string{"member", host, os.Getenv("HTTPS_PROXY"), os.Getenv("https_proxy")}, os.Args...)))
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", append([]string{host}, os.Args[:min(len(os.Args), 1)]...)))
+	return hex.EncodeToString(sum[:5])
 }
 
 func isRepeatable(f Fetcher) bool {

@@ -2,6 +2,7 @@ package wxtoken_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -816,4 +817,31 @@ func TestZeroSource(t *testing.T) {
 		assert.PanicsWithValue(t, "wxtoken: "+want, func() { wxtoken.NewTicketFetcher(&src, "jsapi") })
 		assert.Zero(t, time.Since(began))
 	})
+}
+
+// What a failed fetch leaves in the record names the member, without what its
+// arguments and proxy hold: the name depends on the secret, and is no plain hash.
+func TestTheNameOfAMemberIsKeyedByTheSecret(t *testing.T) {
+	t.Setenv("HTTPS_PROXY", "http://user:hunter2@proxy.example:3128")
+	name := func(secret string) string {
+		platform := wxtest.NewPlatform(wxtest.WithApp("wx1", secret))
+		platform.Inject(wxtest.Busy().On(wxtest.TokenCalls))
+		cache := wxtoken.NewMemoryCache()
+		src := wxtoken.New(wxtoken.NewFetcher("wx1", secret, wxtoken.WithHTTPClient(platform.Client())), cache)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		_, err := src.Token(ctx)
+		require.Error(t, err)
+		require.NoError(t, src.Wait(t.Context()))
+		raw, err := cache.Get(t.Context(), "wxtoken:token:"+"wx1")
+		require.NoError(t, err)
+		require.NotContains(t, string(raw), "hunter2")
+		var r struct{ Cooldown struct{ Member string } }
+		require.NoError(t, json.Unmarshal(raw, &r))
+		require.NotEmpty(t, r.Cooldown.Member, string(raw))
+		return r.Cooldown.Member
+	}
+	a := name("0123456789abcdef0123456789abcdef")
+	assert.Equal(t, a, name("0123456789abcdef0123456789abcdef"), "the next process of the member has the same")
+	assert.NotEqual(t, a, name("fedcba9876543210fedcba9876543210"))
 }

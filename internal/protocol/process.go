@@ -40,7 +40,7 @@ type Process struct {
 
 // A run is what a Process knows during one flight.
 type run struct {
-	verdictsOnly bool   // it is over when the pending reports are decided on
+	verdictsOnly bool   // it ends once no report is pending
 	record       Record // what the cache holds; zero: nothing
 	known        bool   // record is what this process last read or stored
 	swap         *Step  // under way; nil: none

@@ -159,7 +159,7 @@ func (p *Process) decideRejections(r Record, now time.Time) (Step, bool) {
 		}
 		verdict := p.verdictOn(r, now)
 		if verdict.Believed {
-			r.Rejected, r.Doubted = true, r.Owed > 0 // not in Seq: no request is in doubt, and what is owed need not be watched anew
+			r.Rejected, r.Doubted = true, r.Owed > 0 // not in Seq: no request is in doubt, and what is owed need not be watched from the start again
 			r.Early++
 			return Step{Do: Swap, Next: r, after: p.view, Event: Reject, Age: verdict.Age}, true
 		}
