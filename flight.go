@@ -92,6 +92,7 @@ func (f *flight) next() protocol.Step {
 	s := f.src
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.process.Unwanted = s.waiting.Load() == 0
 	st := s.process.Next(rand.Text(), time.Now())
 	if st.Dropped {
 		f.report(Event{Kind: EventLeaseLost})

@@ -34,6 +34,8 @@ type Source struct {
 	fresh  atomic.Pointer[Token] // the token, while Token can return it without the lock; a timer clears it
 	handed memory                // what it handed out
 
+	waiting atomic.Int64 // callers who block until a flight has ended
+
 	mu      sync.Mutex // guards what follows
 	process protocol.Process
 	flight  *flight         // nil: none
@@ -192,6 +194,7 @@ func (s *Source) enter(ctx context.Context) (Token, *flight, error) {
 	if usable && (s.failing(s.flight.started) || !protocol.Passed(now, stale)) {
 		return t, nil, nil
 	}
+	s.waiting.Add(1)
 	s.process.Seek() // else flights that only decide on rejections could follow one another for long
 	return Token{}, s.flight, nil
 }
@@ -255,6 +258,7 @@ func (s *Source) Peek() (Token, bool) {
 // await blocks until f has ended or offers the held token. A caller whose ctx ends
 // gets the copy, if there is one. Neither token nor error: f only decided on rejections.
 func (s *Source) await(ctx context.Context, f *flight) (Token, error) {
+	defer s.waiting.Add(-1)
 	for {
 		ended := ctx.Err() != nil
 		s.mu.Lock()
@@ -348,6 +352,8 @@ func (s *Source) Run(ctx context.Context) error {
 	if s.fetcher == nil {
 		return errZeroSource
 	}
+	s.waiting.Add(1)
+	defer s.waiting.Add(-1)
 	for ctx.Err() == nil {
 		s.mu.Lock()
 		if s.closed() == nil && s.flight == nil && !time.Now().Before(s.failure.retryAt()) {
@@ -380,6 +386,8 @@ func (s *Source) Run(ctx context.Context) error {
 // other processes must find out whether a token was issued. An observer must not
 // call it.
 func (s *Source) Wait(ctx context.Context) error {
+	s.waiting.Add(1)
+	defer s.waiting.Add(-1)
 	s.mu.Lock()
 	idle := s.idle
 	s.mu.Unlock()

@@ -18,6 +18,9 @@ type Cooldown struct {
 	Lifted  bool   `json:"lifted,omitempty"`  // another member has fetched since: it is kept for that member alone
 }
 
+// unanswered is the message where there is no errmsg.
+const unanswered = "no answer that could be understood"
+
 // scope says who must wait after a fetch failed.
 type scope int
 
@@ -117,6 +120,24 @@ func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *C
 	return c
 }
 
+// orphaned returns the cooldown that the owner of an abandoned lease left, following
+// prev, and nil if it left none: it may be one of a member whose processes die in each
+// fetch, and note no failure. That counts as one with an unknown outcome, or as one more
+// like the last of that member. Nobody else waits for it.
+func orphaned(lease string, prev *Cooldown, now time.Time) *Cooldown {
+	by, member := owner(lease)
+	if member == "" {
+		return nil
+	}
+	c := Cooldown{Message: unanswered, Member: member, Lifted: true}
+	if prev != nil && prev.Member == member && now.Sub(time.UnixMilli(prev.Until)) < time.Hour {
+		c = *prev
+		c.Row = min(c.Row+1, maxCount-1)
+	}
+	c.By, c.Until = by, now.UnixMilli()
+	return &c
+}
+
 // share returns the cooldown that all processes share after a failure with the penalty
 // pen, and for how long it lasts. What may be one process's own fault gets worse only
 // if another one met it, too.
@@ -133,7 +154,7 @@ func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Tim
 		}
 	}
 	if result.Outcome != Denied {
-		c.Code, c.Message = 0, "no answer that could be understood"
+		c.Code, c.Message = 0, unanswered
 	}
 	if pen.scope == sameSecret {
 		c.Scope = p.Fingerprint

@@ -41,6 +41,14 @@ func (p *Process) owns(lease string) bool {
 	return p.id != "" && strings.HasPrefix(lease, p.id+".")
 }
 
+// owner returns the process that has lease and, if that was started minutes ago, its
+// member.
+func owner(lease string) (id, member string) {
+	id, rest, _ := strings.Cut(lease, ".")
+	_, member, _ = strings.Cut(rest, ".")
+	return id, member
+}
+
 // others reports whether lease is another process's, which may fetch under it.
 func (p *Process) others(lease string) bool { return lease != "" && !p.owns(lease) }
 
@@ -117,11 +125,17 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	}
 	next := r
 	next.Lease, next.LeaseFor, next.Noted = p.id+"."+nonce, length.Milliseconds(), !r.usable(now)
+	if p.brief(now) && p.Member != nil {
+		next.Lease += "." + p.member()
+	}
 	st := Step{Do: Swap, take: true}
 	c := claim{lease: next.Lease, asked: now, ends: now.Add(length), base: r.Token, settles: -1}
 	if r.Lease != "" {
 		next.Owed = max(r.Owed, p.owe(2))
 		next.Seq++
+		if c := orphaned(r.Lease, r.Cooldown, now); c != nil {
+			next.Cooldown, next.Seen = c, 0
+		}
 		st.Event = Takeover
 	} else if now.Sub(v.seqSeen) >= p.verify() {
 		c.settles = r.Seq

@@ -22,6 +22,8 @@ import (
 // It is not safe for concurrent use.
 type Process struct {
 	Rules
+	Unwanted bool // no caller waits for the flight under way
+
 	id    string    // of its leases; "" until the first
 	began time.Time // when its first flight began
 	view  View
@@ -221,13 +223,20 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	if c := r.Cooldown; c != nil && !c.Lifted && c.Scope != "" && p.Fingerprint == "" && p.askSecret(now) {
 		return Step{Do: Secret} // this process has not fetched yet, and must know whether that concerns it
 	}
+	if v.orphaned {
+		r.Cooldown = v.cooldown
+	}
 	if st, cools := p.cooling(r, v, now); cools {
+		if v.orphaned { // those that are started after this one must wait, too
+			r.Epoch = nonce
+			return Step{Do: Swap, Next: r, after: *v}
+		}
 		if c := r.Cooldown; c != nil && p.young(now) && p.undated(c, now) && !r.seenBy(now) {
 			return p.see(r, now)
 		}
 		return p.withoutFetch(r, st, usable, now)
 	}
-	if r.usable(now) && p.young(now) && !p.FullLife {
+	if p.young(now) && !p.FullLife && (r.usable(now) || p.Unwanted) {
 		return Step{Do: Return} // it may not live to publish a token: let another fetch, or wait until the token expires
 	}
 	return p.take(r, nonce, now)
@@ -235,10 +244,10 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 
 // young reports whether this process has just started, and may be one of those that
 // live for seconds.
-func (p *Process) young(now time.Time) bool { return now.Sub(p.began) < p.lease() }
+func (p *Process) young(now time.Time) bool { return now.Sub(p.began) < p.youth() }
 
 // brief reports whether this process has lived for minutes at most.
-func (p *Process) brief(now time.Time) bool { return now.Sub(p.began) < max(maxLease, p.lease()) }
+func (p *Process) brief(now time.Time) bool { return now.Sub(p.began) < maxLease }
 
 // member is what the processes that are started one after the other share.
 func (p *Process) member() string {

@@ -32,7 +32,8 @@ func (ru *Rules) Patience() time.Duration  { return max(ru.Fetch/10, time.Millis
 func (ru *Rules) CacheCall() time.Duration { return ru.Fetch / 5 }                                           // 2 s: one call of the cache
 func (ru *Rules) Flight() time.Duration    { return 6 * ru.Fetch }                                           // 60 s: one flight
 func (ru Rules) fresh() time.Duration      { return ru.Local * 2 / 3 }                                       // 30 s: copies older are read again
-func (ru Rules) lease() time.Duration      { return min(ru.Fetch*3/2, 45*time.Second) }                      // 15 s: a lease watched for longer is abandoned
+func (ru Rules) lease() time.Duration      { return min(ru.Fetch*6/5, 45*time.Second) }                      // 12 s: a lease watched for longer is abandoned
+func (ru Rules) youth() time.Duration      { return min(ru.Fetch*3/2, 45*time.Second) }                      // 15 s: a process may live for seconds only
 func (ru Rules) verify() time.Duration     { return 2*ru.Local + ru.Fetch }                                  // 100 s: by then an unknown request has landed
 func (ru Rules) ample() time.Duration      { return ru.verify() + 2*ru.Fetch }                               // 120 s: a token with more left need not be replaced in a hurry
 func (ru Rules) announce() time.Duration   { return ru.Local + ru.Watch() }                                  // 47 s: by then every process reads the record often

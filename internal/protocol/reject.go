@@ -89,7 +89,7 @@ func (p *Process) verdictOn(r Record, now time.Time) Verdict {
 	}
 	switch {
 	case r.Early > 0:
-		young = p.Fetch << min(r.Early, 5)
+		young = min(p.Fetch<<min(r.Early, 5), 30*p.Fetch)
 		age -= clockError
 	case -age > clockError:
 		age = young // the issuer's clock was ahead, and no process may live to see the token get old

@@ -31,6 +31,7 @@ type observed struct {
 	seqSeen    time.Time // since when epoch and seq are the same
 	cooldown   *Cooldown // the last one; nil: none
 	cooledSeen time.Time
+	orphaned   bool          // the store has dropped an abandoned lease, and cooldown is what its owner left
 	lostAt     time.Time     // when the record was last gone
 	longest    time.Duration // the longest lease since a token was last published or a lease given back
 	settled    bool          // the last record had a token, and neither lease nor doubt
@@ -88,10 +89,16 @@ func (p *Process) observe(r Record, swapped bool, readAt, now time.Time) (event 
 // watch notes what is in the record, but for its token.
 func (p *Process) watch(r Record, swapped bool, now time.Time) {
 	w := &p.view.observed
+	if r.Epoch != "" {
+		w.orphaned = false
+	} else if c := orphaned(w.lease, w.cooldown, now); c != nil && p.others(w.lease) {
+		w.cooldown, w.cooledSeen, w.orphaned = c, now, true
+	}
 	if r.Lease != w.lease {
 		w.lease, w.leaseSeen = r.Lease, now
 	}
 	switch {
+	case p.others(r.Lease) && p.brief(now): // so may they be, and die: that is not the store's fault
 	case r.Lease != "":
 		w.longest = max(w.longest, p.leaseOf(r))
 	case swapped && w.unkept > 0: // the store may lose that, too

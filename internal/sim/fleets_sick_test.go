@@ -115,3 +115,26 @@ func patientMember() []Config {
 		return fmt.Sprintf("%s, %s, fetch timeout %s", v.b.Name, c.Grace, v.a)
 	})
 }
+
+// killedInEachFetch are healthy members that live long, or cron jobs of one, beside one
+// whose processes are killed in each fetch, and started again.
+func killedInEachFetch() []Config {
+	type pattern struct {
+		good time.Duration
+		cron bool
+	}
+	return each(product([]pattern{
+		{sec(20), true}, {sec(5), false}, {sec(60), true}, {sec(55), false},
+	}, []time.Duration{sec(2), sec(30), sec(10), sec(5)}), func(i int, v struct {
+		a pattern
+		b time.Duration
+	}, c *Config) string {
+		c.Grace, c.Length = []Grace{Strict, Stable, Lenient}[i/2%3], 8*time.Hour
+		good := Member{N: 3, Every: v.a.good, Fixed: i%2 == 0}
+		if v.a.cron {
+			good = Member{Patience: sec(5), Lives: &Lives{Every: [2]time.Duration{v.a.good, v.a.good * 5 / 4}, Exit: Returns}}
+		}
+		c.Members = []Member{good, {Every: sec(1), Lives: &Lives{For: [2]time.Duration{v.b, v.b}, Every: [2]time.Duration{v.b, v.b * 3 / 2}, Kills: 1}}}
+		return fmt.Sprintf("%s, one starts every %s, good called every %s, cron %t", c.Grace, v.b, v.a.good, v.a.cron)
+	})
+}

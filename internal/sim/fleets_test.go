@@ -71,6 +71,7 @@ func fleets() []fleet {
 		{"a sick member that lives for seconds, unknown outcomes", sickForSeconds(false, unknowns()), []bound{without(time.Minute), aDay(320)}},
 		{"a sick member that lives for seconds, beside cron jobs", sickForSeconds(true, append(denials()[:1], unknowns()[:2]...)), []bound{without(time.Minute), aDay(320)}},
 		{"a sick member that lives for seconds, its clock ahead", sickForSeconds(false, denials()[:2], 3*time.Hour, 100*time.Minute, 12*time.Hour), []bound{without(0), aDay(320)}},
+		{"a member that is killed in each fetch", killedInEachFetch(), []bound{stretch(30 * time.Second), aDay(320)}},
 		{"a denial that only one member meets", deniedAlone(45009, 45011), []bound{without(0), aDay(320)}},
 		{"a busy platform that only one member meets", deniedAlone(-1, -1000), []bound{without(0)}}, // it asks every 30 s
 		{"one faulty process with a timeout of minutes", patientMember(), []bound{without(time.Minute), aDay(320)}},
@@ -142,15 +143,15 @@ func shortLives(graces ...Grace) []Config {
 		a Exit
 		b lives
 	}, c *Config) string {
-		exit := v.a
+		exit, kills := v.a, 0
 		if exit == killedFetching {
-			exit = Returns
+			exit, kills = Returns, 2
 		}
 		c.Grace, c.Latency = graces[(i+i/4)%len(graces)], v.b.latency
 		if exit == Killed && v.b.For[1] == 0 {
 			v.b.For[1] = v.b.patience // else it is killed before it asks
 		}
-		c.Members = []Member{{Every: v.b.calls, Patience: v.b.patience, Lives: &Lives{v.b.For, v.b.Every, exit, v.a == killedFetching}}}
+		c.Members = []Member{{Every: v.b.calls, Patience: v.b.patience, Lives: &Lives{v.b.For, v.b.Every, exit, kills}}}
 		return fmt.Sprintf("%s, lives %v, every %v, %s, calls %s", c.Grace, v.b.For, v.b.Every, [...]string{"killed", "returns", "waits", "every other fetch killed"}[v.a], v.b.calls)
 	})
 }

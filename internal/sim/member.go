@@ -27,14 +27,16 @@ type Member struct {
 }
 
 // good reports whether m's calls are measured: the process itself has no fault.
-func (m *Member) good() bool { return m.Ails == nil && m.Skew == 0 }
+func (m *Member) good() bool {
+	return m.Ails == nil && m.Skew == 0 && (m.Lives == nil || m.Lives.Kills != 1)
+}
 
 // Lives describes processes that start one after the other.
 type Lives struct {
 	For   [2]time.Duration // how long one lives, at least and at most
 	Every [2]time.Duration // from the start of one to that of the next
 	Exit  Exit
-	Kills bool // every other fetch kills its process
+	Kills int // every so many fetches one kills its process; 1: each does; 0: none
 }
 
 // An Exit is how a process ends.

@@ -160,7 +160,7 @@ func (l line) ask(ctx context.Context) (grant, *request, error) {
 // send carries the request to the platform and its answer back.
 func (l line) send(ctx context.Context, q *request, t fate) (g grant, err error) {
 	n, w := l.p.n, l.p.n.w
-	if l := n.m.Lives; l != nil && l.Kills && q.number%2 == 0 {
+	if l := n.m.Lives; l != nil && l.Kills > 0 && q.number%l.Kills == 0 {
 		time.AfterFunc(between(n.fetches, 0, t.out+t.back), func() { w.locked(n.end) })
 	}
 	if a := n.ailment(); a != nil {
