@@ -136,9 +136,8 @@ func shortLives(graces ...Grace) []Config {
 		{[2]time.Duration{}, [2]time.Duration{sec(10), sec(10)}, 0, sec(5), 400 * time.Millisecond}, // a cron job
 		{[2]time.Duration{sec(10), sec(10)}, [2]time.Duration{sec(10), sec(10)}, sec(1), sec(5), 0},
 		{[2]time.Duration{sec(2.5), sec(14)}, spread, 0, sec(2), 900 * time.Millisecond},
+		{[2]time.Duration{sec(3), sec(3)}, [2]time.Duration{sec(15), sec(15)}, sec(1), sec(1), 0}, // killed fetches in a row, each with a lease that the next process waits for
 		{[2]time.Duration{sec(2.5), sec(4)}, [2]time.Duration{sec(4), sec(6)}, sec(0.1), 0, 1200 * time.Millisecond},
-		// Killed fetches in a row, each with a lease that the next process waits for: 45 s.
-		{[2]time.Duration{sec(3), sec(3)}, [2]time.Duration{sec(15), sec(15)}, sec(1), sec(1), 0},
 	}), func(i int, v struct {
 		a Exit
 		b lives
