@@ -71,7 +71,7 @@ func fleets() []fleet {
 		{"a sick member that lives for seconds, unknown outcomes", sickForSeconds(false, unknowns()), []bound{without(time.Minute), aDay(320)}},
 		{"a sick member that lives for seconds, beside cron jobs", sickForSeconds(true, append(denials()[:1], unknowns()[:2]...)), []bound{without(time.Minute), aDay(320)}},
 		{"a sick member that lives for seconds, its clock ahead", sickForSeconds(false, denials()[:2], 3*time.Hour, 100*time.Minute, 12*time.Hour), []bound{without(0), aDay(320)}},
-		{"a member that is killed in each fetch", killedInEachFetch(), []bound{stretch(30 * time.Second), aDay(320)}},
+		{"a member that is killed in each fetch", killedInEachFetch(), []bound{stretch(3 * time.Minute), aDay(320)}},
 		{"a denial that only one member meets", deniedAlone(45009, 45011), []bound{without(0), aDay(320)}},
 		{"a busy platform that only one member meets", deniedAlone(-1, -1000), []bound{without(0)}}, // it asks every 30 s
 		{"one faulty process with a timeout of minutes", patientMember(), []bound{without(time.Minute), aDay(320)}},
@@ -303,7 +303,7 @@ func tooYoung() []Config {
 		a time.Duration
 		b int
 	}, c *Config) string {
-		c.Length = 10 * time.Second << v.b
+		c.Length = min(10*time.Second<<v.b, 5*time.Minute) // until it is believed
 		c.Record = fmt.Sprintf(`{"v":1,"epoch":"e","seq":7,"token":"TOKEN","issued_at":NOW,"expires_at":LATER,"early":%d}`, v.b)
 		c.Members = []Member{{N: 1, Every: sec(1), Reporters: 50, Reports: v.a}}
 		return fmt.Sprintf("reports every %s, early %d", v.a, v.b)
