@@ -35,11 +35,10 @@ func (f byHTTP) Member() string { return f.line.Member() }
 
 // Member names the machine, or the row of processes that start one after the other.
 func (l line) Member() string {
-	id := l.p.n.id
 	if l.p.n.m.Lives != nil {
-		id /= 1_000_000
+		return fmt.Sprint("row ", l.p.n.id/1_000_000)
 	}
-	return fmt.Sprint("member ", id)
+	return fmt.Sprint("machine ", l.p.n.id)
 }
 
 // fetcher returns the Fetcher that the configuration asks for.
