@@ -134,7 +134,7 @@ func build(t testing.TB, f fields, v vector) (*Process, Record) {
 	}
 	if lease := f.text("own lease", ""); lease != "" {
 		asked := f.before(t, "asked for", 0)
-		c := claim{lease: lease, asked: asked, ends: asked.Add(f.duration(t, "lasts", 15*time.Second)), base: f.text("in place of token", ""), settles: -1}
+		c := claim{lease: lease, asked: asked, ends: asked.Add(f.duration(t, "lasts", 12*time.Second)), base: f.text("in place of token", ""), settles: -1}
 		if f.is("settles") {
 			c.settles = r.Seq
 		}
