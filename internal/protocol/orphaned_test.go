@@ -77,7 +77,8 @@ func TestADroppedLeaseIsRememberedUntilARecordIsThere(t *testing.T) {
 	d.drop()
 	for range 3 { // swaps that are not stored
 		note := d.expect(Swap).Next
-		assert.Empty(t, note.Lease)
+		require.Empty(t, note.Lease)
+		require.NotNil(t, note.Cooldown)
 		assert.Equal(t, 2, note.Cooldown.Row, "it is counted once")
 		d.DidSwap(false, d.now, d.now)
 		d.after(10 * time.Millisecond).read()
@@ -151,7 +152,8 @@ func TestAMemberThatIsKilledInEachFetch(t *testing.T) {
 			d.Begin(false, d.now)
 			d.read()
 		life:
-			for d.now.Sub(now) < time.Minute {
+			for steps := 0; d.now.Sub(now) < time.Minute; steps++ {
+				require.Less(t, steps, 1000, name)
 				switch st := d.Next("n", d.now); st.Do {
 				case Read:
 					d.after(max(st.Pause, 100*time.Millisecond))
