@@ -165,6 +165,9 @@ func (p *Process) Next(nonce string, now time.Time) Step {
 // step decides by the record r.
 func (p *Process) step(r Record, nonce string, now time.Time) Step {
 	v, c := &p.view, p.view.claim
+	if v.orphaned {
+		r.Cooldown = v.cooldown // also with a copy that is written back
+	}
 	kept := !v.keepsNone() || r.Lease == "" && !p.run.wroteBack
 	if c == nil && p.owns(r.Lease) { // of a swap that took effect late, or was undone: nobody fetches under it
 		r = r.unleased()
@@ -222,9 +225,6 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	}
 	if c := r.Cooldown; c != nil && !c.Lifted && c.Scope != "" && p.Fingerprint == "" && p.askSecret(now) {
 		return Step{Do: Secret} // this process has not fetched yet, and must know whether that concerns it
-	}
-	if v.orphaned {
-		r.Cooldown = v.cooldown
 	}
 	if st, cools := p.cooling(r, v, now); cools {
 		if v.orphaned { // those that are started after this one must wait, too

@@ -98,6 +98,7 @@ func (w *fuzzed) act() {
 		p.Tolerable(w.now)
 		p.Withholds(w.now)
 		p.Forgive()
+		p.Unwanted = !p.Unwanted
 	default:
 		w.fly(p, 1+w.pick(12))
 	}

@@ -77,7 +77,7 @@ func TestAFlightFromNothingToAToken(t *testing.T) {
 	assert.Empty(t, d.read())
 	assert.Empty(t, d.swap())
 	st := d.expect(Fetch)
-	assert.Equal(t, d.now.Add(15*time.Second), st.Until)
+	assert.Equal(t, d.now.Add(12*time.Second), st.Until)
 	d.after(300 * time.Millisecond).issue("t1")
 	assert.True(t, d.Unpublished())
 	assert.Equal(t, "t1", d.held())
@@ -98,7 +98,7 @@ func TestHeldUnderALease(t *testing.T) {
 	d.swap()
 	d.expect(Fetch)
 	d.issue("new")
-	assert.Equal(t, "new", d.after(15*time.Second-1).held())
+	assert.Equal(t, "new", d.after(12*time.Second-1).held())
 	assert.Equal(t, "old", d.after(1).held(), "another process may have fetched since")
 	d.expect(Swap)
 	d.CacheFailed(false)
@@ -293,7 +293,7 @@ func TestAPauseBeforeEachFetchOfAFlight(t *testing.T) {
 }
 
 func TestWaitingForAnotherIsNoFailureOfTheCache(t *testing.T) {
-	d := newDrive(t, usual, Record{Version: 1, Epoch: "e", Lease: "you.1", LeaseFor: 15000, Noted: true})
+	d := newDrive(t, usual, Record{Version: 1, Epoch: "e", Lease: "you.1", LeaseFor: 12000, Noted: true})
 	d.Begin(false, d.now)
 	for range 20 {
 		d.expect(Read)
@@ -336,7 +336,7 @@ func TestAges(t *testing.T) {
 			if repeatable {
 				assert.Equal(t, usual.Watch(), stale.Sub(clock))
 			} else {
-				assert.Equal(t, 15*time.Second, fresh.Sub(clock), "nobody else can fetch")
+				assert.Equal(t, 12*time.Second, fresh.Sub(clock), "nobody else can fetch")
 				assert.Equal(t, fresh, stale)
 			}
 		}
@@ -374,20 +374,20 @@ func TestTTL(t *testing.T) {
 		"a cooldown":                    {Record{Cooldown: &Cooldown{Until: clock.Add(15 * time.Minute).UnixMilli()}}, h + 15*time.Minute},
 		"a cooldown beyond the token":   {change(aged("t", 119*time.Minute), func(r *Record) { r.Cooldown = &Cooldown{Until: clock.Add(10 * time.Minute).UnixMilli()} }), h + 10*time.Minute},
 		"a cooldown without end":        {Record{Cooldown: &Cooldown{Until: 1<<63 - 1}}, MaxLifetime + h},
-		"a lease":                       {Record{Lease: "l", LeaseFor: 15000}, 17 * time.Second},
-		"a lease without length":        {Record{Lease: "l"}, 17 * time.Second},
+		"a lease":                       {Record{Lease: "l", LeaseFor: 12000}, 14 * time.Second},
+		"a lease without length":        {Record{Lease: "l"}, 14 * time.Second},
 		"a long lease":                  {Record{Lease: "l", LeaseFor: 101250}, 103250 * time.Millisecond},
 		"a lease of a day":              {Record{Lease: "l", LeaseFor: 86400000}, 5*time.Minute + 2*time.Second},
 		"a lease of a repeatable fetch": {Record{Lease: "l", LeaseFor: 1000}, 3 * time.Second},
 		"a lease and a usable token":    {change(aged("t", h), func(r *Record) { r.Lease = "l" }), h},
-		"a lease and a token's last 9s": {change(aged("t", 2*h-9*time.Second), func(r *Record) { r.Lease = "l" }), 17 * time.Second},
-		"a lease and a rejected token":  {change(aged("t", h), func(r *Record) { r.Lease, r.Rejected = "l", true }), 17 * time.Second},
-		"a lease and an expired token":  {change(aged("t", 3*h), func(r *Record) { r.Lease = "l" }), 17 * time.Second},
-		"a lease and a cooldown":        {Record{Lease: "l", Cooldown: &Cooldown{Until: clock.Add(h).UnixMilli()}}, 17 * time.Second},
+		"a lease and a token's last 9s": {change(aged("t", 2*h-9*time.Second), func(r *Record) { r.Lease = "l" }), 14 * time.Second},
+		"a lease and a rejected token":  {change(aged("t", h), func(r *Record) { r.Lease, r.Rejected = "l", true }), 14 * time.Second},
+		"a lease and an expired token":  {change(aged("t", 3*h), func(r *Record) { r.Lease = "l" }), 14 * time.Second},
+		"a lease and a cooldown":        {Record{Lease: "l", Cooldown: &Cooldown{Until: clock.Add(h).UnixMilli()}}, 14 * time.Second},
 	} {
 		assert.Equal(t, test.want, usual.ttl(test.r, clock), name)
 	}
-	assert.Equal(t, 3400*time.Millisecond, Rules{Fetch: 2 * time.Second}.ttl(Record{Lease: "l"}, clock), "by its own fetch timeout")
+	assert.Equal(t, 2800*time.Millisecond, Rules{Fetch: 2 * time.Second}.ttl(Record{Lease: "l"}, clock), "by its own fetch timeout")
 }
 
 func change(r Record, how func(*Record)) Record { how(&r); return r }

@@ -19,7 +19,7 @@ func holding(t *testing.T, ru Rules, r Record) *drive {
 }
 
 func TestAgeFromWhichARejectionIsBelieved(t *testing.T) {
-	want := []time.Duration{time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 320 * time.Second, 320 * time.Second, 320 * time.Second}
+	want := []time.Duration{time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 300 * time.Second, 300 * time.Second, 300 * time.Second}
 	for early, from := range want {
 		for _, age := range []time.Duration{from - time.Millisecond, from} {
 			r := aged("t", age) // by the clock of the process that fetched it

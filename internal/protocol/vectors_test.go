@@ -107,6 +107,13 @@ func build(t testing.TB, f fields, v vector) (*Process, Record) {
 	if f.is("copy was never published") {
 		c.Epoch = ""
 	}
+	lease, cooldown := r.Lease, r.Cooldown
+	if dropped := f.text("lease that the store dropped", ""); dropped != "" {
+		lease = dropped
+	}
+	if dropped := f.text("cooldown that the store dropped", ""); dropped != "" {
+		cooldown = record(t, `{"v":1,"epoch":"e","seq":0,"cooldown":`+dropped+`}`).Cooldown
+	}
 	p := &Process{
 		Rules: Rules{
 			Fetch: f.duration(t, "fetch timeout", 10*time.Second), Local: f.duration(t, "local age", 45*time.Second),
@@ -114,15 +121,17 @@ func build(t testing.TB, f fields, v vector) (*Process, Record) {
 			AtExpiry: f.is("repeated until expiry"), FullLife: f.is("repeated with full life"),
 			Fingerprint: f.text("fingerprint", ""), Changeable: f.is("secret may change"),
 		},
+		Unwanted: f.is("nobody waits"),
+
 		id:    f.text("id", "me"),
 		began: f.before(t, "started", time.Hour),
 		view: View{
 			copy: c, copyRead: f.before(t, "copy read", time.Minute), copySeen: f.before(t, "copy first seen", time.Hour),
 			born: f.text("copy first seen in", c.Epoch),
 			observed: observed{
-				lease: r.Lease, leaseSeen: f.before(t, "lease watched for", 0), longest: f.duration(t, "longest lease", 0),
+				lease: lease, leaseSeen: f.before(t, "lease watched for", 0), longest: f.duration(t, "longest lease", 0),
 				epoch: r.Epoch, seq: r.Seq, seqSeen: f.before(t, "seq watched for", 0),
-				cooldown: r.Cooldown, cooledSeen: f.before(t, "cooldown watched for", 0),
+				cooldown: cooldown, cooledSeen: f.before(t, "cooldown watched for", 0),
 			},
 		},
 	}
@@ -134,7 +143,7 @@ func build(t testing.TB, f fields, v vector) (*Process, Record) {
 	}
 	if lease := f.text("own lease", ""); lease != "" {
 		asked := f.before(t, "asked for", 0)
-		c := claim{lease: lease, asked: asked, ends: asked.Add(f.duration(t, "lasts", 15*time.Second)), base: f.text("in place of token", ""), settles: -1}
+		c := claim{lease: lease, asked: asked, ends: asked.Add(f.duration(t, "lasts", 12*time.Second)), base: f.text("in place of token", ""), settles: -1}
 		if f.is("settles") {
 			c.settles = r.Seq
 		}

@@ -114,8 +114,11 @@ func (p *Process) watch(r Record, swapped bool, now time.Time) {
 	if r.Epoch != w.epoch || r.Seq != w.seq {
 		w.epoch, w.seq, w.seqSeen = r.Epoch, r.Seq, now
 	}
-	if c := r.Cooldown; c != nil && (w.cooldown == nil || *c != *w.cooldown) {
+	switch c := r.Cooldown; {
+	case c != nil && (w.cooldown == nil || *c != *w.cooldown):
 		w.cooldown, w.cooledSeen = c, now
+	case c == nil && r.Epoch != "": // its member has fetched since
+		w.cooldown = nil
 	}
 	if r.Token != "" && !swapped {
 		w.unkept = 0
