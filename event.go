@@ -25,7 +25,9 @@ const (
 	// usually because another system fetches tokens for the same app. Worth an alert.
 	// At most once a minute per Source.
 	EventConflict EventKind = "conflict"
-	// EventTakeover: a process died or hung while it fetched; this one took over.
+	// EventTakeover: a process died or hung while it fetched; this one took over. If
+	// that happens again and again to processes that are started in the same way, they
+	// wait longer and longer before they fetch, and the others go first.
 	EventTakeover EventKind = "takeover"
 	// EventLeaseLost: this process was paused so long that another took over; its
 	// token was not published.

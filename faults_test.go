@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -168,7 +169,7 @@ func TestDeadProcess(t *testing.T) {
 		src := wxtoken.New(f, cache, l.option())
 		start := time.Now()
 		assert.Equal(t, "token-1", token(t, src))
-		assert.InDelta(t, 15*time.Second, time.Since(start), float64(50*time.Millisecond))
+		assert.InDelta(t, 12*time.Second, time.Since(start), float64(50*time.Millisecond))
 		assert.Equal(t, 1, l.count(wxtoken.EventTakeover))
 		use(t, 100*time.Minute, time.Minute, src)
 		assert.EqualValues(t, 2, f.fetches.Load(), "one more fetch settles which token is the latest")
@@ -196,7 +197,7 @@ func TestDeadProcess(t *testing.T) {
 		for l.count(wxtoken.EventTakeover) == 0 {
 			require.Zero(t, use(t, time.Second, 100*time.Millisecond, src))
 		}
-		assert.InDelta(t, 62*time.Second, time.Since(start), float64(4*time.Second))
+		assert.InDelta(t, 59*time.Second, time.Since(start), float64(4*time.Second))
 	})
 	bubble(t, "a record with another nonce each time is watched again", func(t *testing.T) {
 		f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
@@ -204,7 +205,7 @@ func TestDeadProcess(t *testing.T) {
 		src := wxtoken.New(f, cache)
 		go token(t, src)
 		for i := range 3 {
-			time.Sleep(14 * time.Second)
+			time.Sleep(11 * time.Second)
 			change(t, cache, func(r map[string]any) { r["lease"] = fmt.Sprint("other", i) })
 			require.Zero(t, f.fetches.Load())
 		}
@@ -223,7 +224,7 @@ func TestDeadProcess(t *testing.T) {
 		}
 		start := time.Now()
 		token(t, wxtoken.New(f, cache))
-		assert.LessOrEqual(t, time.Since(start), 18*time.Second, "the store drops the record, lease and all, after 17 s")
+		assert.LessOrEqual(t, time.Since(start), 15*time.Second, "the store drops the record, lease and all, after 14 s")
 		assert.EqualValues(t, 2, f.fetches.Load())
 	})
 }
@@ -449,25 +450,59 @@ func TestLeaseOfAProcessWithALongerTimeout(t *testing.T) {
 	})
 }
 
+// diesFetching returns the Source of a process, and a func that calls it until it
+// fetches, and then ends it.
+func diesFetching(t *testing.T, cache wxtoken.Cache) (src *wxtoken.Source, die func()) {
+	f := &countingFetcher{latency: time.Hour}
+	src, kill := mortal(f, slow(cache, 400*time.Millisecond))
+	return src, func() {
+		for f.fetches.Load() == 0 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, _ = src.Token(ctx)
+			cancel()
+			time.Sleep(time.Second)
+		}
+		kill()
+	}
+}
+
 // Each takeover without a token in between waits longer, even where the store
 // loses the record together with the lease. A store that keeps no token: internal/sim.
 func TestLeasesGrow(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		cache, want := wxtoken.NewMemoryCache(), 15_000.0
-		for range 10 {
-			f := &countingFetcher{latency: time.Hour} // its process dies before
-			src, kill := mortal(f, slow(cache, 400*time.Millisecond))
-			for f.fetches.Load() == 0 {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				_, _ = src.Token(ctx)
-				cancel()
-				time.Sleep(time.Second)
-			}
+		cache, want := wxtoken.NewMemoryCache(), 12_000.0
+		put(t, cache, recordWith("x", time.Now(), time.Now().Add(6*time.Minute), ""))
+		var die [10]func()
+		for i := range die {
+			var src *wxtoken.Source
+			src, die[i] = diesFetching(t, cache)
+			token(t, src)
+		}
+		time.Sleep(6 * time.Minute) // the leases of those that were started minutes ago say nothing of the store
+		for i := range die {
+			die[i]()
 			assert.InDelta(t, want, recordOf(t, cache)["lease_for"], 10)
 			want = min(want*1.5, 300_000)
-			kill()
 		}
 		assert.Equal(t, 300_000.0, want)
+	})
+}
+
+// Where each process dies in its first fetch, the next of its member waits longer, and
+// its lease is no longer.
+func TestMemberThatDiesInEachFetch(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		cache, last := wxtoken.NewMemoryCache(), time.Now()
+		var waits []time.Duration
+		for range 10 {
+			_, die := diesFetching(t, cache)
+			die()
+			assert.EqualValues(t, 12_000, recordOf(t, cache)["lease_for"])
+			waits = append(waits, time.Since(last).Round(time.Second))
+			last = time.Now()
+		}
+		assert.True(t, slices.IsSorted(waits), waits)
+		assert.Greater(t, waits[9], 2*time.Minute)
 	})
 }
 

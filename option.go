@@ -38,8 +38,8 @@ func WithKeyPrefix(prefix string) Option {
 
 // WithFetchTimeout bounds one fetch, its retries included; one cache call may take a
 // fifth of it. The default, also for zero and less, is 10 seconds. If a process dies
-// while it fetches, callers without a token block for up to one and a half times this
-// long, at most 45 seconds: a fetch that supersedes the token before ends by then.
+// while it fetches, callers without a token block for up to a fifth longer than this,
+// at most 45 seconds: a fetch that supersedes the token before ends by then.
 func WithFetchTimeout(d time.Duration) Option {
 	return optionFunc(func(o *options) { o.fetchTimeout = d })
 }

@@ -196,7 +196,7 @@ func TestIgnoredAndConflictOnceAMinute(t *testing.T) {
 					if e.Kind == kind {
 						n++
 						stands += e.Count
-						assert.ErrorContains(t, e.Err, "not believed before it is 5m20s old")
+						assert.ErrorContains(t, e.Err, "not believed before it is 5m0s old")
 						assert.GreaterOrEqual(t, e.Count, 1)
 					}
 				}

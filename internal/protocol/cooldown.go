@@ -15,7 +15,7 @@ type Cooldown struct {
 	By      string `json:"by,omitempty"`      // id of the process that failed
 	Member  string `json:"member,omitempty"`  // if that had lived for minutes at most: what it shares with those started after it
 	Row     int    `json:"row,omitempty"`     // failures in a row of that member before this one
-	Lifted  bool   `json:"lifted,omitempty"`  // another member has fetched since: it is kept for that member alone
+	Lifted  bool   `json:"lifted,omitempty"`  // for that member alone: another has fetched since, or a lease of it was abandoned
 }
 
 // unanswered is the message where there is no errmsg.

@@ -148,7 +148,7 @@ func TestWhatARecordSays(t *testing.T) {
 		"early once":      {func(r *protocol.Record) { r.Rejected, r.Early = true, 1 }, Warn, "that happens now and then"},
 		"early":           {func(r *protocol.Record) { r.Rejected, r.Early = true, 7 }, Warn, "7 tokens in a row were rejected before they expired"},
 		"owed":            {func(r *protocol.Record) { r.Rejected, r.Owed = true, 2 }, Warn, "2 more fetches are owed"},
-		"lease":           {func(r *protocol.Record) { r.Rejected, r.Lease, r.LeaseFor = true, "P.n", 15000 }, Warn, "under a lease of 15 s"},
+		"lease":           {func(r *protocol.Record) { r.Rejected, r.Lease, r.LeaseFor = true, "P.n", 12000 }, Warn, "under a lease of 12 s"},
 		"from the future": {func(r *protocol.Record) { r.IssuedAt = now.Add(30 * time.Minute).UnixMilli() }, Fail, "min in the future"},
 		"busy": {func(r *protocol.Record) {
 			r.Rejected, r.Cooldown = true, &protocol.Cooldown{Until: now.Add(20 * time.Second).UnixMilli(), Code: -1, Message: "system error"}
