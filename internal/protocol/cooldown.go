@@ -123,18 +123,25 @@ func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *C
 // orphaned returns the cooldown that the owner of an abandoned lease left, following
 // prev, and nil if it left none: it may be one of a member whose processes die in each
 // fetch, and note no failure. That counts as one with an unknown outcome, or as one more
-// like the last of that member. Nobody else waits for it.
-func orphaned(lease string, prev *Cooldown, now time.Time) *Cooldown {
+// like the last of that member. The time of the lease counts: the others wait only when
+// members die in turn.
+func (p *Process) orphaned(lease string, prev *Cooldown, now time.Time) *Cooldown {
 	by, member := owner(lease)
 	if member == "" {
 		return nil
 	}
-	c := Cooldown{Message: unanswered, Member: member, Lifted: true}
-	if prev != nil && prev.Member == member && now.Sub(time.UnixMilli(prev.Until)) < time.Hour {
-		c = *prev
-		c.Row = min(c.Row+1, maxCount-1)
+	c := Cooldown{Message: unanswered, Member: member}
+	if prev != nil && now.Sub(time.UnixMilli(prev.Until)) < time.Hour {
+		switch {
+		case prev.Member == member:
+			c = *prev
+			c.Row = min(c.Row+1, maxCount-1)
+		case !prev.Lifted:
+			c.Step = min(prev.Step+1, maxCount-1)
+		}
 	}
-	c.By, c.Until = by, now.UnixMilli()
+	wait := p.penaltyFor(c.cause()).shared().delay(c.Step)
+	c.By, c.Until, c.Lifted = by, now.Add(max(wait-p.lease(), 0)).UnixMilli(), false
 	return &c
 }
 

@@ -57,7 +57,7 @@ func (ru Rules) leaseOf(r Record) time.Duration {
 	if r.LeaseFor > 0 {
 		return min(time.Duration(r.LeaseFor)*time.Millisecond, maxLease)
 	}
-	return ru.lease()
+	return min(ru.Fetch*3/2, 45*time.Second) // version 0.1
 }
 
 // abandoned is how long a process watches another's lease before it treats it as
@@ -117,15 +117,13 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	if p.Repeatable && (r.Cooldown == nil || r.Cooldown.Lifted) {
 		length = min(p.Patience(), length)
 	}
-	if v.longest > 0 {
-		length = max(length, min(v.longest*3/2, maxLease))
-	}
+	length = max(length, min(v.longer, maxLease))
 	if v.keepsNone() {
 		length = maxLease
 	}
 	next := r
 	next.Lease, next.LeaseFor, next.Noted = p.id+"."+nonce, length.Milliseconds(), !r.usable(now)
-	if p.brief(now) && p.Member != nil {
+	if p.brief(now) && p.Member != nil && !p.Repeatable {
 		next.Lease += "." + p.member()
 	}
 	st := Step{Do: Swap, take: true}
@@ -133,7 +131,7 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	if r.Lease != "" {
 		next.Owed = max(r.Owed, p.owe(2))
 		next.Seq++
-		if c := orphaned(r.Lease, r.Cooldown, now); c != nil {
+		if c := p.orphaned(r.Lease, r.Cooldown, now); c != nil {
 			next.Cooldown, next.Seen = c, 0
 		}
 		st.Event = Takeover

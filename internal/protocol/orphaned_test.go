@@ -26,29 +26,37 @@ func TestOwnerOfALease(t *testing.T) {
 // The failure of a process that was killed has the kind of the last one of its member,
 // and what is in force for all processes stays so.
 func TestCooldownOfAnAbandonedLease(t *testing.T) {
-	first := &Cooldown{Until: clock.UnixMilli(), Message: unanswered, By: "you", Member: "m", Lifted: true}
+	at := clock.UnixMilli()
+	first := &Cooldown{Until: at, Message: unanswered, By: "you", Member: "m"}
+	second := *first
+	second.Step = 1
 	for name, test := range map[string]struct{ prev, want *Cooldown }{
-		"none before":     {nil, first},
-		"without member":  {&Cooldown{Until: clock.UnixMilli(), Code: 45009, By: "you", Step: 4}, first},
-		"another member":  {&Cooldown{Until: clock.UnixMilli(), Code: 45009, By: "you", Member: "n", Row: 3}, first},
-		"an hour before":  {&Cooldown{Until: clock.Add(-time.Hour).UnixMilli(), Member: "m", Row: 3}, first},
-		"less before":     {&Cooldown{Until: clock.Add(-time.Hour).UnixMilli() + 1, Member: "m"}, &Cooldown{Until: clock.UnixMilli(), By: "you", Member: "m", Row: 1}},
-		"a clock ahead":   {&Cooldown{Until: clock.Add(8 * time.Hour).UnixMilli(), Member: "m", Row: 1}, &Cooldown{Until: clock.UnixMilli(), By: "you", Member: "m", Row: 2}},
-		"a secret":        {&Cooldown{Until: clock.UnixMilli(), Code: 40125, Message: "wrong", Scope: "5a5a", Step: 2, Member: "m"}, &Cooldown{Until: clock.UnixMilli(), Code: 40125, Message: "wrong", Scope: "5a5a", Step: 2, By: "you", Member: "m", Row: 1}},
-		"lifted":          {&Cooldown{Until: clock.UnixMilli(), Code: 7, Member: "m", Row: 5, Lifted: true}, &Cooldown{Until: clock.UnixMilli(), Code: 7, By: "you", Member: "m", Row: 6, Lifted: true}},
-		"the longest row": {&Cooldown{Until: clock.UnixMilli(), Code: 7, Member: "m", Row: maxCount - 1}, &Cooldown{Until: clock.UnixMilli(), Code: 7, By: "you", Member: "m", Row: maxCount - 1}},
+		"none before":             {nil, first},
+		"without member":          {&Cooldown{Until: at, Code: 45009, By: "you"}, &second},
+		"another member":          {&Cooldown{Until: at, Code: 45009, By: "she", Member: "n", Row: 3}, &second},
+		"another member, lifted":  {&Cooldown{Until: at, By: "she", Member: "n", Row: 3, Lifted: true}, first},
+		"another of many":         {&Cooldown{Until: at, By: "she", Member: "n", Step: 4}, &Cooldown{Until: at + 20_000, Message: unanswered, By: "you", Member: "m", Step: 5}},
+		"the most of many":        {&Cooldown{Until: at, Member: "n", Step: maxCount - 1}, &Cooldown{Until: at + 588_000, Message: unanswered, By: "you", Member: "m", Step: maxCount - 1}},
+		"an hour before":          {&Cooldown{Until: clock.Add(-time.Hour).UnixMilli(), Member: "m", Row: 3}, first},
+		"another, an hour before": {&Cooldown{Until: clock.Add(-time.Hour).UnixMilli(), Member: "n", Step: 3}, first},
+		"less before":             {&Cooldown{Until: clock.Add(-time.Hour).UnixMilli() + 1, Member: "m"}, &Cooldown{Until: at, By: "you", Member: "m", Row: 1}},
+		"a clock ahead":           {&Cooldown{Until: clock.Add(8 * time.Hour).UnixMilli(), Member: "m", Row: 1}, &Cooldown{Until: at, By: "you", Member: "m", Row: 2}},
+		"a secret":                {&Cooldown{Until: at, Code: 40125, Message: "wrong", Scope: "5a5a", Step: 2, Member: "m"}, &Cooldown{Until: at, Code: 40125, Message: "wrong", Scope: "5a5a", Step: 2, By: "you", Member: "m", Row: 1}},
+		"lifted":                  {&Cooldown{Until: at, Code: 7, Member: "m", Row: 5, Lifted: true}, &Cooldown{Until: at, Code: 7, By: "you", Member: "m", Row: 6}},
+		"the longest row":         {&Cooldown{Until: at, Code: 7, Member: "m", Row: maxCount - 1}, &Cooldown{Until: at, Code: 7, By: "you", Member: "m", Row: maxCount - 1}},
 	} {
 		before := Cooldown{}
 		if test.prev != nil {
 			before = *test.prev
 		}
-		assert.Equal(t, test.want, orphaned("you.n.m", test.prev, clock), name)
+		p := Process{Rules: usual}
+		assert.Equal(t, test.want, p.orphaned("you.n.m", test.prev, clock), name)
 		if test.prev != nil {
 			assert.Equal(t, before, *test.prev, "the one that was read stays as it is")
 		}
+		assert.Nil(t, p.orphaned("you.n", test.prev, clock))
+		assert.Nil(t, p.orphaned("", test.prev, clock))
 	}
-	assert.Nil(t, orphaned("you.n", first, clock))
-	assert.Nil(t, orphaned("", first, clock))
 }
 
 // watching is a process of the member m that has just started, and has seen the lease of

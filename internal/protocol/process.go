@@ -165,8 +165,8 @@ func (p *Process) Next(nonce string, now time.Time) Step {
 // step decides by the record r.
 func (p *Process) step(r Record, nonce string, now time.Time) Step {
 	v, c := &p.view, p.view.claim
-	if v.orphaned {
-		r.Cooldown = v.cooldown // also with a copy that is written back
+	if r.Epoch == "" {
+		r.Cooldown = v.cooldown // the store lost that, too
 	}
 	kept := !v.keepsNone() || r.Lease == "" && !p.run.wroteBack
 	if c == nil && p.owns(r.Lease) { // of a swap that took effect late, or was undone: nobody fetches under it
@@ -226,20 +226,26 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	if c := r.Cooldown; c != nil && !c.Lifted && c.Scope != "" && p.Fingerprint == "" && p.askSecret(now) {
 		return Step{Do: Secret} // this process has not fetched yet, and must know whether that concerns it
 	}
-	if st, cools := p.cooling(r, v, now); cools {
-		if v.orphaned { // those that are started after this one must wait, too
-			r.Epoch = nonce
-			return Step{Do: Swap, Next: r, after: *v}
-		}
+	st, cools := p.cooling(r, v, now)
+	switch {
+	case r.Epoch == "" && r.Cooldown != nil && (cools || p.leaves(r, now)): // those that are started after this one must know
+		r.Epoch = nonce
+		return Step{Do: Swap, Next: r, after: *v}
+	case cools:
 		if c := r.Cooldown; c != nil && p.young(now) && p.undated(c, now) && !r.seenBy(now) {
 			return p.see(r, now)
 		}
 		return p.withoutFetch(r, st, usable, now)
-	}
-	if p.young(now) && !p.FullLife && (r.usable(now) || p.Unwanted) {
-		return Step{Do: Return} // it may not live to publish a token: let another fetch, or wait until the token expires
+	case p.leaves(r, now):
+		return Step{Do: Return}
 	}
 	return p.take(r, nonce, now)
+}
+
+// leaves reports whether this process leaves a fetch to others, or until the token
+// expires: it has just started, and may not live to publish a token.
+func (p *Process) leaves(r Record, now time.Time) bool {
+	return p.young(now) && !p.FullLife && (r.usable(now) || p.Unwanted)
 }
 
 // young reports whether this process has just started, and may be one of those that

@@ -89,7 +89,7 @@ func (p *Process) verdictOn(r Record, now time.Time) Verdict {
 	}
 	switch {
 	case r.Early > 0:
-		young = min(p.Fetch<<min(r.Early, 5), 30*p.Fetch)
+		young = inARow(p.Fetch, r.Early)
 		age -= clockError
 	case -age > clockError:
 		age = young // the issuer's clock was ahead, and no process may live to see the token get old
@@ -111,6 +111,10 @@ func (p *Process) verdictOn(r Record, now time.Time) Verdict {
 	return verdict
 }
 
+// inARow is how old a token must be before the rejection of one more in a row is
+// believed.
+func inARow(fetch time.Duration, n int) time.Duration { return min(fetch<<min(n, 5), 30*fetch) }
+
 // rejects are the rejections of one process that were believed. It spaces them by its
 // own clock, whatever the record says: by a clock that is wrong every token can be
 // old, and one process must not spend the quota of all.
@@ -129,7 +133,7 @@ func (r *rejects) count(now time.Time) {
 
 // rest is how long the next rejection is not believed; the zero at is long ago.
 func (r *rejects) rest(fetch time.Duration, now time.Time) time.Duration {
-	space := fetch << min(r.row, 5) * time.Duration(max(r.issues, 1))
+	space := inARow(fetch, int(r.row)) * time.Duration(max(r.issues, 1))
 	return max(min(space, max(time.Hour, fetch<<5))-now.Sub(r.at), 0)
 }
 

@@ -257,9 +257,9 @@ func (k *keyer) view(p *proc, v *View, live []*Record) {
 	} else {
 		k.put(leftOut)
 	}
-	k.put(int(v.longest / time.Second))
+	k.put(int(v.longer / time.Second))
 	for _, r := range live {
-		k.put(bit(v.longest > 0 && v.epoch == r.Epoch)) // reading r resets it
+		k.put(bit(v.longer > 0 && v.epoch == r.Epoch)) // reading r resets it
 	}
 	if v.losses > 0 {
 		k.put(min(v.losses, 6), bit(noon.Sub(v.lostAt) > time.Hour))

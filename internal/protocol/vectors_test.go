@@ -129,7 +129,7 @@ func build(t testing.TB, f fields, v vector) (*Process, Record) {
 			copy: c, copyRead: f.before(t, "copy read", time.Minute), copySeen: f.before(t, "copy first seen", time.Hour),
 			born: f.text("copy first seen in", c.Epoch),
 			observed: observed{
-				lease: lease, leaseSeen: f.before(t, "lease watched for", 0), longest: f.duration(t, "longest lease", 0),
+				lease: lease, leaseSeen: f.before(t, "lease watched for", 0), longer: f.duration(t, "next lease lasts at least", 0),
 				epoch: r.Epoch, seq: r.Seq, seqSeen: f.before(t, "seq watched for", 0),
 				cooldown: cooldown, cooledSeen: f.before(t, "cooldown watched for", 0),
 			},

@@ -29,11 +29,10 @@ type observed struct {
 	epoch      string
 	seq        int64
 	seqSeen    time.Time // since when epoch and seq are the same
-	cooldown   *Cooldown // the last one; nil: none
+	cooldown   *Cooldown // of the record, also if the store has lost it since; nil: none
 	cooledSeen time.Time
-	orphaned   bool          // the store has dropped an abandoned lease, and cooldown is what its owner left
 	lostAt     time.Time     // when the record was last gone
-	longest    time.Duration // the longest lease since a token was last published or a lease given back
+	longer     time.Duration // how long the next lease is to last at least; 0 once a token is published or a lease given back
 	settled    bool          // the last record had a token, and neither lease nor doubt
 	unkept     int32         // times in a row that the copy was written back, with no token read since
 }
@@ -76,7 +75,7 @@ func (p *Process) observe(r Record, swapped bool, readAt, now time.Time) (event 
 		v.copySeen, v.born, v.resort = now, r.Epoch, memo{}
 		p.rejects.issues = min(p.rejects.issues+1, 100)
 		if v.unkept == 0 {
-			v.longest = 0
+			v.longer = 0
 		}
 		if v.claim == nil || r.Token != v.claim.Token.Token {
 			event = Adopt
@@ -89,21 +88,22 @@ func (p *Process) observe(r Record, swapped bool, readAt, now time.Time) (event 
 // watch notes what is in the record, but for its token.
 func (p *Process) watch(r Record, swapped bool, now time.Time) {
 	w := &p.view.observed
-	if r.Epoch != "" {
-		w.orphaned = false
-	} else if c := orphaned(w.lease, w.cooldown, now); c != nil && p.others(w.lease) {
-		w.cooldown, w.cooledSeen, w.orphaned = c, now, true
+	if r.Epoch == "" { // the store dropped it
+		if c := p.orphaned(w.lease, w.cooldown, now); c != nil {
+			w.cooldown, w.cooledSeen = c, now
+		}
 	}
+	ended := w.lease != "" && r.Lease == "" && r.Epoch == w.epoch // published, or given back
 	if r.Lease != w.lease {
 		w.lease, w.leaseSeen = r.Lease, now
 	}
 	switch {
-	case p.others(r.Lease) && p.brief(now): // so may they be, and die: that is not the store's fault
+	case p.others(r.Lease) && p.brief(now): // they may be brief, too, and die: that is not the store's fault
+		w.longer = max(w.longer, p.leaseOf(r))
 	case r.Lease != "":
-		w.longest = max(w.longest, p.leaseOf(r))
-	case swapped && w.unkept > 0: // the store may lose that, too
-	case r.Epoch != "" && r.Epoch == w.epoch: // published, or given back; else the store lost it
-		w.longest = 0
+		w.longer = max(w.longer, p.leaseOf(r)*3/2)
+	case ended && !(swapped && w.unkept > 0): // else the store may lose that, too
+		w.longer = 0
 	}
 	switch {
 	case r.Epoch == "":
