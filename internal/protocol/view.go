@@ -116,6 +116,8 @@ func (p *Process) watch(r Record, swapped bool, now time.Time) {
 	}
 	if c := r.Cooldown; c != nil && (w.cooldown == nil || *c != *w.cooldown) {
 		w.cooldown, w.cooledSeen = c, now
+	} else if c == nil && r.Token != "" { // a fetch has succeeded since: the next failure is the first
+		w.cooldown = nil
 	}
 	if r.Token != "" && !swapped {
 		w.unkept = 0
