@@ -135,6 +135,11 @@ func orphaned(lease string, prev *Cooldown, now time.Time) *Cooldown {
 		c.Row = min(c.Row+1, maxCount-1)
 	}
 	c.By, c.Until = by, now.UnixMilli()
+	if prev != nil && !prev.Lifted && prev.Code == 0 && prev.Member != member && now.Sub(time.UnixMilli(prev.Until)) < time.Hour {
+		// Others have failed, and none has fetched since: the platform is hardly well.
+		c.Lifted, c.Step = false, min(prev.Step+1, maxCount-1)
+		c.Until += penalty{suspect, time.Second, 10 * time.Minute}.delay(c.Step).Milliseconds()
+	}
 	return &c
 }
 
