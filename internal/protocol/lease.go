@@ -123,7 +123,7 @@ func (p *Process) take(r Record, nonce string, now time.Time) Step {
 	}
 	next := r
 	next.Lease, next.LeaseFor, next.Noted = p.id+"."+nonce, length.Milliseconds(), !r.usable(now)
-	if p.brief(now) && p.Member != nil && !p.Repeatable {
+	if p.brief(now) && p.Member != nil && !p.Vague && !p.Repeatable {
 		next.Lease += "." + p.member()
 	}
 	st := Step{Do: Swap, take: true}

@@ -328,3 +328,27 @@ func TestAnErrorOfAFetcherFuncWithoutMeasure(t *testing.T) {
 		})
 	}
 }
+
+// A member whose fetches failed, and then one did not, starts over: what a process
+// remembers of those before does not add to the next that dies.
+func TestADeathAfterASuccess(t *testing.T) {
+	for _, row := range []int{9, 4, 6} {
+		bubble(t, fmt.Sprint(row), func(t *testing.T) {
+			c, life := wxtoken.NewMemoryCache(), time.Minute
+			put(t, c, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":1,"cooldown":{"until":%d,"code":0,"by":"x","member":"jobs","row":%d}}`,
+				time.Now().Add(-20*time.Minute).UnixMilli(), row))
+			n := 0
+			m := startMortal(wxtoken.FetcherFunc("token:"+sampleApp, func(context.Context) (wxtoken.Token, error) {
+				n++
+				return wxtoken.Token{Value: fmt.Sprint("token-", n), ExpiresAt: time.Now().Add(life)}, nil
+			}), c)
+			m.name = "jobs"
+			need(t, m)
+			time.Sleep(life + time.Second)
+			put(t, c, []byte(`{"v":1,"epoch":"f","seq":5,"lease":"dead.x.jobs","lease_for":12000}`))
+			require.False(t, got(t, m, time.Second), "while another fetches")
+			put(t, c, nil)
+			assert.Less(t, longest(time.Second, time.Minute, func(int) bool { return got(t, m, time.Second) }), 4*time.Second)
+		})
+	}
+}
