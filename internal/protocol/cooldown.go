@@ -123,8 +123,9 @@ func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *C
 // orphaned returns the cooldown that the owner of an abandoned lease left, following
 // prev, and nil if it left none: it may be one of a member whose processes die in each
 // fetch, and note no failure. That counts as one with an unknown outcome, or as one more
-// like the last of that member. The time of the lease counts: the others wait only when
-// members die in turn.
+// like the last of that member. Only where members die in turn, and nobody has fetched
+// in between, the others wait, too: until a minute after the lease began, at most, as all
+// together must stay within the daily quota, and a healthy one get its turn.
 func (p *Process) orphaned(lease string, prev *Cooldown, now time.Time) *Cooldown {
 	by, member := owner(lease)
 	if member == "" {
@@ -140,7 +141,7 @@ func (p *Process) orphaned(lease string, prev *Cooldown, now time.Time) *Cooldow
 			c.Step = min(prev.Step+1, maxCount-1)
 		}
 	}
-	wait := p.penaltyFor(c.cause()).shared().delay(c.Step)
+	wait := min(p.penaltyFor(c.cause()).shared().delay(c.Step), time.Minute)
 	c.By, c.Until, c.Lifted = by, now.Add(max(wait-p.lease(), 0)).UnixMilli(), false
 	return &c
 }

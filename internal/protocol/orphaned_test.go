@@ -36,7 +36,7 @@ func TestCooldownOfAnAbandonedLease(t *testing.T) {
 		"another member":          {&Cooldown{Until: at, Code: 45009, By: "she", Member: "n", Row: 3}, &second},
 		"another member, lifted":  {&Cooldown{Until: at, By: "she", Member: "n", Row: 3, Lifted: true}, first},
 		"another of many":         {&Cooldown{Until: at, By: "she", Member: "n", Step: 4}, &Cooldown{Until: at + 20_000, Message: unanswered, By: "you", Member: "m", Step: 5}},
-		"the most of many":        {&Cooldown{Until: at, Member: "n", Step: maxCount - 1}, &Cooldown{Until: at + 588_000, Message: unanswered, By: "you", Member: "m", Step: maxCount - 1}},
+		"the most of many":        {&Cooldown{Until: at, Member: "n", Step: maxCount - 1}, &Cooldown{Until: at + 48_000, Message: unanswered, By: "you", Member: "m", Step: maxCount - 1}},
 		"an hour before":          {&Cooldown{Until: clock.Add(-time.Hour).UnixMilli(), Member: "m", Row: 3}, first},
 		"another, an hour before": {&Cooldown{Until: clock.Add(-time.Hour).UnixMilli(), Member: "n", Step: 3}, first},
 		"less before":             {&Cooldown{Until: clock.Add(-time.Hour).UnixMilli() + 1, Member: "m"}, &Cooldown{Until: at, By: "you", Member: "m", Row: 1}},

@@ -23,10 +23,12 @@ type keyer struct {
 	tokens        []string // that are met
 	pasts         []string
 	past, rejects bool
-	failures      bool              // a fetch can still fail, or a member that failed is in a record
+	losses        bool              // the store has lost the record, or can still lose it
+	failures      bool              // or a fetch can still fail, or a member that failed is known
 	least         []byte            // of the orders so far
 	before        []int64           // seqs, before an order
 	ids           map[string]string // of tokens
+	places        [maxProcs]int     // of the processes in an order
 }
 
 type key [16]byte
@@ -34,7 +36,9 @@ type key [16]byte
 // key tells worlds apart. past says that the store can still go back.
 func (w *world) key(past bool) key {
 	k := w.keyer
-	k.past, k.rejects, k.buf, k.failures = past, w.rejects, k.buf[:0], past || w.failures()
+	k.past, k.rejects, k.buf = past, w.rejects, k.buf[:0]
+	k.losses = past || w.losses()
+	k.failures = k.losses || w.failures()
 	k.names, k.seqs, k.tokens, k.pasts = k.names[:0], k.seqs[:0], k.tokens[:0], k.pasts[:0]
 	k.put(bit(past))
 	for i := range 1 + bit(w.split) {
@@ -88,6 +92,9 @@ func (k *keyer) procs(w *world) []byte {
 		}
 		k.buf, k.names, k.tokens, k.pasts = k.buf[:buf], k.names[:names], k.tokens[:tokens], k.pasts[:pasts]
 		k.seqs = append(k.seqs[:0], k.before...)
+		for place, i := range order {
+			k.places[i] = place
+		}
 		for _, i := range order {
 			k.proc(w, i)
 		}
@@ -162,14 +169,35 @@ func (k *keyer) record(r *Record) {
 	k.name(r.Lease)
 	k.put(int(r.LeaseFor/1000), r.Owed, r.Early, bit(r.Doubted)<<2|bit(r.Rejected)<<1|bit(r.Noted))
 	k.pasts = append(k.pasts, r.Past)
-	if c := r.Cooldown; c == nil {
+	k.cooldown(r.Cooldown)
+}
+
+func (k *keyer) cooldown(c *Cooldown) {
+	if c == nil {
 		k.put(leftOut)
-	} else {
-		until := time.UnixMilli(c.Until)
-		k.put(c.Code, c.Step, min(c.Row, 6), bit(c.Member != "")<<2|bit(c.Lifted)<<1|bit(c.Member != "" && noon.Sub(until) >= time.Hour))
-		k.until(until)
-		k.until(until.Add(modelRules.memberWaits(c)))
+		return
 	}
+	until := time.UnixMilli(c.Until)
+	k.put(c.Code, c.Step, min(c.Row, 6), bit(c.Member != "")<<2|bit(c.Lifted)<<1|bit(c.Member != "" && !recent(c)))
+	k.until(until)
+	k.until(until.Add(modelRules.memberWaits(c)))
+}
+
+// recent reports whether the next failure of c's member is one more in a row.
+func recent(c *Cooldown) bool { return noon.Sub(time.UnixMilli(c.Until)) < time.Hour }
+
+// party adds which process id is, and whose member.
+func (k *keyer) party(w *world, id, member string) {
+	by, of := nameless, nameless
+	for i, p := range w.each() {
+		if id != "" && p.id == id {
+			by = k.places[i]
+		}
+		if p.member() == member {
+			of = k.places[i]
+		}
+	}
+	k.put(by, of)
 }
 
 // memberWaits is for how much longer than the others the member that failed waits, at
@@ -178,23 +206,6 @@ func (ru Rules) memberWaits(c *Cooldown) time.Duration {
 	pen := ru.penaltyFor(c.cause())
 	shared := pen.shared().delay(c.Step)
 	return max(shared, pen.delay(c.Row))*5/4 - shared
-}
-
-// failures reports whether a fetch can fail without a further fault, or a record names
-// the member whose fetch did: only then it matters how long processes have lived.
-func (w *world) failures() bool {
-	named := func(r *Record) bool { return r.Cooldown != nil && r.Cooldown.Member != "" }
-	for _, p := range w.each() {
-		c := p.view.claim
-		switch {
-		case p.paused, c != nil && c.Outcome != Pending && c.Outcome != Issued:
-			return true
-		case p.run != nil && (named(&p.run.record) || p.run.swap != nil && named(&p.run.swap.Next)):
-			return true
-		}
-	}
-	late := slices.ContainsFunc(w.casts, func(c cast) bool { return named(&c.next) })
-	return late || named(&w.stores[0].Record) || w.split && named(&w.stores[1].Record)
 }
 
 // follow adds which of the tokens met the records met come after.
@@ -229,7 +240,7 @@ func (k *keyer) request(r request) {
 // view writes down v, but for what bears on nothing here: copyRead, settled and,
 // since there is one clock, when a cooldown was first seen; and for what the store
 // has left behind. live are the records that it holds or can come to hold.
-func (k *keyer) view(p *proc, v *View, live []*Record) {
+func (k *keyer) view(w *world, p *proc, v *View, live []*Record) {
 	any := func(of func(r *Record) bool) bool { return slices.ContainsFunc(live, of) }
 	if v.copy.Token == "" {
 		k.put(leftOut, v.copy.Owed)
@@ -251,15 +262,14 @@ func (k *keyer) view(p *proc, v *View, live []*Record) {
 			k.put(bit(noon.Sub(v.copySeen) >= minutes))
 		}
 	}
-	if i := slices.IndexFunc(live, func(r *Record) bool { return v.lease != "" && v.lease == r.Lease && !p.owns(v.lease) }); i >= 0 {
-		k.name(v.lease)
-		k.since(v.leaseSeen, p.leaseOf(*live[i])+p.announce()+tick)
-	} else {
-		k.put(leftOut)
+	k.watched(w, p, v, live)
+	longer := v.longer
+	if !k.failures && v.epoch == w.stores[p.side].Epoch {
+		longer = 0 // it is before this process takes a lease
 	}
-	k.put(int(v.longer / time.Second))
+	k.put(int(longer / time.Second))
 	for _, r := range live {
-		k.put(bit(v.longer > 0 && v.epoch == r.Epoch)) // reading r resets it
+		k.put(bit(longer > 0 && v.epoch == r.Epoch && v.lease != "")) // reading r resets it
 	}
 	if v.losses > 0 {
 		k.put(min(v.losses, 6), bit(noon.Sub(v.lostAt) > time.Hour))
@@ -283,6 +293,26 @@ func (k *keyer) view(p *proc, v *View, live []*Record) {
 		}
 	}
 	k.memo(v.resort)
+}
+
+// watched adds what v knows of the lease read last, and of the cooldown, to which a
+// failure is added if the store drops the record with a lease.
+func (k *keyer) watched(w *world, p *proc, v *View, live []*Record) {
+	if i := slices.IndexFunc(live, func(r *Record) bool { return v.lease != "" && v.lease == r.Lease && !p.owns(v.lease) }); i >= 0 {
+		k.name(v.lease)
+		k.since(v.leaseSeen, p.leaseOf(*live[i])+p.announce()+tick)
+	} else if id, member := owner(v.lease); k.losses && member != "" && !p.owns(v.lease) {
+		k.party(w, id, member)
+	} else {
+		k.put(leftOut)
+	}
+	switch c := v.cooldown; {
+	case k.losses && c != nil: // it is written back
+		k.cooldown(c)
+		k.party(w, c.By, c.Member)
+	default:
+		k.put(leftOut)
+	}
 }
 
 func (k *keyer) claim(p *proc, c *claim, live []*Record) {
@@ -318,7 +348,8 @@ func (k *keyer) memo(m memo) {
 
 func (k *keyer) proc(w *world, i int) {
 	p := w.procs[i]
-	k.put(int(p.phase), bit(p.paused), p.side, int(p.debt), bit(p.began.IsZero()), bit(p.young(noon)))
+	k.put(int(p.phase), bit(p.paused), p.side, int(p.debt), bit(p.began.IsZero()))
+	k.since(p.began, youth)
 	if k.failures {
 		k.put(bit(p.brief(noon)))
 	}
@@ -338,9 +369,12 @@ func (k *keyer) proc(w *world, i int) {
 			live = append(live, &p.run.swap.Next)
 		}
 	}
-	k.view(p, &p.view, live)
+	k.view(w, p, &p.view, live)
 	for _, r := range live {
 		k.put(bit(p.owns(r.Lease)), bit(r.Cooldown != nil && r.Cooldown.By == p.id), bit(r.Cooldown != nil && r.Cooldown.Member == p.member()))
+		if _, member := owner(r.Lease); k.losses && w.members {
+			k.put(bit(member == p.member()))
+		}
 	}
 	for _, token := range p.pending {
 		k.name(token)
@@ -361,7 +395,7 @@ func (k *keyer) proc(w *world, i int) {
 	if run.swap != nil {
 		k.record(&run.swap.Next)
 		k.put(bit(run.swap.Event == Restore), bit(run.swap.take))
-		k.view(p, &run.swap.after, live)
+		k.view(w, p, &run.swap.after, live)
 	}
 	switch p.phase {
 	case sending:

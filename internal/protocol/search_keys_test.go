@@ -24,9 +24,10 @@ func TestKeys(t *testing.T) {
 		return next
 	}
 	for _, b := range []bound{
-		{1, 1, rules{n: 2, splits: true}},
+		{1, 1, rules{n: 2, splits: true, members: true}},
 		{1, 1, rules{n: 2, rejects: true}},
-		{0, endless, rules{n: 2}},
+		{1, 3, rules{n: 1, members: true}},
+		{0, endless, rules{n: 2, members: true, givesUp: true}},
 		{0, endless, rules{n: 2, repeatable: true}},
 	} {
 		t.Run(b.String(), func(t *testing.T) {

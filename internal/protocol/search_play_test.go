@@ -154,8 +154,8 @@ func TestDoubtOutlivesATokenThatIsDropped(t *testing.T) {
 		"P1 reads",
 		"P1 takes the lease",
 		"P1 has its fetch answered, and is paused before the token is there",
-		"16 s pass",
-		"16 s pass", // the store drops the record
+		"13 s pass",
+		"13 s pass", // the store drops the record
 		"P1 wakes up in time after all",
 		"P1 swaps in vain",
 		"P1 reads",
@@ -178,8 +178,8 @@ func TestDoubtIsKnownBesideAnExpiredCopy(t *testing.T) {
 		"tokens expire",
 		"P1 reads",
 		"P1 takes the lease, and is paused before it fetches",
-		"16 s pass",
-		"16 s pass", // the store drops the record
+		"13 s pass",
+		"13 s pass", // the store drops the record
 		"P1 wakes up and has no reply",
 		"P1 swaps in vain",
 		"P1 reads",
@@ -241,4 +241,26 @@ func TestTokenThatWasWrittenBackIsNotPublishedAgain(t *testing.T) {
 	require.Positive(t, owed)
 	w = play(t, w, "P1 gives the lease back")
 	assert.Equal(t, owed, w.stores[0].Owed)
+}
+
+func TestOwnerOfAnAbandonedLeaseIsNoted(t *testing.T) {
+	begun := []string{
+		"P1 reads",
+		"P1 takes the lease",
+		"P2 reads",
+		"P1 crashes and restarts",
+		"13 s pass",
+	}
+	for name, deeds := range map[string][]string{
+		"taken over": {"P2 reads", "P2 takes the lease over"},
+		"dropped":    {"a moment passes", "P2 reads", "P2 takes the lease"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := play(t, newWorld(rules{n: 2, members: true}, endless), slices.Concat(begun, deeds)...)
+			c := w.stores[0].Cooldown
+			require.NotNil(t, c)
+			assert.Equal(t, "a", c.Member)
+			assert.True(t, c.Lifted)
+		})
+	}
 }

@@ -138,6 +138,12 @@ func (p *proc) send(w *world, i int) {
 	p.phase = fetching
 }
 
+// holds reports whether callers can have a token.
+func (p *proc) holds() bool {
+	_, usable := p.view.held(noon)
+	return usable
+}
+
 // told notes what came of the fetch.
 func (p *proc) told(w *world, result Result) {
 	p.DidFetch(result, noon)
@@ -175,6 +181,8 @@ func (p *proc) purpose() string {
 		return "gives the lease back"
 	case next.Noted != at.Noted:
 		return "prolongs the record"
+	case next.Cooldown != at.Cooldown:
+		return "notes whose lease the store dropped"
 	}
 	return "adds to what is owed"
 }

@@ -111,6 +111,39 @@ func (w *world) forget(was Record) {
 	}
 }
 
+// losses reports whether the store has lost the record or, without a further fault, can
+// drop it with an abandoned lease: only then it matters who had the lease.
+func (w *world) losses() bool {
+	late := slices.ContainsFunc(w.casts, func(c cast) bool { return c.next.Lease != "" })
+	lost := func(m master) bool { return m.Epoch == "" || w.abandoned(m.Lease) }
+	return late || lost(w.stores[0]) || w.split && lost(w.stores[1])
+}
+
+// abandoned reports whether no process is about to end lease.
+func (w *world) abandoned(lease string) bool {
+	return lease != "" && !slices.ContainsFunc(w.each(), func(p *proc) bool {
+		c := p.view.claim
+		return p.phase != idle && !p.paused && c != nil && c.lease == lease
+	})
+}
+
+// failures reports whether a fetch can fail without a further fault, or the member of
+// one that did is known: only then it matters how long processes have lived.
+func (w *world) failures() bool {
+	named := func(r *Record) bool { return r.Cooldown != nil && r.Cooldown.Member != "" }
+	for _, p := range w.each() {
+		c := p.view.claim
+		switch {
+		case p.paused, p.view.cooldown != nil, c != nil && c.Outcome != Pending && c.Outcome != Issued:
+			return true
+		case p.run != nil && (named(&p.run.record) || p.run.swap != nil && named(&p.run.swap.Next)):
+			return true
+		}
+	}
+	late := slices.ContainsFunc(w.casts, func(c cast) bool { return named(&c.next) })
+	return late || named(&w.stores[0].Record) || w.split && named(&w.stores[1].Record)
+}
+
 // crash ends process i, whose claim nobody settles now.
 func (w *world) crash(i int, p *proc) {
 	onWay := false
@@ -146,6 +179,8 @@ func (w *world) checkStep(p *proc, st Step) {
 	case p.run.offline:
 	case st.Do == Return && p.relate(r, noon) != follows:
 		w.wrong = "left the store as it went back"
+	case st.Do == Return && p.Seeks() && !p.Unwanted && !p.holds():
+		w.wrong = "returned without a token although a caller waits"
 	case st.Dropped && p.Repeatable && !r.usable(noon):
 		w.wrong = "dropped a token although there is none in the record"
 	}

@@ -34,11 +34,13 @@ var (
 		{1, endless, rules{n: 2}},
 		{1, 2, rules{n: 3}},
 		{1, 2, rules{n: 2, rejects: true}},
-		{1, 2, rules{n: 2, splits: true}},
+		{1, 2, rules{n: 2, splits: true, members: true}},
 		{1, endless, rules{n: 2, repeatable: true}},
+		{1, 2, rules{n: 2, members: true, givesUp: true}},
 	}
 	deep = []bound{
-		{1, endless, rules{n: 2, splits: true}},
+		{1, endless, rules{n: 2, splits: true, members: true}},
+		{2, 2, rules{n: 2, members: true}},
 		{2, 3, rules{n: 2}}, // any number of leases makes tens of millions of states
 	}
 )
@@ -48,7 +50,7 @@ func (b bound) String() string {
 	for _, trait := range []struct {
 		has  bool
 		name string
-	}{{b.rejects, "rejections"}, {b.splits, "splits"}, {b.repeatable, "repeatable"}} {
+	}{{b.rejects, "rejections"}, {b.splits, "splits"}, {b.repeatable, "repeatable"}, {b.members, "members"}, {b.givesUp, "callers give up"}} {
 		if trait.has {
 			s += ", " + trait.name
 		}
@@ -361,11 +363,11 @@ func (s *search) log(t *testing.T) {
 func TestSearchKnowsEveryField(t *testing.T) {
 	assert.Equal(t, 16, reflect.TypeFor[Record]().NumField()) // seen: there is one clock
 	assert.Equal(t, 9, reflect.TypeFor[Cooldown]().NumField())
-	assert.Equal(t, 12, reflect.TypeFor[Process]().NumField()) // old: only held tokens are reported here
+	assert.Equal(t, 13, reflect.TypeFor[Process]().NumField()) // old: only held tokens are reported here; Unwanted is chosen at each step
 	assert.Equal(t, 15, reflect.TypeFor[run]().NumField())
 	assert.Equal(t, 14, reflect.TypeFor[Step]().NumField())
 	assert.Equal(t, 9, reflect.TypeFor[View]().NumField())
-	assert.Equal(t, 11, reflect.TypeFor[observed]().NumField())
+	assert.Equal(t, 12, reflect.TypeFor[observed]().NumField())
 	assert.Equal(t, 7, reflect.TypeFor[claim]().NumField())
 	assert.Equal(t, 5, reflect.TypeFor[Result]().NumField())
 	assert.Equal(t, 7, reflect.TypeFor[failure]().NumField())

@@ -17,9 +17,10 @@ import (
 var modelRules = Rules{Fetch: 10 * time.Second, Local: 12 * time.Second, Ahead: 5 * time.Minute}
 
 const (
-	tick    = 16 * time.Second // a little longer than a lease
+	tick    = 13 * time.Second // longer than a lease, not than the store keeps that
+	youth   = 2 * tick         // past youth
 	watched = 3 * tick         // verify; 2 is past lease + announce
-	minutes = 6 * tick         // past respite
+	minutes = 8 * tick         // past respite
 	hours   = 2 * time.Hour
 )
 
@@ -36,8 +37,8 @@ var jumps = []struct {
 	d    time.Duration
 	name string
 }{
-	{8 * time.Second, "a moment passes"}, // a cooldown, nothing else
-	{tick, "16 s pass"},
+	{8 * time.Second, "a moment passes"}, // a cooldown, or what the store keeps little longer than a lease
+	{tick, "13 s pass"},
 	{minutes, "minutes pass"},
 	{fresh - aging, "tokens come near their end"},
 	{aging - dying, "tokens near their end come nearer"},
@@ -74,7 +75,8 @@ func (w *world) expire(side int, d time.Duration) {
 	m.Record = older(m.Record, d)
 	switch {
 	case m.ttl > 0:
-		if m.ttl -= d.Truncate(tick); m.ttl > 0 {
+		if m.ttl > d {
+			m.ttl -= d.Truncate(tick)
 			return
 		}
 	case m.Lease == "" || !m.expired(noon):

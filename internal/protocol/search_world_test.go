@@ -68,6 +68,8 @@ type rules struct {
 	rejects    bool // APIs reject superseded tokens
 	splits     bool // the store may have two masters for a while
 	repeatable bool
+	givesUp    bool // callers may give up, so that nobody waits for a flight
+	members    bool // those who abandon their leases are known by name
 }
 
 // A move is one action, and the world after it.
@@ -107,7 +109,9 @@ func (w *world) newProc(i int) *proc {
 	p := &proc{}
 	p.Rules = modelRules
 	p.Repeatable = w.repeatable
-	p.Member = func() string { return string("abc"[i]) }
+	if w.members {
+		p.Member = func() string { return string("abc"[i]) }
+	}
 	return p
 }
 
@@ -125,7 +129,10 @@ func (w *world) each() []*proc { return w.procs[:w.n] }
 func (w *world) moves(faults bool) []move {
 	m := mover{w: w, faults: faults}
 	for i, p := range w.each() {
-		m.steps(i, p)
+		m.steps(i, p, false)
+		if w.givesUp && p.young(noon) { // to others it makes no difference
+			m.steps(i, p, true)
+		}
 	}
 	for i := range w.requests {
 		m.land(i)
@@ -223,25 +230,31 @@ func (m *mover) settle(what string, i int, w *world, fault string, call bool) {
 	m.out = append(m.out, move{deed: deed{what: what, proc: i + 1}, world: w, fault: fault, call: call})
 }
 
-// steps are the actions of process i.
-func (m *mover) steps(i int, old *proc) {
+// steps are the actions of process i. unwanted says that no caller waits for its flight.
+func (m *mover) steps(i int, old *proc, unwanted bool) {
 	w, p := m.w.with(i)
+	p.Unwanted = unwanted
+	nobody := ""
+	if unwanted {
+		nobody = " for nobody"
+	}
 	switch late := old.phase >= sending && Passed(noon, old.until); {
 	case p.paused && late:
 		if p.phase != fetching {
 			p.paused = false
-			m.settle("wakes up in time after all", i, w, "", false)
+			m.settle("wakes up in time after all"+nobody, i, w, "", false)
 			w, p = m.w.with(i)
+			p.Unwanted = unwanted
 		}
 		if p.phase == sending {
 			p.send(w, i)
 		}
 		p.paused = false
 		p.unanswered(w, i)
-		m.settle("wakes up and has no reply", i, w, "", false)
+		m.settle("wakes up and has no reply"+nobody, i, w, "", false)
 	case p.paused:
 		p.paused = false
-		m.settle("wakes up", i, w, "", false)
+		m.settle("wakes up"+nobody, i, w, "", false)
 	case p.phase == idle:
 		p.begin(false)
 		p.ask(w, i)
@@ -249,7 +262,7 @@ func (m *mover) steps(i int, old *proc) {
 	case p.phase == reading:
 		p.DidRead(w.stores[p.side].Record, noon, noon)
 		p.phase = asking
-		m.settle("reads", i, w, "", old.phase == idle)
+		m.settle("reads"+nobody, i, w, "", old.phase == idle)
 	case p.phase == swapping:
 		st, at := p.run.swap, w.stores[p.side].Record
 		what, stored := "swaps in vain", same(p.run.record, at)
@@ -260,7 +273,7 @@ func (m *mover) steps(i int, old *proc) {
 		}
 		p.DidSwap(stored, noon, noon)
 		p.phase = asking
-		m.settle(what, i, w, "", false)
+		m.settle(what+nobody, i, w, "", false)
 	}
 }
 
