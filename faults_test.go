@@ -534,6 +534,42 @@ func TestLeaseThatComesLate(t *testing.T) {
 	})
 }
 
+// A young process whose callers have all given up takes no lease, as it may exit in
+// the middle of the fetch: only while a caller of Token, Wait or Run blocks.
+func TestYoungProcessThatNobodyWaitsFor(t *testing.T) {
+	patient := func(ctx context.Context, src *wxtoken.Source) { _, _ = src.Token(ctx) }
+	for name, test := range map[string]struct {
+		then    func(ctx context.Context, src *wxtoken.Source)
+		fetches int64
+	}{
+		"nobody":         {func(context.Context, *wxtoken.Source) {}, 0},
+		"a caller again": {patient, 1},
+		"Wait":           {func(ctx context.Context, src *wxtoken.Source) { _ = src.Wait(ctx) }, 1},
+		"Run":            {func(ctx context.Context, src *wxtoken.Source) { _ = src.Run(ctx) }, 1},
+		"not long enough": {func(ctx context.Context, src *wxtoken.Source) {
+			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+			defer cancel()
+			patient(ctx, src)
+		}, 0},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
+			put(t, cache, `{"v":1,"epoch":"e","seq":0,"lease":"of a process that died","lease_for":12000}`)
+			src := wxtoken.New(f, cache)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := src.Token(ctx)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			ctx, cancel = context.WithTimeout(t.Context(), 13*time.Second)
+			defer cancel()
+			test.then(ctx, src)
+			time.Sleep(15 * time.Second)
+			assert.Equal(t, test.fetches, f.fetches.Load())
+			assert.Equal(t, "token-1", token(t, src), "the next caller gets one all the same")
+		})
+	}
+}
+
 // A young process leaves a usable token to others, and replaces an expired one.
 func TestYoungProcess(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
