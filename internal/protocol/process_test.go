@@ -537,6 +537,42 @@ func TestLeasesGrowAcrossALostRecord(t *testing.T) {
 	}
 }
 
+// What this process publishes where the store did not keep what it wrote back may be
+// lost as well: the next lease is longer. A token or the end of a lease that it reads
+// says that the store keeps records.
+func TestLeasesGrowWhereTokensAreLost(t *testing.T) {
+	d := newDrive(t, usual, aged("t0", 119*time.Minute+50*time.Second))
+	fetch := func(name string) time.Duration {
+		d.swap()
+		length := d.store.LeaseFor
+		d.expect(Fetch)
+		d.issue(name)
+		d.swap()
+		d.End()
+		return time.Duration(length) * time.Millisecond
+	}
+	begin := func(r Record) { d.store = r; d.Begin(false, d.now); d.read() }
+	begin(d.store)
+	d.End()
+	begin(Record{})
+	d.swap() // written back
+	d.End()
+	d.after(11 * time.Second) // it has expired
+	begin(Record{})
+	assert.Equal(t, 12*time.Second, fetch("t1"))
+	d.after(3 * time.Hour)
+	begin(Record{})
+	assert.Equal(t, 18*time.Second, fetch("t2"))
+
+	leased := d.store
+	leased.Lease, leased.LeaseFor, leased.Noted = "you.1", 40_000, true
+	leased.Token, leased.IssuedAt, leased.ExpiresAt = "", 0, 0
+	d.after(3 * time.Hour)
+	begin(leased)
+	begin(leased.unleased())
+	assert.Equal(t, 12*time.Second, fetch("t3"))
+}
+
 // A process whose own last fetch failed leaves the next refresh to the others.
 func TestRefreshAfterAFailure(t *testing.T) {
 	r := aged("t", 115*time.Minute+30*time.Second)
