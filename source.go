@@ -107,7 +107,7 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 // same way on the same machine: one whose proxy is broken may live for a second, and
 // be started again and again. Arguments and proxies can hold passwords, so they count
 // only under a hash that the secret keys; without a fixed secret, the machine and the
-// program are all that counts.
+// program are all that counts, and no lease has the name.
 func member(keyed func(text string) string) string {
 	host, _ := os.Hostname()
 	if keyed != nil {

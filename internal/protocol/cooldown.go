@@ -12,7 +12,7 @@ type Cooldown struct {
 	Message string `json:"message,omitempty"` // errmsg
 	Scope   string `json:"scope,omitempty"`   // fingerprint of the one secret concerned; empty: all
 	Step    int    `json:"step,omitempty"`    // failures in a row before this one
-	By      string `json:"by,omitempty"`      // id of the process that failed
+	By      string `json:"by,omitempty"`      // id of the process that failed, or whose lease was abandoned
 	Member  string `json:"member,omitempty"`  // if that had lived for minutes at most: what it shares with those started after it
 	Row     int    `json:"row,omitempty"`     // failures in a row of that member before this one
 	Lifted  bool   `json:"lifted,omitempty"`  // another member has fetched since: it is kept for that member alone

@@ -41,8 +41,7 @@ func (p *Process) owns(lease string) bool {
 	return p.id != "" && strings.HasPrefix(lease, p.id+".")
 }
 
-// owner returns the process that has lease and, if that was started minutes ago, its
-// member.
+// owner returns the process that has lease and, if the lease names it, its member.
 func owner(lease string) (id, member string) {
 	id, rest, _ := strings.Cut(lease, ".")
 	_, member, _ = strings.Cut(rest, ".")

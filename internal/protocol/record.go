@@ -24,8 +24,8 @@ type Record struct {
 	IssuedAt  int64     `json:"issued_at,omitempty"`  // unix ms, from before the request was sent
 	ExpiresAt int64     `json:"expires_at,omitempty"` // unix ms
 	Past      string    `json:"past,omitempty"`       // ids of the tokens before this one, latest first, at most six
-	Lease     string    `json:"lease,omitempty"`      // of the fetch under way: the process's id, a dot, a nonce; and perhaps, of a process that was started minutes ago, a dot and its member
-	LeaseFor  int64     `json:"lease_for,omitempty"`  // how long that lease lasts, ms; 0: version 0.1 wrote it, and it lasts one and a half fetch timeouts of the reader
+	Lease     string    `json:"lease,omitempty"`      // of the fetch under way: the process's id, a dot, a nonce; of a brief process, also a dot and its member, if that is not vague
+	LeaseFor  int64     `json:"lease_for,omitempty"`  // how long that lease lasts, ms; 0: version 0.1 wrote it
 	Noted     bool      `json:"noted,omitempty"`      // the store drops the record soon after that lease
 	Owed      int       `json:"owed,omitempty"`       // fetches until the token is known to be the latest
 	Rejected  bool      `json:"rejected,omitempty"`   // an API rejected the token

@@ -149,6 +149,7 @@ func TestWhatARecordSays(t *testing.T) {
 		"early":           {func(r *protocol.Record) { r.Rejected, r.Early = true, 7 }, Warn, "7 tokens in a row were rejected before they expired"},
 		"owed":            {func(r *protocol.Record) { r.Rejected, r.Owed = true, 2 }, Warn, "2 more fetches are owed"},
 		"lease":           {func(r *protocol.Record) { r.Rejected, r.Lease, r.LeaseFor = true, "P.n", 12000 }, Warn, "under a lease of 12 s"},
+		"lease of 0.1":    {func(r *protocol.Record) { r.Rejected, r.Lease = true, "P.n" }, Warn, "under a lease of 15 s"},
 		"from the future": {func(r *protocol.Record) { r.IssuedAt = now.Add(30 * time.Minute).UnixMilli() }, Fail, "min in the future"},
 		"busy": {func(r *protocol.Record) {
 			r.Rejected, r.Cooldown = true, &protocol.Cooldown{Until: now.Add(20 * time.Second).UnixMilli(), Code: -1, Message: "system error"}
@@ -156,6 +157,12 @@ func TestWhatARecordSays(t *testing.T) {
 		"no answer": {func(r *protocol.Record) {
 			r.Rejected, r.Cooldown = true, &protocol.Cooldown{Until: now.Add(-time.Hour).UnixMilli(), Message: "no answer", By: "PROC"}
 		}, Fail, "the process that failed is PROC"},
+		"no answer, or a death": {func(r *protocol.Record) {
+			r.Rejected, r.Cooldown = true, &protocol.Cooldown{Until: now.Add(20 * time.Second).UnixMilli(), Message: "no answer", By: "PROC", Member: "M"}
+		}, Fail, "find out what ends such processes"},
+		"of a young process": {func(r *protocol.Record) {
+			r.Rejected, r.Cooldown = true, &protocol.Cooldown{Until: now.Add(20 * time.Second).UnixMilli(), Code: -1, Member: "M"}
+		}, Fail, "; no process younger than 5 min asks again for"},
 		"quota, yet a token": {func(r *protocol.Record) {
 			r.Cooldown = &protocol.Cooldown{Until: now.Add(20 * time.Minute).UnixMilli(), Code: 45009}
 		}, Fail, "warn  record    the last fetch failed: platform answered errcode 45009"},

@@ -145,8 +145,8 @@ func (p *examination) lease(ctx context.Context, r record.Reading) record.Readin
 		}
 	}
 	length := time.Duration(last.Record.LeaseFor) * time.Millisecond
-	if length == 0 {
-		length = 12 * time.Second
+	if length == 0 { // version 0.1 wrote it
+		length = 15 * time.Second
 	}
 	p.add(Finding{Level: Warn, Area: "record", Text: fmt.Sprintf("a process has been fetching for more than %s, under a lease of %s", short(time.Since(seen)), short(length)),
 		Do: "if it died, another takes over when the lease has expired or, while the token is usable, a minute later. If this persists:  " +
@@ -249,7 +249,11 @@ func (p *examination) cooldown(r record.Reading) {
 		f.Level, f.weight = Fail, heavy
 	}
 	if r.Cooling(now) {
-		f.Text += fmt.Sprintf("; no process asks again for %s", short(time.UnixMilli(c.Until).Sub(now)))
+		who := "no process"
+		if c.Member != "" { // the others wait a second
+			who = "no process younger than 5 min"
+		}
+		f.Text += fmt.Sprintf("; %s asks again for %s", who, short(time.UnixMilli(c.Until).Sub(now)))
 		if c.Scope != "" {
 			f.Text += ", but one with another secret may"
 		}
@@ -257,6 +261,9 @@ func (p *examination) cooldown(r record.Reading) {
 	f.Do = "docs/troubleshooting.md has the steps for each errcode; no restart is needed, except of programs that read the secret only once"
 	if c.By != "" {
 		f.Do += "; the process that failed is " + c.By
+	}
+	if c.Code == 0 && c.Member != "" {
+		f.Do += "; if its log says nothing of that, it died while it fetched: find out what ends such processes"
 	}
 	p.add(f)
 }
