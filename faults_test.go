@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/internal/fetchtest"
 )
 
 func TestCacheDown(t *testing.T) {
@@ -192,7 +194,7 @@ func TestDeadProcess(t *testing.T) {
 		src := wxtoken.New(f, cache, l.option())
 		token(t, src)
 		time.Sleep(115 * time.Minute)
-		change(t, cache, func(r map[string]any) { r["lease"] = "of a process that died" })
+		change(t, cache, func(r map[string]any) { r["lease"], r["lease_for"] = "of a process that died", 12_000 })
 		start := time.Now()
 		for l.count(wxtoken.EventTakeover) == 0 {
 			require.Zero(t, use(t, time.Second, 100*time.Millisecond, src))
@@ -450,16 +452,11 @@ func TestLeaseOfAProcessWithALongerTimeout(t *testing.T) {
 	})
 }
 
-// ofMember is a Fetcher that says for which member it fetches, as one with a secret does.
-type ofMember struct{ *countingFetcher }
-
-func (ofMember) Member() string { return "m" }
-
-// diesFetching returns the Source of a process of that member, and a func that calls it
-// until it fetches, and then ends it.
-func diesFetching(t *testing.T, cache wxtoken.Cache) (src *wxtoken.Source, die func()) {
+// diesFetching returns the Source of a process whose Fetcher is made from one that
+// hangs, and a func that calls it until it fetches, and then ends it.
+func diesFetching(t *testing.T, cache wxtoken.Cache, fetcher func(*countingFetcher) wxtoken.Fetcher) (src *wxtoken.Source, die func()) {
 	f := &countingFetcher{latency: time.Hour}
-	src, kill := mortal(ofMember{f}, slow(cache, 400*time.Millisecond))
+	src, kill := mortal(fetcher(f), slow(cache, 400*time.Millisecond))
 	return src, func() {
 		for f.fetches.Load() == 0 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -480,7 +477,7 @@ func TestLeasesGrow(t *testing.T) {
 		var die [10]func()
 		for i := range die {
 			var src *wxtoken.Source
-			src, die[i] = diesFetching(t, cache)
+			src, die[i] = diesFetching(t, cache, func(f *countingFetcher) wxtoken.Fetcher { return f })
 			token(t, src)
 		}
 		time.Sleep(6 * time.Minute) // the leases of those that were started minutes ago say nothing of the store
@@ -494,22 +491,45 @@ func TestLeasesGrow(t *testing.T) {
 }
 
 // Where each process dies in its first fetch, the next of its member waits longer, and
-// its lease is no longer.
+// its lease is no longer. Without a fixed secret the name of the member is vague, and
+// no lease has it.
 func TestMemberThatDiesInEachFetch(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		cache, last := wxtoken.NewMemoryCache(), time.Now()
-		var waits []time.Duration
-		for range 10 {
-			_, die := diesFetching(t, cache)
-			die()
-			assert.EqualValues(t, 12_000, recordOf(t, cache)["lease_for"])
-			waits = append(waits, time.Since(last).Round(time.Second))
-			last = time.Now()
-		}
-		assert.True(t, slices.IsSorted(waits), waits)
-		assert.Greater(t, waits[9], 2*time.Minute)
-	})
+	for name, test := range map[string]struct {
+		opt   func() wxtoken.FetcherOption
+		waits bool
+	}{
+		"fixed secret": {func() wxtoken.FetcherOption { return wxtoken.WithBaseURL("https://wx.example") }, true},
+		"WithSecretFunc": {func() wxtoken.FetcherOption {
+			return wxtoken.WithSecretFunc(func(context.Context) (string, error) { return fetchtest.Secret, nil })
+		}, false},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			cache, last := wxtoken.NewMemoryCache(), time.Now()
+			put(t, cache, `{"v":1,"epoch":"e","seq":0}`)
+			var waits []time.Duration
+			for range 10 {
+				_, die := diesFetching(t, cache, func(f *countingFetcher) wxtoken.Fetcher {
+					hangs := baseFunc(func(req *http.Request) (*http.Response, error) {
+						_, err := f.Fetch(req.Context())
+						return nil, err
+					})
+					return stubKeyed{wxtoken.NewFetcher("wx1", fetchtest.Secret, wxtoken.WithHTTPClient(&http.Client{Transport: hangs}), test.opt())}
+				})
+				die()
+				assert.EqualValues(t, 12_000, recordOf(t, cache)["lease_for"])
+				waits = append(waits, time.Since(last).Round(time.Second))
+				last = time.Now()
+			}
+			assert.Equal(t, test.waits, slices.IsSorted(waits) && waits[9] > 2*time.Minute, waits)
+			assert.Equal(t, !test.waits, slices.Max(waits) < 20*time.Second, waits)
+		})
+	}
 }
+
+// stubKeyed is a fetcher whose record is the stub's.
+type stubKeyed struct{ *wxtoken.HTTPFetcher }
+
+func (stubKeyed) Key() string { return "stub" }
 
 // A swap that timed out takes effect when nobody waits for it any more.
 func TestLeaseThatComesLate(t *testing.T) {
@@ -537,6 +557,42 @@ func TestLeaseThatComesLate(t *testing.T) {
 		assert.NotContains(t, recordOf(t, store), "lease")
 		assert.EqualValues(t, 1, f.fetches.Load())
 	})
+}
+
+// A young process whose callers have all given up takes no lease, as it may exit in
+// the middle of the fetch: only while a caller of Token, Wait or Run blocks.
+func TestYoungProcessThatNobodyWaitsFor(t *testing.T) {
+	patient := func(ctx context.Context, src *wxtoken.Source) { _, _ = src.Token(ctx) }
+	for name, test := range map[string]struct {
+		then    func(ctx context.Context, src *wxtoken.Source)
+		fetches int64
+	}{
+		"nobody":         {func(context.Context, *wxtoken.Source) {}, 0},
+		"a caller again": {patient, 1},
+		"Wait":           {func(ctx context.Context, src *wxtoken.Source) { _ = src.Wait(ctx) }, 1},
+		"Run":            {func(ctx context.Context, src *wxtoken.Source) { _ = src.Run(ctx) }, 1},
+		"not long enough": {func(ctx context.Context, src *wxtoken.Source) {
+			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+			defer cancel()
+			patient(ctx, src)
+		}, 0},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			f, cache := &countingFetcher{}, wxtoken.NewMemoryCache()
+			put(t, cache, `{"v":1,"epoch":"e","seq":0,"lease":"of a process that died","lease_for":12000}`)
+			src := wxtoken.New(f, cache)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := src.Token(ctx)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			ctx, cancel = context.WithTimeout(t.Context(), 13*time.Second)
+			defer cancel()
+			test.then(ctx, src)
+			time.Sleep(15 * time.Second)
+			assert.Equal(t, test.fetches, f.fetches.Load())
+			assert.Equal(t, "token-1", token(t, src), "the next caller gets one all the same")
+		})
+	}
 }
 
 // A young process leaves a usable token to others, and replaces an expired one.

@@ -13,11 +13,6 @@ import (
 	"github.com/wxtoken/wxtoken/internal/fetchtest"
 )
 
-// stubKeyed is a fetcher whose record is the stub's.
-type stubKeyed struct{ *wxtoken.HTTPFetcher }
-
-func (stubKeyed) Key() string { return "stub" }
-
 // A lease names the member of a process that has just started only if the name is
 // exact, which takes a fixed secret, and a fetch supersedes the token before.
 func TestMemberInALease(t *testing.T) {

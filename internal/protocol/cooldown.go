@@ -15,7 +15,7 @@ type Cooldown struct {
 	By      string `json:"by,omitempty"`      // id of the process that failed, or whose lease was abandoned
 	Member  string `json:"member,omitempty"`  // if that had lived for minutes at most: what it shares with those started after it
 	Row     int    `json:"row,omitempty"`     // failures in a row of that member before this one
-	Lifted  bool   `json:"lifted,omitempty"`  // for that member alone: another has fetched since
+	Lifted  bool   `json:"lifted,omitempty"`  // another member has fetched since: it is kept for that member alone
 }
 
 // unanswered is the message where there is no errmsg.
@@ -124,7 +124,7 @@ func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *C
 // prev, and nil if it left none: it may be one of a member whose processes die in each
 // fetch, and note no failure. That counts as one with an unknown outcome, or as one more
 // like the last of that member. Only where members die in turn, and nobody has fetched
-// in between, the others wait, too: until a minute after the lease began, at most, as all
+// in between, the others wait, too: until about a minute after the lease began, as all
 // together must stay within the daily quota, and a healthy one get its turn.
 func (p *Process) orphaned(lease string, prev *Cooldown, now time.Time) *Cooldown {
 	by, member := owner(lease)

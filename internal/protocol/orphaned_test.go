@@ -108,6 +108,26 @@ func TestADroppedLeaseIsRememberedUntilARecordIsThere(t *testing.T) {
 	assert.Nil(t, d.expect(Swap).Next.Cooldown)
 }
 
+// A takeover that was not stored has noted nothing: if the store drops the record then,
+// the failure is counted once.
+func TestADroppedLeaseThatWasNotTakenOver(t *testing.T) {
+	d := watching(t, Record{Cooldown: &Cooldown{Until: clock.UnixMilli(), By: "she", Member: "m", Row: 1}})
+	d.DidRead(d.store, d.now, d.now)
+	assert.Equal(t, 2, d.expect(Swap).Next.Cooldown.Row)
+	d.DidSwap(false, d.now, d.now)
+	d.drop()
+	assert.Equal(t, 2, d.expect(Swap).Next.Cooldown.Row)
+}
+
+// A lease that is given back is no failure, and a cooldown is waited for as before.
+func TestCooldownOfALeaseThatIsGivenBack(t *testing.T) {
+	d := watching(t, Record{Cooldown: &Cooldown{Until: clock.Add(time.Minute).UnixMilli(), By: "she", Member: "n", Step: 5}})
+	first := d.view.leaseSeen
+	d.DidRead(d.store.unleased(), d.now, d.now)
+	st := d.expect(Fail)
+	assert.Equal(t, 32*time.Second, st.Until.Sub(first), "since it saw that first")
+}
+
 // The row of a member ends with its next token, as far as this process knows.
 func TestADroppedLeaseAfterTheMemberHasFetched(t *testing.T) {
 	d := newDrive(t, usual, Record{Version: 1, Epoch: "e", Cooldown: &Cooldown{Until: clock.UnixMilli(), Code: 41002, By: "she", Member: "m", Row: 2}})

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -55,4 +56,34 @@ func TestRejectionsInARowOfOneProcess(t *testing.T) {
 	assert.False(t, verdict("t2").Believed)
 	d.after(usual.Watch())
 	assert.True(t, verdict("t2").Believed)
+}
+
+// The space grows with the tokens that a process first sees after a rejection, and
+// begins anew an hour after one.
+func TestSpaceOfTheRejectionsOfOneProcess(t *testing.T) {
+	p := Process{Rules: usual}
+	seen := 0
+	see := func(n int) {
+		for range n {
+			seen++
+			p.observe(change(aged(fmt.Sprint("t", seen), time.Minute), func(r *Record) { r.Seq = int64(seen) }), false, clock, clock)
+		}
+	}
+	expect := func(want time.Duration, at time.Time) { t.Helper(); assert.Equal(t, want, p.rejects.rest(p.Fetch, at)) }
+	see(9)
+	expect(0, clock)
+	p.rejects.count(clock)
+	expect(20*time.Second, clock)
+	see(1)
+	expect(20*time.Second, clock)
+	see(2)
+	expect(60*time.Second, clock)
+	see(147)
+	expect(2000*time.Second, clock) // 100 are counted
+
+	p.rejects.count(clock.Add(time.Hour))
+	expect(40*time.Second, clock.Add(time.Hour))
+	see(1)
+	p.rejects.count(clock.Add(2*time.Hour + 1))
+	expect(20*time.Second, clock.Add(2*time.Hour+1))
 }

@@ -107,12 +107,9 @@ func build(t testing.TB, f fields, v vector) (*Process, Record) {
 	if f.is("copy was never published") {
 		c.Epoch = ""
 	}
-	lease, cooldown := r.Lease, r.Cooldown
-	if dropped := f.text("lease that the store dropped", ""); dropped != "" {
-		lease = dropped
-	}
-	if dropped := f.text("cooldown that the store dropped", ""); dropped != "" {
-		cooldown = record(t, `{"v":1,"epoch":"e","seq":0,"cooldown":`+dropped+`}`).Cooldown
+	last := r // read last, before the store dropped it
+	if lease, cooldown := f.text("lease that the store dropped", ""), f.text("cooldown that the store dropped", "null"); lease != "" || cooldown != "null" {
+		last = record(t, fmt.Sprintf(`{"v":1,"epoch":"e0","seq":0,"lease":%q,"cooldown":%s}`, lease, cooldown))
 	}
 	p := &Process{
 		Rules: Rules{
@@ -120,6 +117,7 @@ func build(t testing.TB, f fields, v vector) (*Process, Record) {
 			Ahead: f.duration(t, "refresh ahead", 5*time.Minute), Repeatable: f.is("repeatable"),
 			AtExpiry: f.is("repeated until expiry"), FullLife: f.is("repeated with full life"),
 			Fingerprint: f.text("fingerprint", ""), Changeable: f.is("secret may change"),
+			Vague: f.is("member name is vague"),
 		},
 		Unwanted: f.is("nobody waits"),
 
@@ -129,11 +127,14 @@ func build(t testing.TB, f fields, v vector) (*Process, Record) {
 			copy: c, copyRead: f.before(t, "copy read", time.Minute), copySeen: f.before(t, "copy first seen", time.Hour),
 			born: f.text("copy first seen in", c.Epoch),
 			observed: observed{
-				lease: lease, leaseSeen: f.before(t, "lease watched for", 0), longer: f.duration(t, "next lease lasts at least", 0),
-				epoch: r.Epoch, seq: r.Seq, seqSeen: f.before(t, "seq watched for", 0),
-				cooldown: cooldown, cooledSeen: f.before(t, "cooldown watched for", 0),
+				lease: last.Lease, leaseSeen: f.before(t, "lease watched for", 0), longer: f.duration(t, "next lease lasts at least", 0),
+				epoch: last.Epoch, seq: last.Seq, seqSeen: f.before(t, "seq watched for", 0),
+				cooldown: last.Cooldown, cooledSeen: f.before(t, "cooldown watched for", 0),
 			},
 		},
+	}
+	if row := f.number(t, "rejections believed", 0); row > 0 {
+		p.rejects = rejects{at: f.before(t, "last of them", 0), row: int32(row), issues: int32(f.number(t, "tokens first seen since", 0))}
 	}
 	if member := f.text("member", ""); member != "" {
 		p.Member = func() string { return member }

@@ -82,6 +82,7 @@ func fleets() []fleet {
 		{"unreadable answers for 6 to 14 h", unreadable(), []bound{asked(120), stretch(11 * time.Minute)}},
 		{"mixed options", mixedOptions(), []bound{without(5 * time.Second), aDay(40)}},
 		{"a store that keeps small values only", smallValues(), []bound{aDay(320)}},
+		{"short lives and a store that refuses tokens", refusedTokens(), []bound{aDay(320)}},
 		{"WeCom, three days", weCom(), []bound{failed(0), aDay(14)}},
 		{"reports of a valid token while the cache is down", reportsOffline(), []bound{without(3 * time.Second)}},
 		{"50 callers report a token too young", tooYoung(), []bound{reads, events}},
@@ -270,6 +271,20 @@ func smallValues() []Config {
 			c.Members[0].Every, c.Retry = time.Duration(v.b)*40*time.Second, 0
 		}
 		return fmt.Sprintf("%s, %s, %d processes", [...]string{"", "error", "false", "true", "true and gone"}[v.a], c.Grace, v.b)
+	})
+}
+
+// refusedTokens are processes that live for seconds or minutes, one after the other, on
+// a store that refuses each record with a token.
+func refusedTokens() []Config {
+	return each(product([]Small{Fails, SaysFalse}, []float64{10, 60, 3, 250}), func(i int, v struct {
+		a Small
+		b float64
+	}, c *Config) string {
+		c.Grace, c.Small, c.Length = []Grace{Lenient, Strict}[i/2%2], v.a, 8*time.Hour
+		life := [2]time.Duration{sec(v.b), sec(v.b)}
+		c.Members = []Member{{Every: sec(1), Patience: sec(5), Lives: &Lives{For: life, Every: life, Exit: Returns}}}
+		return fmt.Sprintf("%s, %s, lives of %g s", [...]string{"", "error", "false"}[v.a], c.Grace, v.b)
 	})
 }
 
