@@ -49,7 +49,8 @@
 //  3. While the store answers within a second, no copy is used that was last
 //     compared with the record over 45 s ago.
 //  4. No process, store or clock takes a usable token from the others, or makes all
-//     of them fetch over 320 times a day. [docs/design.md] has the exceptions known.
+//     of them fetch over 320 times a day. [docs/design.md] has the exceptions that
+//     are known.
 //  5. No error, log line, event or key contains the secret or part of a token. The
 //     secret is in no record either.
 //  6. Not promised: that no call is ever rejected. [docs/design.md] says when.
