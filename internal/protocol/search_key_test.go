@@ -193,7 +193,7 @@ func (k *keyer) party(w *world, id, member string) {
 		if id != "" && p.id == id {
 			by = k.places[i]
 		}
-		if p.member() == member {
+		if member != "" && p.member() == member {
 			of = k.places[i]
 		}
 	}
@@ -301,7 +301,7 @@ func (k *keyer) watched(w *world, p *proc, v *View, live []*Record) {
 	if i := slices.IndexFunc(live, func(r *Record) bool { return v.lease != "" && v.lease == r.Lease && !p.owns(v.lease) }); i >= 0 {
 		k.name(v.lease)
 		k.since(v.leaseSeen, p.leaseOf(*live[i])+p.announce()+tick)
-	} else if id, member := owner(v.lease); k.losses && member != "" && !p.owns(v.lease) {
+	} else if id, member := owner(v.lease); k.losses && member != "" {
 		k.party(w, id, member)
 	} else {
 		k.put(leftOut)
