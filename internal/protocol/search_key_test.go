@@ -264,8 +264,8 @@ func (k *keyer) view(w *world, p *proc, v *View, live []*Record) {
 	}
 	k.watched(w, p, v, live)
 	longer := v.longer
-	if !k.failures && v.epoch == w.stores[p.side].Epoch {
-		longer = 0 // it is before this process takes a lease
+	if longer <= p.shortest() || !k.failures && v.epoch == w.stores[p.side].Epoch {
+		longer = 0 // no lease is shorter, or it is 0 before this process takes one
 	}
 	k.put(int(longer / time.Second))
 	for _, r := range live {
@@ -276,7 +276,11 @@ func (k *keyer) view(w *world, p *proc, v *View, live []*Record) {
 	}
 	if any(func(r *Record) bool { return v.epoch == r.Epoch && v.seq+int64(bit(r.Owed > 0)) > r.Seq }) {
 		k.seq(v.epoch, v.seq)
-		k.since(v.seqSeen, watched)
+		most := watched
+		if k.failures { // a process that failed waits twice as long for what is owed
+			most = minutes
+		}
+		k.since(v.seqSeen, most)
 	} else {
 		k.put(leftOut)
 	}
@@ -293,6 +297,14 @@ func (k *keyer) view(w *world, p *proc, v *View, live []*Record) {
 		}
 	}
 	k.memo(v.resort)
+}
+
+// shortest is how long each lease lasts at least.
+func (ru *Rules) shortest() time.Duration {
+	if ru.Repeatable {
+		return min(ru.Patience(), ru.lease())
+	}
+	return ru.lease()
 }
 
 // watched adds what v knows of the lease read last, and of the cooldown, to which a
@@ -371,7 +383,8 @@ func (k *keyer) proc(w *world, i int) {
 	}
 	k.view(w, p, &p.view, live)
 	for _, r := range live {
-		k.put(bit(p.owns(r.Lease)), bit(r.Cooldown != nil && r.Cooldown.By == p.id), bit(r.Cooldown != nil && r.Cooldown.Member == p.member()))
+		c := r.Cooldown
+		k.put(bit(p.owns(r.Lease)), bit(c != nil && c.By == p.id), bit(c != nil && c.Member != "" && c.Member == p.member()))
 		if _, member := owner(r.Lease); k.losses && w.members {
 			k.put(bit(member == p.member()))
 		}
