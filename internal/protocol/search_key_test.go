@@ -238,8 +238,8 @@ func (k *keyer) request(r request) {
 }
 
 // view writes down v, but for what bears on nothing here: copyRead, settled and,
-// since there is one clock, when a cooldown was first seen; and for what the store
-// has left behind. live are the records that it holds or can come to hold.
+// since there is one clock and no cooldown for all outlasts the first jump, when one
+// was first seen; and for what the store has left behind. live are the records that it holds or can come to hold.
 func (k *keyer) view(w *world, p *proc, v *View, live []*Record) {
 	any := func(of func(r *Record) bool) bool { return slices.ContainsFunc(live, of) }
 	if v.copy.Token == "" {
@@ -264,7 +264,7 @@ func (k *keyer) view(w *world, p *proc, v *View, live []*Record) {
 	}
 	k.watched(w, p, v, live)
 	longer := v.longer
-	if longer <= p.shortest() || !k.failures && v.epoch == w.stores[p.side].Epoch {
+	if longer > 0 && longer <= p.shortest() || !k.failures && v.epoch == w.stores[p.side].Epoch {
 		longer = 0 // no lease is shorter, or it is 0 before this process takes one
 	}
 	k.put(int(longer / time.Second))
@@ -310,19 +310,27 @@ func (ru *Rules) shortest() time.Duration {
 // watched adds what v knows of the lease read last, and of the cooldown, to which a
 // failure is added if the store drops the record with a lease.
 func (k *keyer) watched(w *world, p *proc, v *View, live []*Record) {
-	if i := slices.IndexFunc(live, func(r *Record) bool { return v.lease != "" && v.lease == r.Lease && !p.owns(v.lease) }); i >= 0 {
+	i := -1
+	if p.others(v.lease) {
+		i = slices.IndexFunc(live, func(r *Record) bool { return v.lease == r.Lease })
+	}
+	id, member := "", ""
+	if k.losses {
+		id, member = owner(v.lease)
+	}
+	switch {
+	case i >= 0:
 		k.name(v.lease)
 		k.since(v.leaseSeen, p.leaseOf(*live[i])+p.announce()+tick)
-	} else if id, member := owner(v.lease); k.losses && member != "" {
+	case member != "":
 		k.party(w, id, member)
-	} else {
+	default:
 		k.put(leftOut)
 	}
-	switch c := v.cooldown; {
-	case k.losses && c != nil: // it is written back
+	if c := v.cooldown; k.losses && c != nil { // it is written back
 		k.cooldown(c)
 		k.party(w, c.By, c.Member)
-	default:
+	} else {
 		k.put(leftOut)
 	}
 }
@@ -385,7 +393,8 @@ func (k *keyer) proc(w *world, i int) {
 	for _, r := range live {
 		c := r.Cooldown
 		k.put(bit(p.owns(r.Lease)), bit(c != nil && c.By == p.id), bit(c != nil && c.Member != "" && c.Member == p.member()))
-		if _, member := owner(r.Lease); k.losses && w.members {
+		if k.losses && w.members {
+			_, member := owner(r.Lease)
 			k.put(bit(member == p.member()))
 		}
 	}
