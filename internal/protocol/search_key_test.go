@@ -193,7 +193,7 @@ func (k *keyer) party(w *world, id, member string) {
 		if id != "" && p.id == id {
 			by = k.places[i]
 		}
-		if p.member() == member {
+		if member != "" && p.member() == member {
 			of = k.places[i]
 		}
 	}
@@ -238,8 +238,8 @@ func (k *keyer) request(r request) {
 }
 
 // view writes down v, but for what bears on nothing here: copyRead, settled and,
-// since there is one clock, when a cooldown was first seen; and for what the store
-// has left behind. live are the records that it holds or can come to hold.
+// since there is one clock and no cooldown for all outlasts the first jump, when one
+// was first seen; and for what the store has left behind. live are the records that it holds or can come to hold.
 func (k *keyer) view(w *world, p *proc, v *View, live []*Record) {
 	any := func(of func(r *Record) bool) bool { return slices.ContainsFunc(live, of) }
 	if v.copy.Token == "" {
@@ -264,8 +264,8 @@ func (k *keyer) view(w *world, p *proc, v *View, live []*Record) {
 	}
 	k.watched(w, p, v, live)
 	longer := v.longer
-	if !k.failures && v.epoch == w.stores[p.side].Epoch {
-		longer = 0 // it is before this process takes a lease
+	if longer > 0 && longer <= p.shortest() || !k.failures && v.epoch == w.stores[p.side].Epoch {
+		longer = 0 // no lease is shorter, or it is 0 before this process takes one
 	}
 	k.put(int(longer / time.Second))
 	for _, r := range live {
@@ -276,7 +276,11 @@ func (k *keyer) view(w *world, p *proc, v *View, live []*Record) {
 	}
 	if any(func(r *Record) bool { return v.epoch == r.Epoch && v.seq+int64(bit(r.Owed > 0)) > r.Seq }) {
 		k.seq(v.epoch, v.seq)
-		k.since(v.seqSeen, watched)
+		most := watched
+		if k.failures { // a process that failed waits twice as long for what is owed
+			most = minutes
+		}
+		k.since(v.seqSeen, most)
 	} else {
 		k.put(leftOut)
 	}
@@ -295,22 +299,38 @@ func (k *keyer) view(w *world, p *proc, v *View, live []*Record) {
 	k.memo(v.resort)
 }
 
+// shortest is how long each lease lasts at least.
+func (ru *Rules) shortest() time.Duration {
+	if ru.Repeatable {
+		return min(ru.Patience(), ru.lease())
+	}
+	return ru.lease()
+}
+
 // watched adds what v knows of the lease read last, and of the cooldown, to which a
 // failure is added if the store drops the record with a lease.
 func (k *keyer) watched(w *world, p *proc, v *View, live []*Record) {
-	if i := slices.IndexFunc(live, func(r *Record) bool { return v.lease != "" && v.lease == r.Lease && !p.owns(v.lease) }); i >= 0 {
+	i := -1
+	if p.others(v.lease) {
+		i = slices.IndexFunc(live, func(r *Record) bool { return v.lease == r.Lease })
+	}
+	id, member := "", ""
+	if k.losses {
+		id, member = owner(v.lease)
+	}
+	switch {
+	case i >= 0:
 		k.name(v.lease)
 		k.since(v.leaseSeen, p.leaseOf(*live[i])+p.announce()+tick)
-	} else if id, member := owner(v.lease); k.losses && member != "" && !p.owns(v.lease) {
+	case member != "":
 		k.party(w, id, member)
-	} else {
+	default:
 		k.put(leftOut)
 	}
-	switch c := v.cooldown; {
-	case k.losses && c != nil: // it is written back
+	if c := v.cooldown; k.losses && c != nil { // it is written back
 		k.cooldown(c)
 		k.party(w, c.By, c.Member)
-	default:
+	} else {
 		k.put(leftOut)
 	}
 }
@@ -371,8 +391,10 @@ func (k *keyer) proc(w *world, i int) {
 	}
 	k.view(w, p, &p.view, live)
 	for _, r := range live {
-		k.put(bit(p.owns(r.Lease)), bit(r.Cooldown != nil && r.Cooldown.By == p.id), bit(r.Cooldown != nil && r.Cooldown.Member == p.member()))
-		if _, member := owner(r.Lease); k.losses && w.members {
+		c := r.Cooldown
+		k.put(bit(p.owns(r.Lease)), bit(c != nil && c.By == p.id), bit(c != nil && c.Member != "" && c.Member == p.member()))
+		if k.losses && w.members {
+			_, member := owner(r.Lease)
 			k.put(bit(member == p.member()))
 		}
 	}

@@ -181,8 +181,8 @@ func (p *proc) purpose() string {
 		return "gives the lease back"
 	case next.Noted != at.Noted:
 		return "prolongs the record"
-	case next.Cooldown != at.Cooldown:
-		return "notes whose lease the store dropped"
+	case next.Owed == at.Owed && next.Cooldown != at.Cooldown:
+		return "writes the cooldown back"
 	}
 	return "adds to what is owed"
 }

@@ -367,7 +367,7 @@ func TestSearchKnowsEveryField(t *testing.T) {
 	assert.Equal(t, 15, reflect.TypeFor[run]().NumField())
 	assert.Equal(t, 14, reflect.TypeFor[Step]().NumField())
 	assert.Equal(t, 9, reflect.TypeFor[View]().NumField())
-	assert.Equal(t, 12, reflect.TypeFor[observed]().NumField())
+	assert.Equal(t, 11, reflect.TypeFor[observed]().NumField())
 	assert.Equal(t, 7, reflect.TypeFor[claim]().NumField())
 	assert.Equal(t, 5, reflect.TypeFor[Result]().NumField())
 	assert.Equal(t, 7, reflect.TypeFor[failure]().NumField())
