@@ -165,8 +165,8 @@ func (p *Process) Next(nonce string, now time.Time) Step {
 // step decides by the record r.
 func (p *Process) step(r Record, nonce string, now time.Time) Step {
 	v, c := &p.view, p.view.claim
-	if f := v.cooldown; r.Epoch == "" && f != nil && now.Sub(time.UnixMilli(f.Until)) < time.Hour {
-		r.Cooldown = f // the store lost that, too
+	if f := v.cooldown; r.Epoch == "" && f != nil && !p.Vague && now.Sub(time.UnixMilli(f.Until)) < time.Hour {
+		r.Cooldown = f // the store lost that, too; healthy processes of a vague name must not wait for long
 	}
 	kept := !v.keepsNone() || r.Lease == "" && !p.run.wroteBack
 	if c == nil && p.owns(r.Lease) { // of a swap that took effect late, or was undone: nobody fetches under it
