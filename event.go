@@ -27,8 +27,8 @@ const (
 	EventConflict EventKind = "conflict"
 	// EventTakeover: a process died or hung while it fetched; this one took over. If
 	// that happens again and again to processes that are started in the same way, they
-	// wait longer and longer before they fetch, and the others go first; but not if the
-	// fetcher is repeatable or has no fixed secret.
+	// wait longer before each fetch, and the others go first. That takes a fetcher with
+	// a fixed secret that is not repeatable.
 	EventTakeover EventKind = "takeover"
 	// EventLeaseLost: this process was paused so long that another took over; its
 	// token was not published.

@@ -123,9 +123,9 @@ func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *C
 // orphaned returns the cooldown that the owner of an abandoned lease left, following
 // prev, and nil if it left none: it may be one of a member whose processes die in each
 // fetch, and note no failure. That counts as one with an unknown outcome, or as one more
-// like the last of that member. Only where members die in turn, and nobody has fetched
-// in between, the others wait, too: until about a minute after the lease began, as all
-// together must stay within the daily quota, and a healthy one get its turn.
+// like the last of that member. The others wait only where members die in turn, and
+// nobody has fetched in between: until about a minute after the lease began, so that all
+// together stay within the daily quota, and a healthy one gets its turn.
 func (p *Process) orphaned(lease string, prev *Cooldown, now time.Time) *Cooldown {
 	by, member := owner(lease)
 	if member == "" {

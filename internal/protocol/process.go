@@ -242,8 +242,8 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	return p.take(r, nonce, now)
 }
 
-// leaves reports whether this process leaves a fetch to others, or until the token
-// expires: it has just started, and may not live to publish a token.
+// leaves reports whether this process leaves a fetch to others, or to itself once the
+// token has expired: it has just started, and may not live to publish a token.
 func (p *Process) leaves(r Record, now time.Time) bool {
 	return p.young(now) && !p.FullLife && (r.usable(now) || p.Unwanted)
 }

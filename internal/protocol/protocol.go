@@ -21,7 +21,7 @@ type Rules struct {
 	FullLife    bool          // it repeats it with its full life each time
 	Changeable  bool          // Fingerprint may have changed: see Secret
 	Fingerprint string        // of this process's secret, for the scope of cooldowns
-	Vague       bool          // Member may also name processes that are started in another way: no lease has it
+	Vague       bool          // Member may also name processes that are started in another way: no lease has it, and no failure is written back
 	Member      func() string // names what this process shares with the one that is started after it; nil: nothing does
 }
 

@@ -59,7 +59,7 @@ func TestRejectionsInARowOfOneProcess(t *testing.T) {
 }
 
 // The space grows with the tokens that a process first sees after a rejection, and
-// begins anew an hour after one.
+// starts again an hour after one.
 func TestSpaceOfTheRejectionsOfOneProcess(t *testing.T) {
 	p := Process{Rules: usual}
 	seen := 0
