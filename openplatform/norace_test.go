@@ -3,6 +3,7 @@
 package openplatform_test
 
 const (
+	full  = true
 	seeds = 2
 	days  = 3
 	every = 1 // minute from one round of calls to the next

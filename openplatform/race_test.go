@@ -6,6 +6,7 @@ package openplatform_test
 // times slower and sees as much in fewer runs. `make test` simulates everything in
 // full without it.
 const (
+	full  = false // whether there are enough calls for a rate
 	seeds = 1
 	days  = 1
 	every = 2   // minutes from one round of calls to the next
