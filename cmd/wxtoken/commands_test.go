@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -142,6 +143,76 @@ func TestRejectMarksTheTokenAndFetchesNothing(t *testing.T) {
 	r = cli(t, nil, "reject", "-store", url, "-key", "token:wx2")
 	assert.Equal(t, exitFailed, r.status)
 	assert.Contains(t, r.stderr, "there is no token under wxtoken:token:wx2")
+}
+
+// Two services wait, each for 15 min after a failure of its own, until retry ends that.
+func TestRetryEndsTheWaitOfAll(t *testing.T) {
+	key := [32]byte{1, 2, 3}
+	keyFile := file(t, "keys", strings.Repeat("11", 32)+"\n"+"010203"+strings.Repeat("00", 29)+"\n")
+	for name, opts := range map[string][]wxtoken.Option{"plain": nil, "sealed": {wxtoken.WithEncryption(key)}} {
+		t.Run(name, func(t *testing.T) {
+			platform := fakePlatform(t)
+			url := "memcached://" + servers.Memcached(t).Addr()
+			args := []string{"-store", url, "-key", "token:wx1", "-key-file", keyFile}
+			r := cli(t, nil, append([]string{"retry"}, args...)...)
+			assert.Equal(t, exitFailed, r.status)
+			assert.Contains(t, r.stderr, "there is no record under wxtoken:token:wx1")
+
+			platform.Deny("wx1", 45009)
+			var services []*wxtoken.Source
+			for range 2 {
+				s, err := store.Open(url)
+				require.NoError(t, err)
+				t.Cleanup(func() { _ = s.Close() })
+				services = append(services, wxtoken.New(wxtoken.NewFetcher("wx1", appSecret, wxtoken.WithBaseURL(platform.URL)), s, opts...))
+			}
+			var cool *wxtoken.CooldownError
+			for _, src := range services {
+				require.Eventually(t, func() bool { // the second asks a second after the first
+					_, err := src.Token(t.Context())
+					return errors.As(err, &cool) && time.Until(cool.Until) > 10*time.Minute
+				}, 20*time.Second, 50*time.Millisecond)
+			}
+			platform.Deny("wx1", 0)
+			_, err := services[0].Token(t.Context())
+			require.ErrorAs(t, err, &cool)
+			asked := platform.Stats().Fetches().Total()
+
+			r = cli(t, nil, append([]string{"retry"}, args...)...)
+			assert.Equal(t, exitOK, r.status, r.stderr)
+			assert.Contains(t, r.stdout, "wxtoken:token:wx1 says that the platform may be asked again")
+			assert.Equal(t, asked, platform.Stats().Fetches().Total())
+			for _, src := range services {
+				require.Eventually(t, func() bool {
+					_, err := src.Token(t.Context())
+					return err == nil
+				}, 20*time.Second, 50*time.Millisecond)
+			}
+			assert.Equal(t, asked+1, platform.Stats().Fetches().Total())
+		})
+	}
+}
+
+// While a process fetches, there is nothing to end.
+func TestRetryLeavesAFetchUnderWayAlone(t *testing.T) {
+	platform := fakePlatform(t)
+	platform.Inject(wxtest.Latency(3 * time.Second))
+	url := "redis://" + servers.Redis(t).Addr()
+	s, err := store.Open(url)
+	require.NoError(t, err)
+	defer s.Close()
+	src := wxtoken.New(wxtoken.NewFetcher("wx1", appSecret, wxtoken.WithBaseURL(platform.URL)), s)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { _, _ = src.Token(ctx) }()
+	require.Eventually(t, func() bool {
+		return strings.Contains(cli(t, nil, "show", "-store", url, "-key", "token:wx1").stdout, `"lease"`)
+	}, 10*time.Second, 10*time.Millisecond)
+	before := cli(t, nil, "show", "-store", url, "-key", "token:wx1").stdout
+	r := cli(t, nil, "retry", "-store", url, "-key", "token:wx1")
+	assert.Equal(t, exitFailed, r.status)
+	assert.Contains(t, r.stderr, "fetches now")
+	assert.Equal(t, before, cli(t, nil, "show", "-store", url, "-key", "token:wx1").stdout)
 }
 
 // Two forced refreshes invalidate the token at once.

@@ -5,6 +5,7 @@
 //	wxtoken doctor   find out what is wrong with a token that processes share; needs no secret
 //	wxtoken show     print the record of a token, without the token
 //	wxtoken reject   mark the current token as rejected, so that it is replaced
+//	wxtoken retry    end the wait after a failed fetch, once its cause is removed
 //	wxtoken move     copy a record from one store to another
 //	wxtoken version  print which build this is
 //
@@ -54,6 +55,7 @@ var commands = []command{
 	{"doctor", "find out what is wrong with a token that processes share; needs no secret", doctorCommand},
 	{"show", "print the record of a token, without the token", showCommand},
 	{"reject", "mark the current token as rejected, so that it is replaced", rejectCommand},
+	{"retry", "end the wait after a failed fetch, once its cause is removed", retryCommand},
 	{"move", "copy a record from one store to another", moveCommand},
 	{"version", "print which build this is", versionCommand},
 }

@@ -15,7 +15,14 @@ type Cooldown struct {
 	By      string `json:"by,omitempty"`      // id of the process that failed, or whose lease was abandoned
 	Member  string `json:"member,omitempty"`  // if that had lived for minutes at most: what it shares with those started after it
 	Row     int    `json:"row,omitempty"`     // failures in a row of that member before this one
-	Lifted  bool   `json:"lifted,omitempty"`  // another member has fetched since: it is kept for that member alone
+	Lifted  bool   `json:"lifted,omitempty"`  // another member has fetched since: it is kept for that member alone; without a member: nobody waits any more
+}
+
+// Retried is r after an operator has removed the cause of what failed: every process
+// may ask the platform again, also those whose own fetch failed.
+func (r Record) Retried(now time.Time) Record {
+	r.Cooldown, r.Seen = &Cooldown{Until: now.UnixMilli(), Lifted: true}, 0
+	return r
 }
 
 // unanswered is the message where there is no errmsg.

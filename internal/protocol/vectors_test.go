@@ -111,6 +111,10 @@ func build(t testing.TB, f fields, v vector) (*Process, Record) {
 	if lease, cooldown := f.text("lease that the store dropped", ""), f.text("cooldown that the store dropped", "null"); lease != "" || cooldown != "null" {
 		last = record(t, fmt.Sprintf(`{"v":1,"epoch":"e0","seq":0,"lease":%q,"cooldown":%s}`, lease, cooldown))
 	}
+	before := last.Cooldown
+	if read := f.text("cooldown that was read before", ""); read != "" {
+		before = record(t, `{"v":1,"epoch":"e0","seq":0,"cooldown":`+read+`}`).Cooldown
+	}
 	p := &Process{
 		Rules: Rules{
 			Fetch: f.duration(t, "fetch timeout", 10*time.Second), Local: f.duration(t, "local age", 45*time.Second),
@@ -129,7 +133,7 @@ func build(t testing.TB, f fields, v vector) (*Process, Record) {
 			observed: observed{
 				lease: last.Lease, leaseSeen: f.before(t, "lease watched for", 0), longer: f.duration(t, "next lease lasts at least", 0),
 				epoch: last.Epoch, seq: last.Seq, seqSeen: f.before(t, "seq watched for", 0),
-				cooldown: last.Cooldown, cooledSeen: f.before(t, "cooldown watched for", 0),
+				cooldown: before, cooledSeen: f.before(t, "cooldown watched for", 0),
 			},
 		},
 	}

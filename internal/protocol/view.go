@@ -117,6 +117,9 @@ func (p *Process) watch(r Record, swapped bool, now time.Time) {
 	switch c := r.Cooldown; {
 	case c != nil && (w.cooldown == nil || *c != *w.cooldown):
 		w.cooldown, w.cooledSeen = c, now
+		if c.Lifted && c.Member == "" { // Retried
+			p.Forgive()
+		}
 	case c == nil && r.Epoch != "": // its member has fetched since
 		w.cooldown = nil
 	}

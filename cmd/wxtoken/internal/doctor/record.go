@@ -238,7 +238,7 @@ func (p *examination) howToFindIt() string {
 // cooldown reports why the platform is not asked, or was not.
 func (p *examination) cooldown(r record.Reading) {
 	c, now := r.Record.Cooldown, time.Now()
-	if c == nil {
+	if c == nil || c.Lifted && c.Member == "" { // of none, or of wxtoken retry
 		return
 	}
 	cause := strings.TrimPrefix(r.Cause().Error(), "wxtoken: ")
@@ -258,7 +258,7 @@ func (p *examination) cooldown(r record.Reading) {
 			f.Text += ", but one with another secret may"
 		}
 	}
-	f.Do = "docs/troubleshooting.md has the steps for each errcode; no restart is needed, except of programs that read the secret only once"
+	f.Do = "docs/troubleshooting.md has the steps for each errcode, and wxtoken retry then ends the wait; restart only programs that read the secret once"
 	if c.By != "" {
 		f.Do += "; the process that failed is " + c.By
 	}

@@ -52,6 +52,15 @@ func Read(ctx context.Context, c wxtoken.Cache, key string, keys [][32]byte) Rea
 	return r
 }
 
+// Encode returns the record for the store, sealed as it was read.
+func (r Reading) Encode(keys [][32]byte) []byte {
+	seal := protocol.Sealer{CacheKey: r.Key}
+	if r.Opened > 0 {
+		seal.Keys = keys[r.Opened-1 : r.Opened]
+	}
+	return protocol.Encode(r.Record, seal)
+}
+
 // A State is the state of the token according to the record.
 type State int
 
