@@ -2,6 +2,8 @@ package protocol
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -13,9 +15,27 @@ type Cooldown struct {
 	Scope   string `json:"scope,omitempty"`   // fingerprint of the one secret concerned; empty: all
 	Step    int    `json:"step,omitempty"`    // failures in a row before this one
 	By      string `json:"by,omitempty"`      // id of the process that failed, or whose lease was abandoned
-	Member  string `json:"member,omitempty"`  // if that had lived for minutes at most: what it shares with those started after it
+	Member  string `json:"member,omitempty"`  // if that had lived for minutes at most: what it shares with those started after it; after a space, the members that failed before it
 	Row     int    `json:"row,omitempty"`     // failures in a row of that member before this one
-	Lifted  bool   `json:"lifted,omitempty"`  // another member has fetched since: it is kept for that member alone; without a member: nobody waits any more
+	Lifted  bool   `json:"lifted,omitempty"`  // another member has fetched since: it is kept for its members alone; without any, nobody waits
+}
+
+func (c *Cooldown) members() []string { return strings.Fields(c.Member) }
+
+// latest is the member that failed last.
+func (c *Cooldown) latest() string {
+	first, _, _ := strings.Cut(c.Member, " ")
+	return first
+}
+
+func (c *Cooldown) membersBut(member string) []string {
+	return slices.DeleteFunc(c.members(), func(m string) bool { return m == member })
+}
+
+// membersAfter is Member once member has failed.
+func (c *Cooldown) membersAfter(member string) string {
+	all := append([]string{member}, c.membersBut(member)...)
+	return strings.Join(all[:min(len(all), maxMembers)], " ")
 }
 
 // Retried is r after an operator has removed the cause of what failed: every process
@@ -140,17 +160,28 @@ func (p *Process) orphaned(lease string, prev *Cooldown, now time.Time) *Cooldow
 	}
 	c := Cooldown{Message: unanswered, Member: member}
 	if prev != nil && now.Sub(time.UnixMilli(prev.Until)) < time.Hour {
+		c.Member = prev.membersAfter(member)
 		switch {
-		case prev.Member == member:
+		case prev.latest() == member:
 			c = *prev
 			c.Row = min(c.Row+1, maxCount-1)
 		case !prev.Lifted:
-			c.Step = min(prev.Step+1, maxCount-1)
+			c.Step = p.stepAfter(prev, p.penaltyFor(c.cause()))
 		}
 	}
 	wait := min(p.penaltyFor(c.cause()).shared().delay(c.Step), time.Minute)
 	c.By, c.Until, c.Lifted = by, now.Add(max(wait-p.lease(), 0)).UnixMilli(), false
 	return &c
+}
+
+// stepAfter is the step of a failure with the penalty pen that another than prev's met:
+// one more, or the first that makes the others wait twice as long, or for a minute.
+func (p *Process) stepAfter(prev *Cooldown, pen penalty) int {
+	last := p.penaltyFor(prev.cause())
+	if last == pen {
+		return min(prev.Step+1, maxCount-1)
+	}
+	return pen.shared().after(last.shared().delay(prev.Step))
 }
 
 // share returns the cooldown that all processes share after a failure with the penalty
@@ -161,10 +192,14 @@ func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Tim
 	if p.brief(now) {
 		c.Member = p.member()
 	}
-	same := prev != nil && (prev.By == p.id || c.Member != "" && c.Member == prev.Member) // as failed last
-	if same && c.Member != "" && now.Sub(time.UnixMilli(prev.Until)) < time.Hour {
-		c.Row = min(prev.Row+1, maxCount-1)
-		if last := p.penaltyFor(prev.cause()); last != pen && prev.Row > 0 {
+	same := prev != nil && (prev.By == p.id || c.Member != "" && c.Member == prev.latest()) // as failed last
+	if prev != nil && c.Member != "" && now.Sub(time.UnixMilli(prev.Until)) < time.Hour {
+		c.Member = prev.membersAfter(c.Member)
+		switch last := p.penaltyFor(prev.cause()); {
+		case !same:
+		case last == pen || prev.Row == 0:
+			c.Row = min(prev.Row+1, maxCount-1)
+		default:
 			c.Row = 1 + pen.after(last.delay(prev.Row-1))
 		}
 	}
@@ -174,11 +209,12 @@ func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Tim
 	if pen.scope == sameSecret {
 		c.Scope = p.Fingerprint
 	}
-	if prev != nil && !prev.Lifted && prev.Scope == c.Scope && p.penaltyFor(prev.cause()) == pen {
+	switch {
+	case prev == nil || prev.Lifted:
+	case !same:
+		c.Step = p.stepAfter(prev, pen)
+	case prev.Scope == c.Scope && p.penaltyFor(prev.cause()) == pen:
 		c.Step = prev.Step
-		if !same {
-			c.Step = min(c.Step+1, maxCount-1)
-		}
 	}
 	wait := pen.shared().delay(c.Step)
 	c.Until = now.Add(wait).UnixMilli()
@@ -241,7 +277,7 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 // ours reports whether c is about this process's member: one whose processes live for
 // seconds, and are started again and again, must not be the first to try each time.
 func (p *Process) ours(c *Cooldown, now time.Time) bool {
-	return c != nil && c.Member != "" && p.brief(now) && c.Member == p.member()
+	return c != nil && c.Member != "" && p.brief(now) && slices.Contains(c.members(), p.member())
 }
 
 // meant is how long a process that did not fail itself waits for c. What a brief
@@ -251,10 +287,16 @@ func (p *Process) meant(c *Cooldown, now time.Time) time.Duration {
 	pen := p.penaltyFor(c.cause())
 	wait := pen.shared().delay(c.Step)
 	switch {
-	case p.ours(c, now) && c.Row > 0:
-		return max(wait, pen.delay(c.Row-1))
 	case c.Member != "" && !p.brief(now):
 		return pen.shared().first
+	case !p.ours(c, now):
+		return wait
+	}
+	if c.Member != c.latest() { // several fail: one that has not failed goes first
+		wait += min(wait, time.Minute)
+	}
+	if c.Row > 0 && c.latest() == p.member() {
+		wait = max(wait, pen.delay(c.Row-1))
 	}
 	return wait
 }
@@ -269,10 +311,17 @@ func (p *Process) undated(c *Cooldown, now time.Time) bool {
 // that failed has to remember, if that is another. By a clock that is ahead each token
 // has expired.
 func (p *Process) lifted(c *Cooldown, now time.Time) *Cooldown {
-	if c == nil || c.Member == "" || c.Member == p.member() || now.Sub(time.UnixMilli(c.Until)) > time.Hour {
+	if c == nil || now.Sub(time.UnixMilli(c.Until)) > time.Hour {
 		return nil
 	}
 	l := *c
+	l.Member = strings.Join(c.membersBut(p.member()), " ")
+	if l.Member == "" {
+		return nil
+	}
+	if l.latest() != c.latest() {
+		l.Row = 0
+	}
 	pen := p.penaltyFor(c.cause()).shared()
 	l.Until -= (pen.delay(c.Step) - pen.first).Milliseconds() // past for version 0.1, which does not know lifted
 	l.Step, l.Lifted = 0, true

@@ -186,18 +186,24 @@ func (k *keyer) cooldown(c *Cooldown) {
 // recent reports whether the next failure of c's member is one more in a row.
 func recent(c *Cooldown) bool { return noon.Sub(time.UnixMilli(c.Until)) < time.Hour }
 
-// party adds which process id is, and whose member.
-func (k *keyer) party(w *world, id, member string) {
-	by, of := nameless, nameless
+// party adds which process id is, and whose members.
+func (k *keyer) party(w *world, id string, members ...string) {
+	by := nameless
 	for i, p := range w.each() {
 		if id != "" && p.id == id {
 			by = k.places[i]
 		}
-		if member != "" && p.member() == member {
-			of = k.places[i]
-		}
 	}
-	k.put(by, of)
+	k.put(by, len(members))
+	for _, member := range members {
+		of := nameless
+		for i, p := range w.each() {
+			if p.member() == member {
+				of = k.places[i]
+			}
+		}
+		k.put(of)
+	}
 }
 
 // memberWaits is for how much longer than the others the member that failed waits, at
@@ -205,7 +211,15 @@ func (k *keyer) party(w *world, id, member string) {
 func (ru Rules) memberWaits(c *Cooldown) time.Duration {
 	pen := ru.penaltyFor(c.cause())
 	shared := pen.shared().delay(c.Step)
-	return max(shared, pen.delay(c.Row))*5/4 - shared
+	return max(shared+min(shared, time.Minute), pen.delay(c.Row))*5/4 - shared
+}
+
+// place is where member is among those that failed; 0: nowhere.
+func (c *Cooldown) place(member string) int {
+	if c == nil {
+		return 0
+	}
+	return slices.Index(c.members(), member) + 1
 }
 
 // follow adds which of the tokens met the records met come after.
@@ -329,7 +343,7 @@ func (k *keyer) watched(w *world, p *proc, v *View, live []*Record) {
 	}
 	if c := v.cooldown; k.losses && c != nil { // it is written back
 		k.cooldown(c)
-		k.party(w, c.By, c.Member)
+		k.party(w, c.By, c.members()...)
 	} else {
 		k.put(leftOut)
 	}
@@ -392,7 +406,7 @@ func (k *keyer) proc(w *world, i int) {
 	k.view(w, p, &p.view, live)
 	for _, r := range live {
 		c := r.Cooldown
-		k.put(bit(p.owns(r.Lease)), bit(c != nil && c.By == p.id), bit(c != nil && c.Member != "" && c.Member == p.member()))
+		k.put(bit(p.owns(r.Lease)), bit(c != nil && c.By == p.id), c.place(p.member()))
 		if k.losses && w.members {
 			_, member := owner(r.Lease)
 			k.put(bit(member == p.member()))

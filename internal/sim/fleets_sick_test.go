@@ -138,3 +138,30 @@ func killedInEachFetch() []Config {
 		return fmt.Sprintf("%s, one starts every %s, good called every %s, cron %t", c.Grace, v.b, v.a.good, v.a.cron)
 	})
 }
+
+// severalSick are cron jobs of one healthy member beside several members that the
+// platform denies, or whose requests fail, or whose processes are killed in each fetch.
+func severalSick() []Config {
+	killed := Ailment{Name: "killed"}
+	return each(product([]time.Duration{sec(20), sec(60), sec(5)}, [][]Ailment{
+		{killed, killed}, {denials()[0], unknowns()[0]}, {unknowns()[0], unknowns()[1]}, {killed, unknowns()[0], killed}, {denials()[0], killed},
+	}), func(i int, v struct {
+		a time.Duration
+		b []Ailment
+	}, c *Config) string {
+		c.Grace, c.Length = []Grace{Strict, Stable, Lenient}[i/2%3], 8*time.Hour
+		c.Members = []Member{{Patience: sec(5), Lives: &Lives{Every: [2]time.Duration{v.a, v.a * 5 / 4}, Exit: Returns}}}
+		names := ""
+		for k, ails := range v.b {
+			often := []time.Duration{sec(2), sec(10), sec(5)}[k]
+			lives := Lives{For: [2]time.Duration{often, often}, Every: [2]time.Duration{often, often * 3 / 2}}
+			m := Member{Every: sec(1), Lives: &lives, Ails: &v.b[k]}
+			if ails == killed {
+				m.Ails, lives.Kills = nil, 1
+			}
+			c.Members = append(c.Members, m)
+			names += ails.Name + ", "
+		}
+		return fmt.Sprintf("%s%s, good called every %s", names, c.Grace, v.a)
+	})
+}

@@ -36,7 +36,7 @@ func (f byHTTP) Member() string { return f.line.Member() }
 // Member names the machine, or the row of processes that start one after the other.
 func (l line) Member() string {
 	if l.p.n.m.Lives != nil {
-		return fmt.Sprint("row ", l.p.n.id/1_000_000)
+		return fmt.Sprint("row-", l.p.n.id/1_000_000)
 	}
 	return fmt.Sprint("machine ", l.p.n.id)
 }

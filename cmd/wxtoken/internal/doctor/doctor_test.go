@@ -163,6 +163,12 @@ func TestWhatARecordSays(t *testing.T) {
 		"of a young process": {func(r *protocol.Record) {
 			r.Rejected, r.Cooldown = true, &protocol.Cooldown{Until: now.Add(20 * time.Second).UnixMilli(), Code: -1, Member: "M"}
 		}, Fail, "; no process younger than 5 min asks again for"},
+		"lifted": {func(r *protocol.Record) {
+			r.Cooldown = &protocol.Cooldown{Until: now.UnixMilli(), Code: 41002, Member: "M", Lifted: true}
+		}, Fail, "others fetch, but one service, whose processes live for minutes at most, cannot; the last failure: platform answered errcode 41002"},
+		"lifted, several members": {func(r *protocol.Record) {
+			r.Cooldown = &protocol.Cooldown{Until: now.UnixMilli(), Member: "M N O", Lifted: true}
+		}, Fail, "others fetch, but each of 3 services, whose"},
 		"quota, yet a token": {func(r *protocol.Record) {
 			r.Cooldown = &protocol.Cooldown{Until: now.Add(20 * time.Minute).UnixMilli(), Code: 45009}
 		}, Fail, "warn  record    the last fetch failed: platform answered errcode 45009"},

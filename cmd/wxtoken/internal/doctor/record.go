@@ -244,7 +244,11 @@ func (p *examination) cooldown(r record.Reading) {
 	cause := strings.TrimPrefix(r.Cause().Error(), "wxtoken: ")
 	f := Finding{Level: Warn, Area: "record", weight: middle, Text: "the last fetch failed: " + cause}
 	if c.Lifted {
-		f.Text = "others fetch, but one service, whose processes live for minutes at most, cannot: " + cause
+		who := "one service"
+		if n := len(strings.Fields(c.Member)); n > 1 {
+			who = fmt.Sprintf("each of %d services", n)
+		}
+		f.Text = "others fetch, but " + who + ", whose processes live for minutes at most, cannot; the last failure: " + cause
 	} else if !r.Usable(now) {
 		f.Level, f.weight = Fail, heavy
 	}
