@@ -292,10 +292,11 @@ func (p *Process) meant(c *Cooldown, now time.Time) time.Duration {
 	case !p.ours(c, now):
 		return wait
 	}
-	if c.Member != c.latest() { // several fail: one that has not failed goes first
+	latest := c.latest() == p.member()
+	if c.Member != c.latest() && (latest || c.Row == 0) { // they fail in turn: one that has not failed goes first
 		wait += min(wait, time.Minute)
 	}
-	if c.Row > 0 && c.latest() == p.member() {
+	if latest && c.Row > 0 {
 		wait = max(wait, pen.delay(c.Row-1))
 	}
 	return wait
