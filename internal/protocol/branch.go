@@ -103,6 +103,9 @@ func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) 
 	case diverges:
 		st.after.copySeen, st.after.born = now, r.Epoch
 	case behind, inferior:
+		if r.Token == "" && p.view.keepsNone() && (p.run.record.Lease != "" || p.run.wroteBack) {
+			return Step{}, false // the store would lose the copy again, and the lease with it
+		}
 		*next = c.inPlaceOf(r)
 		st.back = r.Token == ""
 		switch {

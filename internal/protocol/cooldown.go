@@ -18,6 +18,12 @@ type Cooldown struct {
 	Lifted  bool   `json:"lifted,omitempty"`  // another member has fetched since: it is kept for that member alone
 }
 
+func (c *Cooldown) until() time.Time { return time.UnixMilli(c.Until) }
+
+// recent reports whether another failure is one more in a row: after an hour without
+// one it is the first again.
+func (c *Cooldown) recent(now time.Time) bool { return now.Sub(c.until()) < time.Hour }
+
 // unanswered is the message where there is no errmsg.
 const unanswered = "no answer that could be understood"
 
@@ -132,7 +138,7 @@ func (p *Process) orphaned(lease string, prev *Cooldown, now time.Time) *Cooldow
 		return nil
 	}
 	c := Cooldown{Message: unanswered, Member: member}
-	if prev != nil && now.Sub(time.UnixMilli(prev.Until)) < time.Hour {
+	if prev != nil && prev.recent(now) {
 		switch {
 		case prev.Member == member:
 			c = *prev
@@ -141,7 +147,7 @@ func (p *Process) orphaned(lease string, prev *Cooldown, now time.Time) *Cooldow
 			c.Step = min(prev.Step+1, maxCount-1)
 		}
 	}
-	wait := min(p.penaltyFor(c.cause()).shared().delay(c.Step), time.Minute)
+	wait := min(p.sharedWait(&c), time.Minute)
 	c.By, c.Until, c.Lifted = by, now.Add(max(wait-p.lease(), 0)).UnixMilli(), false
 	return &c
 }
@@ -151,26 +157,31 @@ func (p *Process) orphaned(lease string, prev *Cooldown, now time.Time) *Cooldow
 // if another one met it, too.
 func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Time) (*Cooldown, time.Duration) {
 	c := Cooldown{Code: result.Code, Message: CleanMessage(result.Message), By: p.id}
-	if p.brief(now) {
-		c.Member = p.member()
-	}
-	same := prev != nil && (prev.By == p.id || c.Member != "" && c.Member == prev.Member) // as failed last
-	if same && c.Member != "" && now.Sub(time.UnixMilli(prev.Until)) < time.Hour {
-		c.Row = min(prev.Row+1, maxCount-1)
-		if last := p.penaltyFor(prev.cause()); last != pen && prev.Row > 0 {
-			c.Row = 1 + pen.after(last.delay(prev.Row-1))
-		}
-	}
 	if result.Outcome != Denied {
 		c.Code, c.Message = 0, unanswered
 	}
 	if pen.scope == sameSecret {
 		c.Scope = p.Fingerprint
 	}
-	if prev != nil && !prev.Lifted && prev.Scope == c.Scope && p.penaltyFor(prev.cause()) == pen {
-		c.Step = prev.Step
-		if !same {
-			c.Step = min(c.Step+1, maxCount-1)
+	if p.brief(now) {
+		c.Member = p.member()
+	}
+	if prev != nil {
+		last := p.penaltyFor(prev.cause())
+		again := prev.By == p.id || c.Member != "" && c.Member == prev.Member // this one failed last, too
+		switch {
+		case !again || c.Member == "" || !prev.recent(now):
+		case last != pen && prev.Row > 0:
+			c.Row = 1 + pen.after(last.delay(prev.Row-1))
+		default:
+			c.Row = min(prev.Row+1, maxCount-1)
+		}
+		switch {
+		case prev.Lifted || prev.Scope != c.Scope || last != pen:
+		case again:
+			c.Step = prev.Step
+		default:
+			c.Step = min(prev.Step+1, maxCount-1)
 		}
 	}
 	wait := pen.shared().delay(c.Step)
@@ -178,11 +189,15 @@ func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Tim
 	return &c, wait
 }
 
-// cause is the failure that another process met, as far as the record tells it.
+// sharedWait is for how long c was to block all processes, from the failure on.
+func (ru Rules) sharedWait(c *Cooldown) time.Duration {
+	return ru.penaltyFor(c.cause()).shared().delay(c.Step)
+}
+
+// cause is the failure that c is about, as far as the record tells it.
 func (c *Cooldown) cause() Result {
 	if c.Code == 0 {
-		err := fmt.Errorf("wxtoken: the last fetch failed: %s; see the log of the process that made it", c.Message)
-		return Result{Outcome: Unknown, Err: err}
+		return Result{Outcome: Unknown}
 	}
 	return Result{Outcome: Denied, Code: c.Code, Message: c.Message}
 }
@@ -190,8 +205,8 @@ func (c *Cooldown) cause() Result {
 // cooling returns the Fail that says why the platform must not be asked now, and false
 // if it may be. Another machine's clock can make the wait shorter than it was meant to
 // be, never longer. Near the expiry of a usable token nobody waits long.
-func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
-	most := 24 * time.Hour
+func (p *Process) cooling(r Record, now time.Time) (Step, bool) {
+	v, most := &p.view, 24*time.Hour
 	if r.usable(now) && r.left(now) <= p.Ahead {
 		most = p.Ahead / 4
 	}
@@ -201,34 +216,42 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 		}
 	}
 	c := r.Cooldown
-	if c == nil || c.Lifted && !p.ours(c, now) || c.Scope != "" && c.Scope != p.Fingerprint {
+	if c == nil || !p.concerns(c, now) {
 		return Step{}, false
 	}
-	pen := p.penaltyFor(c.cause())
-	if pen.scope == oneself || pen.scope == sameSecret && c.Scope == "" {
-		return Step{}, false // another process's own affair
-	}
 	from, wait := v.cooledSeen, min(p.meant(c, now), most)
-	if failed := time.UnixMilli(c.Until).Add(-pen.shared().delay(c.Step)); !p.ours(c, now) {
-		wait = min(wait, time.UnixMilli(c.Until).Sub(from))
-	} else if failed.Before(from) {
+	switch failed := c.until().Add(-p.sharedWait(c)); {
+	case !p.ours(c, now):
+		wait = min(wait, c.until().Sub(from))
+	case failed.Before(from):
 		from = failed // by the clock of this machine
 	}
-	if v.own != nil {
-		wait = min(wait+wait/4, pen.last, most) // a process whose own last fetch did not fail comes first
+	if v.own != nil { // a process whose own last fetch did not fail comes first
+		wait = min(wait+wait/4, p.penaltyFor(c.cause()).last, most)
 	}
 	until := from.Add(wait)
-	if seen := r.seen().Add(wait); r.seenBy(now) && p.undated(c, now) && seen.Before(until) {
+	if seen := r.seen().Add(wait); r.seenBy(now) && p.fromFuture(c, now) && seen.Before(until) {
 		until = seen
 	}
 	if Passed(now, until) {
 		return Step{}, false
 	}
 	cause := c.cause()
-	if v.own != nil && v.own.tag == c.Until && v.own.err != nil {
+	switch {
+	case v.own != nil && v.own.tag == c.Until && v.own.err != nil:
 		cause.Err = v.own.err // says more than the record does
+	case cause.Outcome == Unknown:
+		cause.Err = fmt.Errorf("wxtoken: the last fetch failed: %s; see the log of the process that made it", c.Message)
 	}
 	return Step{Do: Fail, Until: until, Cause: cause, secret: c.Scope != ""}, true
+}
+
+// concerns reports whether this process has to wait for c: unless that is about another
+// process alone, another secret, or a member that is not this one.
+func (p *Process) concerns(c *Cooldown, now time.Time) bool {
+	scope := p.penaltyFor(c.cause()).scope
+	theirs := scope == oneself || scope == sameSecret && c.Scope == ""
+	return !theirs && (c.Scope == "" || c.Scope == p.Fingerprint) && (!c.Lifted || p.ours(c, now))
 }
 
 // ours reports whether c is about this process's member: one whose processes live for
@@ -242,27 +265,26 @@ func (p *Process) ours(c *Cooldown, now time.Time) bool {
 // And the first failure of a member may be chance.
 func (p *Process) meant(c *Cooldown, now time.Time) time.Duration {
 	pen := p.penaltyFor(c.cause())
-	wait := pen.shared().delay(c.Step)
 	switch {
 	case p.ours(c, now) && c.Row > 0:
-		return max(wait, pen.delay(c.Row-1))
+		return max(p.sharedWait(c), pen.delay(c.Row-1))
 	case c.Member != "" && !p.brief(now):
 		return pen.shared().first
 	}
-	return wait
+	return p.sharedWait(c)
 }
 
-// undated reports whether c ends later than it can by this process's clock: that or
+// fromFuture reports whether c ends later than it can by this process's clock: that or
 // the clock of the process that failed is wrong, and its date says nothing.
-func (p *Process) undated(c *Cooldown, now time.Time) bool {
-	return time.UnixMilli(c.Until).Sub(now) > p.meant(c, now)+clockError
+func (p *Process) fromFuture(c *Cooldown, now time.Time) bool {
+	return c.until().Sub(now) > p.meant(c, now)+clockError
 }
 
 // lifted is what remains of c when this process has fetched a token: what the member
 // that failed has to remember, if that is another. By a clock that is ahead each token
 // has expired.
 func (p *Process) lifted(c *Cooldown, now time.Time) *Cooldown {
-	if c == nil || c.Member == "" || c.Member == p.member() || now.Sub(time.UnixMilli(c.Until)) > time.Hour {
+	if c == nil || c.Member == "" || c.Member == p.member() || now.Sub(c.until()) > time.Hour {
 		return nil
 	}
 	l := *c

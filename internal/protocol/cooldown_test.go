@@ -192,7 +192,7 @@ func TestOwnFailureNearExpiry(t *testing.T) {
 	for left, want := range map[time.Duration]time.Duration{4 * time.Minute: 75 * time.Second, 6 * time.Minute: 10 * time.Minute, 0: 10 * time.Minute} {
 		p := &Process{Rules: usual}
 		p.fail(&p.view, nil, Result{Outcome: Denied, Code: 89507}, clock)
-		st, cools := p.cooling(aged("t", 2*time.Hour-left), &p.view, clock)
+		st, cools := p.cooling(aged("t", 2*time.Hour-left), clock)
 		assert.True(t, cools)
 		assert.Equal(t, want, st.Until.Sub(clock), "with %s left", left)
 	}
@@ -205,7 +205,7 @@ func TestCooldownsOfOtherClocks(t *testing.T) {
 			p := &Process{Rules: usual}
 			c := &Cooldown{Until: until, Code: code, Step: maxCount - 1}
 			p.view.cooldown, p.view.cooledSeen = c, clock
-			st, cools := p.cooling(Record{Cooldown: c}, &p.view, clock)
+			st, cools := p.cooling(Record{Cooldown: c}, clock)
 			if until <= clock.UnixMilli() {
 				assert.False(t, cools)
 				continue
@@ -232,11 +232,11 @@ func TestCooldownsOfAMemberByOtherClocks(t *testing.T) {
 					p.Member = func() string { return "m" }
 					p.view.cooldown, p.view.cooledSeen = &c, clock
 					r := Record{Cooldown: &c, Seen: seen}
-					if st, cools := p.cooling(r, &p.view, clock); cools {
+					if st, cools := p.cooling(r, clock); cools {
 						assert.Positive(t, st.Until.Sub(clock))
 						assert.LessOrEqual(t, st.Until.Sub(clock), most, "%+v", c)
 					}
-					_, cools := p.cooling(r, &p.view, clock.Add(most))
+					_, cools := p.cooling(r, clock.Add(most))
 					assert.False(t, cools, "%+v", c)
 				}
 			}
@@ -249,15 +249,15 @@ func TestCauseOfACooldown(t *testing.T) {
 	p := &Process{Rules: usual, id: "me"}
 	c := p.fail(&p.view, nil, Result{Outcome: Unknown, Err: errOwn}, clock)
 	r := Record{Cooldown: c}
-	st, _ := p.cooling(r, &p.view, clock)
+	st, _ := p.cooling(r, clock)
 	assert.ErrorIs(t, st.Cause.Err, errOwn)
 	p.view.own.wait = 0 // only the shared one is left
 	p.view.cooledSeen = clock
-	st, _ = p.cooling(r, &p.view, clock)
+	st, _ = p.cooling(r, clock)
 	assert.ErrorIs(t, st.Cause.Err, errOwn)
-	other := &Process{Rules: usual}
-	st, _ = other.cooling(r, &View{observed: observed{cooledSeen: clock}}, clock)
+	other := &Process{Rules: usual, view: View{observed: observed{cooledSeen: clock}}}
+	st, _ = other.cooling(r, clock)
 	assert.ErrorContains(t, st.Cause.Err, "no answer that could be understood; see the log of the process that made it")
-	st, _ = other.cooling(Record{Cooldown: &Cooldown{Until: math.MaxInt64, Code: 45009, Message: "quota"}}, &View{observed: observed{cooledSeen: clock}}, clock)
+	st, _ = other.cooling(Record{Cooldown: &Cooldown{Until: math.MaxInt64, Code: 45009, Message: "quota"}}, clock)
 	assert.Equal(t, Result{Outcome: Denied, Code: 45009, Message: "quota"}, st.Cause)
 }

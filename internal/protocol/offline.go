@@ -23,7 +23,7 @@ func (p *Process) nextOffline(now time.Time) Step {
 	case run.verdictsOnly, !p.due(held, now):
 		return Step{Do: Fail}
 	}
-	st, cools := p.cooling(Record{}, v, now)
+	st, cools := p.cooling(Record{}, now)
 	switch {
 	case cools:
 		return p.withoutFetch(Record{}, st, false, now)

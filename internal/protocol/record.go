@@ -52,6 +52,10 @@ func (r Record) sameIssue(other Record) bool {
 	return r.Token == other.Token && r.IssuedAt == other.IssuedAt
 }
 
+// fromFuture reports whether r's token is issued later than now by any clock that is
+// about right: the clock of the process that fetched it was ahead.
+func (r Record) fromFuture(now time.Time) bool { return r.issued().Sub(now) > clockError }
+
 // seenBy reports whether a process has seen r's token and cooldown before now.
 func (r Record) seenBy(now time.Time) bool { return 0 < r.Seen && !r.seen().After(now) }
 

@@ -82,17 +82,17 @@ func (p *Process) conclude(verdict Verdict) {
 // then rejects a good token, and another system that fetches must not make this one
 // spend the quota.
 func (p *Process) verdictOn(r Record, now time.Time) Verdict {
-	young := p.Patience()
-	age := now.Sub(r.issued()) // a process that has just started has nothing else to go by
-	if -age > clockError && r.seenBy(now) {
-		age = now.Sub(r.seen())
-	}
+	age, young := now.Sub(r.issued()), p.Patience() // a process that has just started has nothing else to go by
 	switch {
-	case r.Early > 0:
-		young = inARow(p.Fetch, r.Early)
+	case !r.fromFuture(now):
+	case r.seenBy(now):
+		age = now.Sub(r.seen())
+	case r.Early == 0:
+		age = young // no process may live to see the token get old
+	}
+	if r.Early > 0 {
 		age -= clockError
-	case -age > clockError:
-		age = young // the issuer's clock was ahead, and no process may live to see the token get old
+		young = inARow(p.Fetch, r.Early)
 	}
 	if p.view.copy.Token == r.Token {
 		age = max(age, now.Sub(p.view.copySeen))
@@ -133,8 +133,9 @@ func (r *rejects) count(now time.Time) {
 
 // rest is how long the next rejection is not believed; the zero at is long ago.
 func (r *rejects) rest(fetch time.Duration, now time.Time) time.Duration {
-	space := inARow(fetch, int(r.row)) * time.Duration(max(r.issues, 1))
-	return max(min(space, max(time.Hour, fetch<<5))-now.Sub(r.at), 0)
+	space := inARow(fetch, int(r.row))
+	space = max(space, min(space*time.Duration(r.issues), time.Hour))
+	return max(space-now.Sub(r.at), 0)
 }
 
 // decideRejections decides on the pending reports by the record r, and returns false
@@ -167,7 +168,7 @@ func (p *Process) decideRejections(r Record, now time.Time) (Step, bool) {
 			r.Early++
 			return Step{Do: Swap, Next: r, after: p.view, Event: Reject, Age: verdict.Age}, true
 		}
-		if r.issued().Sub(now) > clockError && !r.seenBy(now) {
+		if r.fromFuture(now) && !r.seenBy(now) {
 			return p.see(r, now), true
 		}
 		p.conclude(verdict)
