@@ -55,8 +55,8 @@ type run struct {
 
 	failures   int  // of the cache, since it last stored or another's fetch was waited for
 	offline    bool // the flight goes on without the cache
-	leaveAlone bool // as well: the record must not be touched, nor a token fetched
-	tried      bool // offline: it has fetched
+	leaveAlone bool // and without a fetch: the record must not be touched
+	tried      bool // it has fetched without the cache
 	asked      bool // for the secret
 	wroteBack  bool // it has written the copy to a record without a token
 }
@@ -219,7 +219,7 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	left := p.abandoned(r, now) - watched
 	taken := r.Lease != "" && left > 0
 	switch {
-	case good && (taken || r.Token == "" && v.keepsNone()):
+	case good && (taken || r.Token == "" && v.keepsNone()): // another will fetch, or the store would lose that token, too
 		return Step{Do: Return}
 	case taken && !r.Noted && watched >= p.Patience():
 		// The store may keep the record for long, and this process may not live to see

@@ -20,8 +20,9 @@ type Verdict struct {
 // answers again, since the platform now and then rejects a good one.
 func (p *Process) Reject(token string, now time.Time) (Verdict, bool) {
 	held, usable := p.view.held(now)
+	unpublished := p.view.unpublished() && p.view.claim.Token.Token == token // it may be in the record soon
 	switch {
-	case held.Token != token && usable && !(p.view.unpublished() && p.view.claim.Token.Token == token):
+	case held.Token != token && usable && !unpublished:
 		p.rejectCopy(token) // it must not come back when the held one is dropped
 		if p.Knows(token) || p.old.holds(token, now) {
 			return Verdict{Believed: true}, true
