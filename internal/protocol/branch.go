@@ -67,7 +67,7 @@ func (r Record) relateToDebt(c Record) relation {
 
 // relateToUnpublished is relate for a copy that was fetched without the cache.
 func (r Record) relateToUnpublished(c Record, now time.Time) relation {
-	rejected := c.follows(r.Token) // in this process: see alone
+	rejected := c.follows(r.Token) // in this process: see takeOffline
 	switch {
 	case !c.Rejected && (rejected || !r.usable(now) || r.ExpiresAt < c.ExpiresAt):
 		return inferior

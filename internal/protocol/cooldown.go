@@ -142,9 +142,9 @@ func (p *Process) orphaned(lease string, prev *Cooldown, now time.Time) *Cooldow
 		switch {
 		case prev.Member == member:
 			c = *prev
-			c.Row = min(c.Row+1, maxCount-1)
+			c.Row = oneMore(c.Row)
 		case !prev.Lifted:
-			c.Step = min(prev.Step+1, maxCount-1)
+			c.Step = oneMore(prev.Step)
 		}
 	}
 	wait := min(p.sharedWait(&c), time.Minute)
@@ -174,14 +174,14 @@ func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Tim
 		case last != pen && prev.Row > 0:
 			c.Row = 1 + pen.after(last.delay(prev.Row-1))
 		default:
-			c.Row = min(prev.Row+1, maxCount-1)
+			c.Row = oneMore(prev.Row)
 		}
 		switch {
 		case prev.Lifted || prev.Scope != c.Scope || last != pen:
 		case again:
 			c.Step = prev.Step
 		default:
-			c.Step = min(prev.Step+1, maxCount-1)
+			c.Step = oneMore(prev.Step)
 		}
 	}
 	wait := pen.shared().delay(c.Step)

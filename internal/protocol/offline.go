@@ -10,7 +10,7 @@ func (p *Process) nextOffline(now time.Time) Step {
 		return Step{Do: Fail}
 	}
 	if v.unpublished() && v.claim.Token.usable(now) {
-		v.alone(v.claim.Token, now)
+		v.takeOffline(v.claim.Token, now)
 		v.claim = nil
 	}
 	for len(p.pending) > 0 {
@@ -56,13 +56,13 @@ func (p *Process) verdictOffline(token string, now time.Time) Verdict {
 	return verdict
 }
 
-// alone makes token, fetched just now, the copy of a process without the cache.
-func (v *View) alone(token Record, now time.Time) {
-	if v.copy.Rejected && v.copy.Token != token.Token { // it must not come back
-		token.Past = v.copy.pastAfter()
-	}
+// takeOffline makes token, fetched just now, the copy of a process without the cache.
+func (v *View) takeOffline(token Record, now time.Time) {
 	if v.copy.Rejected {
 		token.Early = v.copy.Early // it goes on, as in a record
+		if v.copy.Token != token.Token {
+			token.Past = v.copy.pastAfter() // the copy must not come back
+		}
 	}
 	v.copy, v.copyRead, v.copySeen, v.born, v.settled, v.resort = token, now, now, "", true, memo{}
 }

@@ -339,7 +339,7 @@ func (p *Process) DidFetch(result Result, now time.Time) {
 			return
 		}
 		v.own = nil
-		v.alone(result.Token, now)
+		v.takeOffline(result.Token, now)
 		return
 	}
 	c := *v.claim
