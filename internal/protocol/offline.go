@@ -42,14 +42,8 @@ func (p *Process) verdictOffline(token string, now time.Time) Verdict {
 	if c.Token != token || c.Rejected {
 		return Verdict{Believed: true}
 	}
-	verdict := p.verdictOn(*c, now)
-	if !verdict.Believed {
-		return verdict
-	}
-	c.Rejected = true
-	c.Early++
-	verdict.Early = c.Early
-	if c.Early > 1 {
+	verdict := p.verdictOnCopy(now)
+	if verdict.Believed && c.Early > 1 {
 		p.view.resort = memo{c.Token, now.Add(p.Fetch)}
 		verdict.Believed, verdict.Until = false, p.view.resort.until
 	}

@@ -112,6 +112,19 @@ func (p *Process) verdictOn(r Record, now time.Time) Verdict {
 	return verdict
 }
 
+// verdictOnCopy decides by the copy, where the record does not have it, and takes it out
+// of use if the rejection is believed.
+func (p *Process) verdictOnCopy(now time.Time) Verdict {
+	c := &p.view.copy
+	verdict := p.verdictOn(*c, now)
+	if verdict.Believed {
+		p.rejectCopy(c.Token)
+		c.Early++
+		verdict.Early = c.Early
+	}
+	return verdict
+}
+
 // inARow is how old a token must be before the rejection of one more in a row is
 // believed.
 func inARow(fetch time.Duration, n int) time.Duration { return min(fetch<<min(n, 5), 30*fetch) }
@@ -146,11 +159,8 @@ func (p *Process) decideRejections(r Record, now time.Time) (Step, bool) {
 		token, c := p.pending[0], &p.view.copy
 		switch {
 		case token == c.Token && r.Token == "" && !c.Rejected && p.relate(r, now) == behind: // the store lost it
-			verdict := p.verdictOn(*c, now)
+			verdict := p.verdictOnCopy(now)
 			if verdict.Believed {
-				p.rejectCopy(token)
-				c.Early++
-				verdict.Early = c.Early
 				p.rejects.count(now)
 			}
 			p.conclude(verdict)
