@@ -90,6 +90,8 @@ func (p *Process) verdictOn(r Record, now time.Time) Verdict {
 		age = now.Sub(r.seen())
 	case r.Early == 0:
 		age = young // no process may live to see the token get old
+	default:
+		age = 0 // centuries ahead, the difference would overflow
 	}
 	if r.Early > 0 {
 		age -= clockError
