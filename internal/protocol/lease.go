@@ -215,7 +215,7 @@ func (p *Process) withToken(r Record, c *claim, now time.Time) Record {
 			before = p.view.copy
 		}
 		r.Past = before.pastAfter()
-	} else if p.FullLife && r.IssuedAt < token.IssuedAt {
+	} else if p.FullLife && r.IssuedAt < token.IssuedAt { // it was repeated: what is known of its expiry counts
 		known := r.ExpiresAt
 		if known <= token.IssuedAt { // it may expire at any moment
 			known = token.IssuedAt + overtime.Milliseconds()
