@@ -6,7 +6,7 @@ import (
 
 // ShowCache passes what the option sets for the cache to package openplatform.
 func (f optionFunc) ShowCache(to *bridge.Cache) {
-	o := options{prefix: to.Prefix, keys: to.Keys, plainRecords: to.Plain}
+	o := options{prefix: to.Prefix, extras: extras{keys: to.Keys, plainRecords: to.Plain}}
 	f(&o)
 	to.Prefix, to.Keys, to.Plain = o.prefix, o.keys, o.plainRecords
 }

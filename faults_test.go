@@ -160,7 +160,7 @@ func TestLostRepliesOfTheCache(t *testing.T) {
 func TestDeadProcess(t *testing.T) {
 	// dies has a process take the lease and die.
 	dies := func(cache wxtoken.Cache) {
-		src, kill := mortal(&countingFetcher{latency: time.Hour}, cache)
+		src, kill := killable(&countingFetcher{latency: time.Hour}, cache)
 		go src.Token(context.Background())
 		synctest.Wait()
 		kill()
@@ -179,7 +179,7 @@ func TestDeadProcess(t *testing.T) {
 	})
 	bubble(t, "the lease of a repeatable fetcher is short, and leaves nothing to settle", func(t *testing.T) {
 		cache, f := wxtoken.NewMemoryCache(), &countingFetcher{repeatable: true}
-		src, kill := mortal(&countingFetcher{latency: time.Minute, repeatable: true}, cache)
+		src, kill := killable(&countingFetcher{latency: time.Minute, repeatable: true}, cache)
 		go src.Token(context.Background())
 		synctest.Wait()
 		assert.EqualValues(t, 1000, recordOf(t, cache)["lease_for"])
@@ -216,7 +216,7 @@ func TestDeadProcess(t *testing.T) {
 	bubble(t, "however many are killed while they fetch", func(t *testing.T) {
 		f, cache := &countingFetcher{latency: time.Second}, wxtoken.NewMemoryCache()
 		for range 5 {
-			src, kill := mortal(f, cache)
+			src, kill := killable(f, cache)
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			_, err := src.Token(ctx)
 			assert.Error(t, err)
@@ -456,7 +456,7 @@ func TestLeaseOfAProcessWithALongerTimeout(t *testing.T) {
 // hangs, and a func that calls it until it fetches, and then ends it.
 func diesFetching(t *testing.T, cache wxtoken.Cache, fetcher func(*countingFetcher) wxtoken.Fetcher) (src *wxtoken.Source, die func()) {
 	f := &countingFetcher{latency: time.Hour}
-	src, kill := mortal(fetcher(f), slow(cache, 400*time.Millisecond))
+	src, kill := killable(fetcher(f), slow(cache, 400*time.Millisecond))
 	return src, func() {
 		for f.fetches.Load() == 0 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -910,9 +910,9 @@ func TestDenialsOfAnyShape(t *testing.T) {
 	})
 }
 
-// mortal is a process: once it is killed, it stores nothing, and what it fetches
+// killable makes a process: once it is killed, it stores nothing, and what it fetches
 // reaches nobody.
-func mortal(f wxtoken.Fetcher, cache wxtoken.Cache, opts ...wxtoken.Option) (src *wxtoken.Source, kill func()) {
+func killable(f wxtoken.Fetcher, cache wxtoken.Cache, opts ...wxtoken.Option) (src *wxtoken.Source, kill func()) {
 	c, dead := breakable(cache)
 	return wxtoken.New(f, c, opts...), func() { dead.Store(true) }
 }

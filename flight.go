@@ -45,9 +45,10 @@ func (s *Source) start(ctx context.Context, verdictsOnly bool) {
 		news: make(chan struct{}), done: make(chan struct{})}
 	f.patience = time.AfterFunc(s.process.Patience(), f.losePatience)
 	s.flight = f
-	if s.busy++; s.busy == 1 {
-		s.idle = make(chan struct{})
+	if s.busy == nil {
+		s.busy = &busy{idle: make(chan struct{})}
 	}
+	s.busy.flights++
 	s.process.Begin(verdictsOnly, now)
 	go f.run(guard.Detach(ctx))
 }
@@ -80,9 +81,9 @@ func (f *flight) run(ctx context.Context) {
 func (s *Source) delivered() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.busy--; s.busy == 0 {
-		close(s.idle)
-		s.idle = nil
+	if s.busy.flights--; s.busy.flights == 0 {
+		close(s.busy.idle)
+		s.busy = nil
 	}
 }
 

@@ -53,10 +53,6 @@ func (s *Source) sound(err error) error {
 	return err
 }
 
-// A secretive Fetcher asks with a secret. The fingerprint of the secret that was last
-// used tells it from others and reveals nothing.
-type secretive interface{ fingerprint(salt string) string }
-
 // A changeable Fetcher asks for its secret before each fetch.
 type changeable interface {
 	currentFingerprint(ctx context.Context, salt string) (string, error)

@@ -19,10 +19,15 @@ type options struct {
 	fetchTimeout time.Duration
 	refreshAhead time.Duration
 	localAge     time.Duration
+	extras
+}
+
+// extras are the options that a Source looks at after New, and that most have not.
+type extras struct {
 	keys         [][32]byte
 	plainRecords bool
-	observer     func(Event)
-	log          func(Event)
+	observer     func(Event) // nil: none
+	log          func(Event) // nil: none
 }
 
 type optionFunc func(*options)

@@ -35,13 +35,6 @@ func platformOf(f Fetcher) errcode.Platform {
 
 func (f *HTTPFetcher) askedPlatform() errcode.Platform { return f.platform }
 
-// repeats reports whether f's platform, asked again, returns the same token until it
-// expires, and whether it then reports the full lifetime each time.
-func repeats(f Fetcher) (untilExpiry, fullLife bool) {
-	ticket := isTicket(f)
-	return ticket || platformOf(f) == errcode.WeCom, ticket
-}
-
 // apiHosts returns where the tokens of a platform are used, as base URLs, in the
 // order in which to try them; nil if the platform is not known.
 func apiHosts(p errcode.Platform) []string {

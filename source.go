@@ -2,11 +2,8 @@ package wxtoken
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,26 +23,27 @@ type Source struct {
 	fetcher Fetcher
 	cache   Cache
 	key     string
-	sealer  *protocol.Sealer // nil: no WithEncryption
+	*extras
 
-	observer func(Event) // nil: none
-	log      func(Event) // nil: none
+	fresh   atomic.Pointer[Token] // the token, while Token can return it without the lock; a timer clears it
+	handed  memory                // what it handed out
+	waiting atomic.Int32          // callers who block until a flight has ended
 
-	fresh  atomic.Pointer[Token] // the token, while Token can return it without the lock; a timer clears it
-	handed memory                // what it handed out
+	mu       sync.Mutex      // guards what follows
+	revision bridge.Revision // of the Fetcher's Gate, when a failure was last forgiven for it
+	process  protocol.Process
+	flight   *flight     // nil: none
+	busy     *busy       // nil: idle
+	stale    *time.Timer // clears fresh
+	failure  *failure    // of the last flight; nil after one that succeeded
+	mutes    mutes       // Events sent at most once a minute
+	foreign  *foreign    // the record is not for this process to read; nil: it has not been seen
+}
 
-	waiting atomic.Int64 // callers who block until a flight has ended
-
-	mu      sync.Mutex // guards what follows
-	process protocol.Process
-	flight  *flight         // nil: none
-	busy    int             // flights under way, or whose Events are being delivered
-	idle    chan struct{}   // closed when there are none of those any more; nil: there are none
-	stale   *time.Timer     // clears fresh
-	failure *failure        // of the last flight; nil after one that succeeded
-	mutes   mutes           // Events sent at most once a minute
-	foreign *foreign        // the record is not for this process to read; nil: it has not been seen
-	seen    bridge.Revision // of the Fetcher's Gate, when a failure was last forgiven for it
+// busy counts the flights that are under way, or whose Events are being delivered.
+type busy struct {
+	flights int
+	idle    chan struct{} // closed when there are none of those any more
 }
 
 // errZeroSource is what the zero Source returns.
@@ -77,57 +75,18 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 		c = NewMemoryCache()
 	}
 	o := newOptions(opts)
-	s := &Source{fetcher: f, cache: c, key: o.prefix + f.Key(), observer: o.observer, log: o.log}
-	if len(o.keys) > 0 {
-		s.sealer = &protocol.Sealer{Keys: o.keys, CacheKey: s.key, Plain: o.plainRecords}
-	}
-	s.process.Rules = protocol.Rules{
-		Fetch: o.fetchTimeout, Local: o.localAge, Ahead: jitter(o.refreshAhead),
-		Repeatable: isRepeatable(f),
-	}
-	var keyed func(text string) string // by the secret; nil: it is not known yet
-	if p, ok := f.(secretive); ok {
-		if s.process.Fingerprint = p.fingerprint(s.key); s.process.Fingerprint != "" {
-			keyed = p.fingerprint
-		}
-	}
-	_, s.process.Changeable = f.(changeable)
-	s.process.Member, s.process.Vague = func() string { return member(keyed) }, keyed == nil
-	if m, ok := f.(bridge.Member); ok {
-		s.process.Member, s.process.Vague = m.Member, false
-	}
-	s.process.AtExpiry, s.process.FullLife = repeats(f)
+	extras := o.extras // a copy, so that the rest of o can be collected
+	s := &Source{fetcher: f, cache: c, key: o.prefix + f.Key(), extras: &extras}
+	s.process.Rules = rulesOf(f, s.key, o)
 	if gate, ok := f.(bridge.Gate); ok {
-		s.seen, _ = gate.Gate()
+		s.revision, _ = gate.Gate()
 	}
 	return s
 }
 
-// member names what this process has in common with the next that is started in the
-// same way on the same machine: one whose proxy is broken may live for a second, and
-// be started again and again. Arguments and proxies can hold passwords, so they count
-// only under a hash that the secret keys; without a fixed secret, the machine and the
-// program are all that counts, and no lease has the name.
-func member(keyed func(text string) string) string {
-	host, _ := os.Hostname()
-	if keyed != nil {
-		return keyed(fmt.Sprintf("%q", append([]string{"member", host, os.Getenv("HTTPS_PROXY"), os.Getenv("https_proxy")}, os.Args...)))
-	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q", append([]string{host}, os.Args[:min(len(os.Args), 1)]...)))
-	return hex.EncodeToString(sum[:5])
-}
-
-func isRepeatable(f Fetcher) bool {
-	r, ok := f.(interface{ Repeatable() bool })
-	return ok && r.Repeatable()
-}
-
 // seal seals and opens the record, if there are keys.
 func (s *Source) seal() protocol.Sealer {
-	if s.sealer == nil {
-		return protocol.Sealer{}
-	}
-	return *s.sealer
+	return protocol.Sealer{Keys: s.keys, CacheKey: s.key, Plain: s.plainRecords}
 }
 
 // Format prints the key of the record, for every verb of package fmt, and neither
@@ -210,8 +169,8 @@ func (s *Source) closed() error {
 		return nil
 	}
 	revision, err := gate.Gate()
-	if revision != s.seen && s.flight == nil {
-		s.seen = revision
+	if revision != s.revision && s.flight == nil {
+		s.revision = revision
 		s.process.Forgive()
 		s.failure = nil
 	}
@@ -389,13 +348,13 @@ func (s *Source) Wait(ctx context.Context) error {
 	s.waiting.Add(1)
 	defer s.waiting.Add(-1)
 	s.mu.Lock()
-	idle := s.idle
+	busy := s.busy
 	s.mu.Unlock()
-	if idle == nil {
+	if busy == nil {
 		return nil
 	}
 	select {
-	case <-idle:
+	case <-busy.idle:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("wxtoken: waiting for work under way: %w", context.Cause(ctx))

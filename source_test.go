@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -31,6 +32,12 @@ import (
 	"github.com/wxtoken/wxtoken/internal/endpoint"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
+
+// With the 8 bytes of the allocator's own, that is its size class of 896 bytes; the next
+// is 1,024.
+func TestSizeOfASource(t *testing.T) {
+	assert.LessOrEqual(t, reflect.TypeFor[wxtoken.Source]().Size(), uintptr(888))
+}
 
 func TestThousandColdCallersMakeOneFetch(t *testing.T) {
 	for _, latency := range []time.Duration{80 * time.Millisecond, 3 * time.Second} {

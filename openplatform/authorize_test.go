@@ -94,9 +94,7 @@ func TestAuthorize(t *testing.T) {
 		code := w.IssueCode(compID, "wx1")
 		time.Sleep(11 * time.Minute)
 		_, err = p.Authorize(t.Context(), code)
-		var denied *wxtoken.APIError
-		require.ErrorAs(t, err, &denied)
-		assert.Equal(t, 61010, denied.Code)
+		requireDenial(t, 61010, err)
 		assert.ErrorContains(t, err, "has expired")
 	})
 	bubble(t, "a caller whose ctx ends does not waste the code", func(t *testing.T) {

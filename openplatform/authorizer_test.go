@@ -110,9 +110,7 @@ func TestALostOrInvalidRefreshTokenIsRecovered(t *testing.T) {
 		for range 10 {
 			_, err := p.Authorizer("wx1").Token(t.Context())
 			require.ErrorIs(t, err, openplatform.ErrNotAuthorized)
-			var denied *wxtoken.APIError
-			require.ErrorAs(t, err, &denied)
-			require.Equal(t, 61023, denied.Code)
+			requireDenial(t, 61023, err)
 			time.Sleep(20 * time.Second)
 		}
 		assert.Equal(t, wxtest.Tally{61023: 1}, w.sent(wxtest.AuthorizerPath))
@@ -198,9 +196,7 @@ func TestNotAuthorized(t *testing.T) {
 		for range 100 {
 			_, err := p.Authorizer("wx1").Token(t.Context())
 			require.ErrorIs(t, err, openplatform.ErrNotAuthorized)
-			var denied *wxtoken.APIError
-			require.ErrorAs(t, err, &denied)
-			require.Equal(t, 61003, denied.Code)
+			requireDenial(t, 61003, err)
 			time.Sleep(30 * time.Second)
 		}
 		assert.Equal(t, wxtest.Tally{61003: 1}, w.sent(wxtest.AuthorizerPath))

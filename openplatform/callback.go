@@ -38,7 +38,7 @@ type badPush struct {
 }
 
 func (b *badPush) Error() string {
-	return "wxtoken: push rejected:  " + strings.TrimPrefix(b.why, "wxtoken: ")
+	return "wxtoken: push rejected: " + strings.TrimPrefix(b.why, "wxtoken: ")
 }
 
 // ServeHTTP handles the pushes that the platform sends to the authorization event URL
@@ -79,7 +79,7 @@ func (p *Platform) take(w http.ResponseWriter, r *http.Request) error {
 		return &badPush{http.StatusMethodNotAllowed, "the platform sends POST"}
 	}
 	if p.box == nil {
-		return errors.New("wxtoken: push rejected:  openplatform.New had no WithCallback")
+		return errors.New("wxtoken: push rejected: openplatform.New had no WithCallback")
 	}
 	m, raw, err := p.open(w, r)
 	if err != nil {

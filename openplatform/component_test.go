@@ -117,9 +117,7 @@ func TestADeniedTicket(t *testing.T) {
 			p := w.ready()
 			code := kill(w)
 			_, err := p.Source().Token(t.Context())
-			var denied *wxtoken.APIError
-			require.ErrorAs(t, err, &denied)
-			assert.Equal(t, code, denied.Code)
+			requireDenial(t, code, err)
 			assert.ErrorContains(t, err, "the last push came at 2000-01-01T00:00:00Z")
 			assert.Equal(t, 1, w.sent(wxtest.StartPushPath).Total())
 			for range 20 { // the denied ticket is not sent again and again
@@ -213,9 +211,7 @@ func TestTheComponentsSecret(t *testing.T) {
 		p := w.process()
 		for range 3 {
 			_, err := p.Source().Token(t.Context())
-			var denied *wxtoken.APIError
-			require.ErrorAs(t, err, &denied)
-			assert.Equal(t, 40125, denied.Code)
+			requireDenial(t, 40125, err)
 			assert.NotContains(t, err.Error(), secret)
 		}
 		assert.Equal(t, 1, w.sent(wxtest.ComponentPath).Total())
@@ -234,9 +230,7 @@ func TestTheSecretComesFromAFunction(t *testing.T) {
 		require.NoError(t, p.SetTicket(t.Context(), w.IssueTicket(compID)))
 		for range 4 {
 			_, err := p.Source().Token(t.Context())
-			var denied *wxtoken.APIError
-			require.ErrorAs(t, err, &denied)
-			require.Equal(t, 40125, denied.Code)
+			requireDenial(t, 40125, err)
 			time.Sleep(10 * time.Second)
 		}
 		assert.Equal(t, 1, w.sent(wxtest.ComponentPath).Total())

@@ -94,6 +94,14 @@ func (w *world) delivery(p *openplatform.Platform, fields map[string]string) fun
 // sent counts requests to a path, by result.
 func (w *world) sent(path string) wxtest.Tally { return w.Stats().Results[path] }
 
+// requireDenial requires that err says that the platform answered with code.
+func requireDenial(t *testing.T, code int, err error) {
+	t.Helper()
+	var denied *wxtoken.APIError
+	require.ErrorAs(t, err, &denied)
+	require.Equal(t, code, denied.Code)
+}
+
 // token returns src's token, and fails the test without one.
 func token(t *testing.T, src *wxtoken.Source) string {
 	t.Helper()

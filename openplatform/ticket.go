@@ -70,8 +70,8 @@ type tickets struct {
 	mu      sync.Mutex
 	newest  ticket
 	until   time.Time // when newest has expired
-	dead    ticket    // the one that the platform denied
-	retry   time.Time // when dead may be tried again anyway
+	denied  ticket    // the one that the platform denied
+	retry   time.Time // when denied may be tried again anyway
 	pushed  time.Time // the last push that this process knows of
 	started time.Time // when this process sent api_start_push_ticket
 }
@@ -108,7 +108,7 @@ func (p *Platform) keepTicket(ctx context.Context, value string, created int64) 
 	}
 	newer := t.Set || t.replaces(ts.newest, now)
 	if newer {
-		ts.newest, ts.until, ts.dead, ts.pushed = t, now.Add(ticketLife), ticket{}, now
+		ts.newest, ts.until, ts.denied, ts.pushed = t, now.Add(ticketLife), ticket{}, now
 	}
 	ts.mu.Unlock()
 
@@ -155,9 +155,9 @@ func (c *component) ticket(ctx context.Context) (ticket, error) {
 	if t == cached.value {
 		left = ticketLife // it is in the cache, which drops it when it expires
 	}
-	dead := t == ts.dead && now.Before(ts.retry)
+	denied := t == ts.denied && now.Before(ts.retry)
 	ts.mu.Unlock()
-	if t.Value == "" || left <= 0 || dead {
+	if t.Value == "" || left <= 0 || denied {
 		return ticket{}, nil
 	}
 	if t != cached.value {
@@ -173,7 +173,7 @@ func (c *component) denied(t ticket) {
 	ts := &c.tickets
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	ts.dead, ts.retry = t, time.Now().Add(startEvery)
+	ts.denied, ts.retry = t, time.Now().Add(startEvery)
 }
 
 // missing returns an error that there is no ticket, or none that the platform accepts

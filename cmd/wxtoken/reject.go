@@ -110,7 +110,7 @@ type forcing struct {
 }
 
 func (f forcing) run(ctx context.Context) error {
-	fmt.Fprintf(f.env.stderr, "This invalidates the token of %s everywhere; calls in flight with it fail.  "+
+	fmt.Fprintf(f.env.stderr, "This invalidates the token of %s everywhere; calls in flight with it fail. "+
 		"It takes %s, and uses 2 of the 20 forced refreshes a day that the platform allows. Ctrl-C within %s stops it.\n", f.appID, f.apart, f.abortFor)
 	if err := wait(ctx, f.abortFor); err != nil {
 		return err

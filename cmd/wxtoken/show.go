@@ -66,12 +66,12 @@ func show(r record.Reading, token bool, now time.Time) (string, error) {
 		said += fmt.Sprintf("sealed by key %d of the file\n", r.Opened)
 	}
 	at := func(name string, t time.Time) string {
-		word := "in"
 		d := t.Sub(now).Round(time.Second)
+		when := fmt.Sprintf("in %s", d)
 		if d < 0 {
-			return fmt.Sprintf("%s %s, %s ago\n", name, t.UTC().Format(time.RFC3339), -d)
+			when = fmt.Sprintf("%s ago", -d)
 		}
-		return fmt.Sprintf("%s %s, %s %s\n", name, t.UTC().Format(time.RFC3339), word, d)
+		return fmt.Sprintf("%s %s, %s\n", name, t.UTC().Format(time.RFC3339), when)
 	}
 	if c.Token != "" {
 		said += at("issued  ", r.Issued()) + at("expires ", r.Expires())

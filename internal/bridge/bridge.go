@@ -34,7 +34,7 @@ type HTTPOption interface{ ShowHTTP(*HTTP) }
 type Member interface{ Member() string }
 
 // A Revision counts the changes of a credential.
-type Revision uint64
+type Revision uint32
 
 // A Gate is a Fetcher that learns without a fetch that its credential has ended or is
 // available again. Its method must be quick and must not use the Source: it is

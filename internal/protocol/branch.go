@@ -67,7 +67,7 @@ func (r Record) relateToDebt(c Record) relation {
 
 // relateToUnpublished is relate for a copy that was fetched without the cache.
 func (r Record) relateToUnpublished(c Record, now time.Time) relation {
-	rejected := c.follows(r.Token) // in this process: see alone
+	rejected := c.follows(r.Token) // in this process: see takeOffline
 	switch {
 	case !c.Rejected && (rejected || !r.usable(now) || r.ExpiresAt < c.ExpiresAt):
 		return inferior
@@ -103,6 +103,9 @@ func (p *Process) reconcile(r Record, nonce string, now time.Time) (Step, bool) 
 	case diverges:
 		st.after.copySeen, st.after.born = now, r.Epoch
 	case behind, inferior:
+		if r.Token == "" && p.view.keepsNone() && (p.run.record.Lease != "" || p.run.wroteBack) {
+			return Step{}, false // the store would lose the copy again, and the lease with it
+		}
 		*next = c.inPlaceOf(r)
 		st.back = r.Token == ""
 		switch {

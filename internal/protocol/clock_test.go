@@ -30,8 +30,8 @@ func TestCooldownWhenTheClockIsSet(t *testing.T) {
 	other.Begin(false, failed)
 	other.DidRead(shared, failed, failed.Add(time.Millisecond))
 	for name, cools := range map[string]func(now time.Time) bool{
-		"of another": func(now time.Time) bool { _, cools := other.cooling(shared, &other.view, now); return cools },
-		"its own":    func(now time.Time) bool { _, cools := self.cooling(Record{}, &self.view, now); return cools },
+		"of another": func(now time.Time) bool { _, cools := other.cooling(shared, now); return cools },
+		"its own":    func(now time.Time) bool { _, cools := self.cooling(Record{}, now); return cools },
 	} {
 		for _, step := range []time.Duration{0, -8 * time.Hour} {
 			assert.True(t, cools(stepped(failed.Add(59*time.Second), step)), name)

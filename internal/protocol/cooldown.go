@@ -2,8 +2,6 @@ package protocol
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -20,30 +18,18 @@ type Cooldown struct {
 	Lifted  bool   `json:"lifted,omitempty"`  // another member has fetched since: it is kept for its members alone; without any, nobody waits
 }
 
-func (c *Cooldown) members() []string { return strings.Fields(c.Member) }
-
-// latest is the member that failed last.
-func (c *Cooldown) latest() string {
-	first, _, _ := strings.Cut(c.Member, " ")
-	return first
-}
-
-func (c *Cooldown) membersBut(member string) []string {
-	return slices.DeleteFunc(c.members(), func(m string) bool { return m == member })
-}
-
-// membersAfter is Member once member has failed.
-func (c *Cooldown) membersAfter(member string) string {
-	all := append([]string{member}, c.membersBut(member)...)
-	return strings.Join(all[:min(len(all), maxMembers)], " ")
-}
-
 // Retried is r after an operator has removed the cause of what failed: every process
 // may ask the platform again, also those whose own fetch failed.
 func (r Record) Retried(now time.Time) Record {
 	r.Cooldown, r.Seen = &Cooldown{Until: now.UnixMilli(), Lifted: true}, 0
 	return r
 }
+
+func (c *Cooldown) until() time.Time { return time.UnixMilli(c.Until) }
+
+// recent reports whether another failure is one more in a row: after an hour without
+// one it is the first again.
+func (c *Cooldown) recent(now time.Time) bool { return now.Sub(c.until()) < time.Hour }
 
 // unanswered is the message where there is no errmsg.
 const unanswered = "no answer that could be understood"
@@ -147,41 +133,15 @@ func (p *Process) fail(v *View, prev *Cooldown, result Result, now time.Time) *C
 	return c
 }
 
-// orphaned returns the cooldown that the owner of an abandoned lease left, following
-// prev, and nil if it left none: it may be one of a member whose processes die in each
-// fetch, and note no failure. That counts as one with an unknown outcome, or as one more
-// like the last of that member. The others wait only where members die in turn, and
-// nobody has fetched in between: until about a minute after the lease began, so that all
-// together stay within the daily quota, and a healthy one gets its turn.
-func (p *Process) orphaned(lease string, prev *Cooldown, now time.Time) *Cooldown {
-	by, member := owner(lease)
-	if member == "" {
-		return nil
+// stepAfter is the step of c if another process met prev before: one more or, if that
+// was of another kind, the first that makes the others wait twice as long, or for a
+// minute.
+func (p *Process) stepAfter(prev, c *Cooldown) int {
+	pen := p.penaltyFor(c.cause())
+	if p.penaltyFor(prev.cause()) == pen && prev.Scope == c.Scope {
+		return oneMore(prev.Step)
 	}
-	c := Cooldown{Message: unanswered, Member: member}
-	if prev != nil && now.Sub(time.UnixMilli(prev.Until)) < time.Hour {
-		c.Member = prev.membersAfter(member)
-		switch {
-		case prev.latest() == member:
-			c = *prev
-			c.Row = min(c.Row+1, maxCount-1)
-		case !prev.Lifted:
-			c.Step = p.stepAfter(prev, p.penaltyFor(c.cause()))
-		}
-	}
-	wait := min(p.penaltyFor(c.cause()).shared().delay(c.Step), time.Minute)
-	c.By, c.Until, c.Lifted = by, now.Add(max(wait-p.lease(), 0)).UnixMilli(), false
-	return &c
-}
-
-// stepAfter is the step of a failure with the penalty pen that another than prev's met:
-// one more, or the first that makes the others wait twice as long, or for a minute.
-func (p *Process) stepAfter(prev *Cooldown, pen penalty) int {
-	last := p.penaltyFor(prev.cause())
-	if last == pen {
-		return min(prev.Step+1, maxCount-1)
-	}
-	return pen.shared().after(last.shared().delay(prev.Step))
+	return pen.shared().after(p.sharedWait(prev))
 }
 
 // share returns the cooldown that all processes share after a failure with the penalty
@@ -189,43 +149,50 @@ func (p *Process) stepAfter(prev *Cooldown, pen penalty) int {
 // if another one met it, too.
 func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Time) (*Cooldown, time.Duration) {
 	c := Cooldown{Code: result.Code, Message: CleanMessage(result.Message), By: p.id}
-	if p.brief(now) {
-		c.Member = p.member()
-	}
-	same := prev != nil && (prev.By == p.id || c.Member != "" && c.Member == prev.latest()) // as failed last
-	if prev != nil && c.Member != "" && now.Sub(time.UnixMilli(prev.Until)) < time.Hour {
-		c.Member = prev.membersAfter(c.Member)
-		switch last := p.penaltyFor(prev.cause()); {
-		case !same:
-		case last == pen || prev.Row == 0:
-			c.Row = min(prev.Row+1, maxCount-1)
-		default:
-			c.Row = 1 + pen.after(last.delay(prev.Row-1))
-		}
-	}
 	if result.Outcome != Denied {
 		c.Code, c.Message = 0, unanswered
 	}
 	if pen.scope == sameSecret {
 		c.Scope = p.Fingerprint
 	}
-	switch {
-	case prev == nil || prev.Lifted:
-	case !same:
-		c.Step = p.stepAfter(prev, pen)
-	case prev.Scope == c.Scope && p.penaltyFor(prev.cause()) == pen:
-		c.Step = prev.Step
+	if p.brief(now) {
+		c.Member = p.member()
+	}
+	if prev != nil {
+		last := p.penaltyFor(prev.cause())
+		again := prev.By == p.id || c.Member != "" && c.Member == prev.latest() // this one failed last, too
+		switch {
+		case !again || c.Member == "" || !prev.recent(now):
+		case last != pen && prev.Row > 0:
+			c.Row = 1 + pen.after(last.delay(prev.Row-1))
+		default:
+			c.Row = oneMore(prev.Row)
+		}
+		switch {
+		case prev.Lifted:
+		case !again:
+			c.Step = p.stepAfter(prev, &c)
+		case prev.Scope == c.Scope && last == pen:
+			c.Step = prev.Step
+		}
+		if c.Member != "" && prev.recent(now) {
+			c.Member = prev.membersAfter(c.Member)
+		}
 	}
 	wait := pen.shared().delay(c.Step)
 	c.Until = now.Add(wait).UnixMilli()
 	return &c, wait
 }
 
-// cause is the failure that another process met, as far as the record tells it.
+// sharedWait is for how long c was to block all processes, from the failure on.
+func (ru Rules) sharedWait(c *Cooldown) time.Duration {
+	return ru.penaltyFor(c.cause()).shared().delay(c.Step)
+}
+
+// cause is the failure that c is about, as far as the record tells it.
 func (c *Cooldown) cause() Result {
 	if c.Code == 0 {
-		err := fmt.Errorf("wxtoken: the last fetch failed: %s; see the log of the process that made it", c.Message)
-		return Result{Outcome: Unknown, Err: err}
+		return Result{Outcome: Unknown}
 	}
 	return Result{Outcome: Denied, Code: c.Code, Message: c.Message}
 }
@@ -233,8 +200,8 @@ func (c *Cooldown) cause() Result {
 // cooling returns the Fail that says why the platform must not be asked now, and false
 // if it may be. Another machine's clock can make the wait shorter than it was meant to
 // be, never longer. Near the expiry of a usable token nobody waits long.
-func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
-	most := 24 * time.Hour
+func (p *Process) cooling(r Record, now time.Time) (Step, bool) {
+	v, most := &p.view, 24*time.Hour
 	if r.usable(now) && r.left(now) <= p.Ahead {
 		most = p.Ahead / 4
 	}
@@ -244,89 +211,48 @@ func (p *Process) cooling(r Record, v *View, now time.Time) (Step, bool) {
 		}
 	}
 	c := r.Cooldown
-	if c == nil || c.Lifted && !p.ours(c, now) || c.Scope != "" && c.Scope != p.Fingerprint {
+	if c == nil || !p.concerns(c, now) {
 		return Step{}, false
 	}
-	pen := p.penaltyFor(c.cause())
-	if pen.scope == oneself || pen.scope == sameSecret && c.Scope == "" {
-		return Step{}, false // another process's own affair
-	}
 	from, wait := v.cooledSeen, min(p.meant(c, now), most)
-	if failed := time.UnixMilli(c.Until).Add(-pen.shared().delay(c.Step)); !p.ours(c, now) {
-		wait = min(wait, time.UnixMilli(c.Until).Sub(from))
-	} else if failed.Before(from) {
+	switch failed := c.until().Add(-p.sharedWait(c)); {
+	case !p.ours(c, now):
+		wait = min(wait, c.until().Sub(from))
+	case failed.Before(from):
 		from = failed // by the clock of this machine
 	}
-	if v.own != nil {
-		wait = min(wait+wait/4, pen.last, most) // a process whose own last fetch did not fail comes first
+	if v.own != nil { // a process whose own last fetch did not fail comes first
+		wait = min(wait+wait/4, p.penaltyFor(c.cause()).last, most)
 	}
 	until := from.Add(wait)
-	if seen := r.seen().Add(wait); r.seenBy(now) && p.undated(c, now) && seen.Before(until) {
+	if seen := r.seen().Add(wait); r.seenBy(now) && p.fromFuture(c, now) && seen.Before(until) {
 		until = seen
 	}
 	if Passed(now, until) {
 		return Step{}, false
 	}
 	cause := c.cause()
-	if v.own != nil && v.own.tag == c.Until && v.own.err != nil {
+	switch {
+	case v.own != nil && v.own.tag == c.Until && v.own.err != nil:
 		cause.Err = v.own.err // says more than the record does
+	case cause.Outcome == Unknown:
+		cause.Err = fmt.Errorf("wxtoken: the last fetch failed: %s; see the log of the process that made it", c.Message)
 	}
 	return Step{Do: Fail, Until: until, Cause: cause, secret: c.Scope != ""}, true
 }
 
-// ours reports whether c is about this process's member: one whose processes live for
-// seconds, and are started again and again, must not be the first to try each time.
-func (p *Process) ours(c *Cooldown, now time.Time) bool {
-	return c != nil && c.Member != "" && p.brief(now) && slices.Contains(c.members(), p.member())
+// concerns reports whether this process has to wait for c: unless that is about another
+// process alone, another secret, or a member that is not this one.
+func (p *Process) concerns(c *Cooldown, now time.Time) bool {
+	scope := p.penaltyFor(c.cause()).scope
+	theirs := scope == oneself || scope == sameSecret && c.Scope == ""
+	return !theirs && (c.Scope == "" || c.Scope == p.Fingerprint) && (!c.Lifted || p.ours(c, now))
 }
 
-// meant is how long a process that did not fail itself waits for c. What a brief
-// process met says little to those that are not: the next may be another of its member.
-// And the first failure of a member may be chance.
-func (p *Process) meant(c *Cooldown, now time.Time) time.Duration {
-	pen := p.penaltyFor(c.cause())
-	wait := pen.shared().delay(c.Step)
-	switch {
-	case c.Member != "" && !p.brief(now):
-		return pen.shared().first
-	case !p.ours(c, now):
-		return wait
-	}
-	latest := c.latest() == p.member()
-	if c.Member != c.latest() && (latest || c.Row == 0) { // they fail in turn: one that has not failed goes first
-		wait += min(wait, time.Minute)
-	}
-	if latest && c.Row > 0 {
-		wait = max(wait, pen.delay(c.Row-1))
-	}
-	return wait
-}
-
-// undated reports whether c ends later than it can by this process's clock: that or
+// fromFuture reports whether c ends later than it can by this process's clock: that or
 // the clock of the process that failed is wrong, and its date says nothing.
-func (p *Process) undated(c *Cooldown, now time.Time) bool {
-	return time.UnixMilli(c.Until).Sub(now) > p.meant(c, now)+clockError
-}
-
-// lifted is what remains of c when this process has fetched a token: what the member
-// that failed has to remember, if that is another. By a clock that is ahead each token
-// has expired.
-func (p *Process) lifted(c *Cooldown, now time.Time) *Cooldown {
-	if c == nil || now.Sub(time.UnixMilli(c.Until)) > time.Hour {
-		return nil
-	}
-	l := *c
-	l.Member = strings.Join(c.membersBut(p.member()), " ")
-	if l.Member == "" {
-		return nil
-	}
-	if l.latest() != c.latest() {
-		l.Row = 0
-	}
-	pen := p.penaltyFor(c.cause()).shared()
-	l.Until -= (pen.delay(c.Step) - pen.first).Milliseconds() // past for version 0.1, which does not know lifted
-	l.Step, l.Lifted = 0, true
-	return &l
+func (p *Process) fromFuture(c *Cooldown, now time.Time) bool {
+	return c.until().Sub(now) > p.meant(c, now)+clockError
 }
 
 // withoutFetch is what to do while the platform must not be asked. If that takes long,

@@ -135,9 +135,10 @@ func TestOwnWaitsAfterAnotherKind(t *testing.T) {
 	assert.Equal(t, 1250*time.Millisecond, fail(busy), "nothing is left of it after an hour")
 }
 
-// The cooldown that others share begins again with a failure of another kind, of
-// another secret, or after a success.
-func TestSharedStepsBeginAnew(t *testing.T) {
+// What all wait for grows only if another process fails. If that is about another kind
+// of failure, or another secret, it grows up to a minute; a process that failed last as
+// well, in another way, begins anew.
+func TestSharedSteps(t *testing.T) {
 	step := func(prev Cooldown, result Result) int {
 		p := &Process{Rules: usual, id: "me"}
 		p.Fingerprint = "5a5a"
@@ -152,7 +153,12 @@ func TestSharedStepsBeginAnew(t *testing.T) {
 	assert.Equal(t, 4, step(Cooldown{Code: 41002, Step: 4, By: "me"}, Result{Outcome: Denied, Code: 40013}))
 	assert.Equal(t, 5, step(Cooldown{Step: 4}, Result{Outcome: Unknown}), "of version 0.1, which does not say whose")
 	assert.Equal(t, 5, step(Cooldown{Code: 40125, Step: 4, Scope: "5a5a"}, Result{Outcome: Denied, Code: 40125}))
-	assert.Equal(t, 0, step(Cooldown{Code: 40125, Step: 4, Scope: "old"}, Result{Outcome: Denied, Code: 40125}))
+	assert.Equal(t, 5, step(Cooldown{Code: 40125, Step: 4, Scope: "old"}, Result{Outcome: Denied, Code: 40125}))
+	assert.Equal(t, 6, step(Cooldown{Code: 40125, Step: 7, Scope: "old"}, Result{Outcome: Denied, Code: 40125}))
+	assert.Equal(t, 5, step(Cooldown{Code: 45009, Step: 4, By: "you"}, Result{Outcome: Unknown}))
+	assert.Equal(t, 6, step(Cooldown{Code: 45009, Step: 7, By: "you"}, Result{Outcome: Unknown}))
+	assert.Equal(t, 5, step(Cooldown{Step: 9, By: "you"}, Result{Outcome: Denied, Code: -1}), "30 s is its most")
+	assert.Equal(t, 0, step(Cooldown{Code: 45009, Step: 4, By: "you", Lifted: true}, Result{Outcome: Unknown}))
 }
 
 // What another member's success leaves of a cooldown is for the member that failed.
@@ -192,7 +198,7 @@ func TestOwnFailureNearExpiry(t *testing.T) {
 	for left, want := range map[time.Duration]time.Duration{4 * time.Minute: 75 * time.Second, 6 * time.Minute: 10 * time.Minute, 0: 10 * time.Minute} {
 		p := &Process{Rules: usual}
 		p.fail(&p.view, nil, Result{Outcome: Denied, Code: 89507}, clock)
-		st, cools := p.cooling(aged("t", 2*time.Hour-left), &p.view, clock)
+		st, cools := p.cooling(aged("t", 2*time.Hour-left), clock)
 		assert.True(t, cools)
 		assert.Equal(t, want, st.Until.Sub(clock), "with %s left", left)
 	}
@@ -205,7 +211,7 @@ func TestCooldownsOfOtherClocks(t *testing.T) {
 			p := &Process{Rules: usual}
 			c := &Cooldown{Until: until, Code: code, Step: maxCount - 1}
 			p.view.cooldown, p.view.cooledSeen = c, clock
-			st, cools := p.cooling(Record{Cooldown: c}, &p.view, clock)
+			st, cools := p.cooling(Record{Cooldown: c}, clock)
 			if until <= clock.UnixMilli() {
 				assert.False(t, cools)
 				continue
@@ -232,11 +238,11 @@ func TestCooldownsOfAMemberByOtherClocks(t *testing.T) {
 					p.Member = func() string { return "m" }
 					p.view.cooldown, p.view.cooledSeen = &c, clock
 					r := Record{Cooldown: &c, Seen: seen}
-					if st, cools := p.cooling(r, &p.view, clock); cools {
+					if st, cools := p.cooling(r, clock); cools {
 						assert.Positive(t, st.Until.Sub(clock))
 						assert.LessOrEqual(t, st.Until.Sub(clock), most, "%+v", c)
 					}
-					_, cools := p.cooling(r, &p.view, clock.Add(most))
+					_, cools := p.cooling(r, clock.Add(most))
 					assert.False(t, cools, "%+v", c)
 				}
 			}
@@ -249,15 +255,15 @@ func TestCauseOfACooldown(t *testing.T) {
 	p := &Process{Rules: usual, id: "me"}
 	c := p.fail(&p.view, nil, Result{Outcome: Unknown, Err: errOwn}, clock)
 	r := Record{Cooldown: c}
-	st, _ := p.cooling(r, &p.view, clock)
+	st, _ := p.cooling(r, clock)
 	assert.ErrorIs(t, st.Cause.Err, errOwn)
 	p.view.own.wait = 0 // only the shared one is left
 	p.view.cooledSeen = clock
-	st, _ = p.cooling(r, &p.view, clock)
+	st, _ = p.cooling(r, clock)
 	assert.ErrorIs(t, st.Cause.Err, errOwn)
-	other := &Process{Rules: usual}
-	st, _ = other.cooling(r, &View{observed: observed{cooledSeen: clock}}, clock)
+	other := &Process{Rules: usual, view: View{observed: observed{cooledSeen: clock}}}
+	st, _ = other.cooling(r, clock)
 	assert.ErrorContains(t, st.Cause.Err, "no answer that could be understood; see the log of the process that made it")
-	st, _ = other.cooling(Record{Cooldown: &Cooldown{Until: math.MaxInt64, Code: 45009, Message: "quota"}}, &View{observed: observed{cooledSeen: clock}}, clock)
+	st, _ = other.cooling(Record{Cooldown: &Cooldown{Until: math.MaxInt64, Code: 45009, Message: "quota"}}, clock)
 	assert.Equal(t, Result{Outcome: Denied, Code: 45009, Message: "quota"}, st.Cause)
 }

@@ -39,13 +39,17 @@ func TestEnvelopes(t *testing.T) {
 		err = test.to.Unwrap(raw, &got)
 		assert.True(t, errors.Is(err, test.want), "%s: %v", name, err)
 		assert.Equal(t, test.want == nil, got.Secret == "s3cret", name)
+		if test.want == nil {
+			assert.ErrorIs(t, test.to.Unwrap(raw, new(int)), ErrCorrupt, "another type")
+		}
 	}
 	for text, want := range map[string]error{
-		"": ErrCorrupt, "x": ErrCorrupt, "null": ErrCorrupt, `{"v":0}`: ErrCorrupt, `{"v":1}`: ErrCorrupt, `{"v":1,"value":7}`: ErrCorrupt,
+		"": ErrCorrupt, "x": ErrCorrupt, "1": ErrCorrupt, "null": ErrCorrupt, `{"v":0}`: ErrCorrupt, `{"v":1}`: ErrCorrupt, `{"v":1,"value":7}`: ErrCorrupt, `{"v":1,"value":{}}`: nil,
 		`{"v":1,"sealed":"%"}`: ErrCorrupt, `{"v":1,"sealed":""}`: ErrCorrupt, `{"v":1,"sealed":null}`: ErrCorrupt, `{"v":2,"value":{}}`: ErrNewer,
 		`{"v":1,"sealed":{"alg":"x"}}`: ErrCorrupt, `{"v":1,"sealed":7}`: ErrCorrupt, `{"v":2,"sealed":{"alg":"x"}}`: ErrNewer, `{"v":2,"sealed":"%"}`: ErrNewer,
 		`{"v":2,"value":{"x":"` + strings.Repeat("x", maxEnvelope) + `"}}`: ErrNewer,
 		`{"v":1,"value":{"x":"` + strings.Repeat("x", maxEnvelope) + `"}}`: ErrCorrupt,
+		strings.Repeat("\x00", maxEnvelope+1):                              ErrCorrupt,
 	} {
 		assert.ErrorIs(t, plain.Unwrap([]byte(text), &value{}), want, "%.30s", text)
 	}

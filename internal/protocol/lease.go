@@ -41,13 +41,6 @@ func (p *Process) owns(lease string) bool {
 	return p.id != "" && strings.HasPrefix(lease, p.id+".")
 }
 
-// owner returns the process that has lease and, if the lease names it, its member.
-func owner(lease string) (id, member string) {
-	id, rest, _ := strings.Cut(lease, ".")
-	_, member, _ = strings.Cut(rest, ".")
-	return id, member
-}
-
 // others reports whether lease is another process's, which may fetch under it.
 func (p *Process) others(lease string) bool { return lease != "" && !p.owns(lease) }
 
@@ -105,47 +98,58 @@ func (ru Rules) ttl(r Record, now time.Time) time.Duration {
 }
 
 // take asks for the lease, and takes an abandoned one over: the fetch under that may
-// have been served, or may yet be. Each lease that ends without a token makes the next
-// one longer, so that a store which cannot keep a token costs few fetches.
+// have been served, or may yet be.
 func (p *Process) take(r Record, nonce string, now time.Time) Step {
-	v := p.view
 	if p.id == "" {
 		p.id = nonce
 	}
-	length := p.lease()
-	if p.Repeatable && (r.Cooldown == nil || r.Cooldown.Lifted) {
-		length = min(p.Patience(), length)
-	}
-	length = max(length, min(v.longer, maxLease))
-	if v.keepsNone() {
-		length = maxLease
-	}
-	next := r
-	next.Lease, next.LeaseFor, next.Noted = p.id+"."+nonce, length.Milliseconds(), !r.usable(now)
-	if p.brief(now) && p.Member != nil && !p.Vague && !p.Repeatable {
-		next.Lease += "." + p.member()
-	}
-	st := Step{Do: Swap, take: true}
-	c := claim{lease: next.Lease, asked: now, ends: now.Add(length), base: r.Token, settles: -1}
-	if r.Lease != "" {
+	length := p.nextLease(r)
+	c := &claim{lease: p.leaseName(nonce, now), asked: now, ends: now.Add(length), base: r.Token, settles: -1}
+	st := Step{Do: Swap, Next: r, after: p.view, take: true}
+	st.after.claim = c
+	next := &st.Next
+	next.Lease, next.LeaseFor, next.Noted = c.lease, length.Milliseconds(), !r.usable(now)
+	switch {
+	case r.Lease != "":
+		st.Event = Takeover
 		next.Owed = max(r.Owed, p.owe(2))
 		next.Seq++
-		if c := p.orphaned(r.Lease, r.Cooldown, now); c != nil {
-			next.Cooldown, next.Seen = c, 0
+		if failed := p.orphaned(r.Lease, r.Cooldown, now); failed != nil {
+			next.Cooldown, next.Seen = failed, 0
 		}
-		st.Event = Takeover
-	} else if now.Sub(v.seqSeen) >= p.verify() {
+	case now.Sub(p.view.seqSeen) >= p.verify():
 		c.settles = r.Seq
 	}
-	if next.Epoch == "" {
+	if r.Epoch == "" {
 		next.Epoch = nonce
-		if p.Repeatable && v.copy.Token != "" { // the first record of all was not lost
-			v.losses++
+		if p.Repeatable && p.view.copy.Token != "" { // the first record of all was not lost
+			st.after.losses++
 		}
 	}
-	v.claim = &c
-	st.Next, st.after = next, v
 	return st
+}
+
+// nextLease is how long the next lease lasts. Each one that ends without a token makes
+// the next longer, so that a store which cannot keep a token costs few fetches.
+func (p *Process) nextLease(r Record) time.Duration {
+	length := p.lease()
+	switch {
+	case p.view.keepsNone():
+		return maxLease
+	case p.Repeatable && (r.Cooldown == nil || r.Cooldown.Lifted):
+		length = min(p.Patience(), length)
+	}
+	return max(length, min(p.view.longer, maxLease))
+}
+
+// leaseName is the name of a new lease. If the process can be one that dies in each
+// fetch, it says whose failure that would be: see orphaned.
+func (p *Process) leaseName(nonce string, now time.Time) string {
+	name := p.id + "." + nonce
+	if p.brief(now) && p.Member != nil && !p.VagueMember && !p.Repeatable {
+		name += "." + p.member()
+	}
+	return name
 }
 
 // giveBack frees this process's lease, under which it is too late to fetch.
@@ -204,7 +208,7 @@ func (p *Process) withToken(r Record, c *claim, now time.Time) Record {
 			before = p.view.copy
 		}
 		r.Past = before.pastAfter()
-	} else if p.FullLife && r.IssuedAt < token.IssuedAt {
+	} else if p.FullLife && r.IssuedAt < token.IssuedAt { // it was repeated: what is known of its expiry counts
 		known := r.ExpiresAt
 		if known <= token.IssuedAt { // it may expire at any moment
 			known = token.IssuedAt + overtime.Milliseconds()

@@ -72,3 +72,34 @@ func TestLeasesGrowWhereTokensAreLost(t *testing.T) {
 	begin(leased.unleased())
 	assert.Equal(t, 12*time.Second, fetch("t3"))
 }
+
+func TestTTL(t *testing.T) {
+	h := time.Hour
+	for name, test := range map[string]struct {
+		r    Record
+		want time.Duration
+	}{
+		"nothing known":                 {Record{}, h},
+		"a token":                       {aged("t", h), 2 * h},
+		"an expired token":              {aged("t", 5*h), h},
+		"a rejected token":              {change(aged("t", h), func(r *Record) { r.Rejected = true }), 2 * h},
+		"30 days":                       {Record{Token: "t", ExpiresAt: clock.Add(MaxLifetime).UnixMilli()}, MaxLifetime + h},
+		"the clock of another":          {Record{Token: "t", ExpiresAt: clock.Add(3 * MaxLifetime).UnixMilli()}, MaxLifetime + h},
+		"a cooldown":                    {Record{Cooldown: &Cooldown{Until: clock.Add(15 * time.Minute).UnixMilli()}}, h + 15*time.Minute},
+		"a cooldown beyond the token":   {change(aged("t", 119*time.Minute), func(r *Record) { r.Cooldown = &Cooldown{Until: clock.Add(10 * time.Minute).UnixMilli()} }), h + 10*time.Minute},
+		"a cooldown without end":        {Record{Cooldown: &Cooldown{Until: 1<<63 - 1}}, MaxLifetime + h},
+		"a lease":                       {Record{Lease: "l", LeaseFor: 12000}, 14 * time.Second},
+		"a lease without length":        {Record{Lease: "l"}, 17 * time.Second},
+		"a long lease":                  {Record{Lease: "l", LeaseFor: 101250}, 103250 * time.Millisecond},
+		"a lease of a day":              {Record{Lease: "l", LeaseFor: 86400000}, 5*time.Minute + 2*time.Second},
+		"a lease of a repeatable fetch": {Record{Lease: "l", LeaseFor: 1000}, 3 * time.Second},
+		"a lease and a usable token":    {change(aged("t", h), func(r *Record) { r.Lease = "l" }), h},
+		"a lease and a token's last 9s": {change(aged("t", 2*h-9*time.Second), func(r *Record) { r.Lease = "l" }), 17 * time.Second},
+		"a lease and a rejected token":  {change(aged("t", h), func(r *Record) { r.Lease, r.Rejected = "l", true }), 17 * time.Second},
+		"a lease and an expired token":  {change(aged("t", 3*h), func(r *Record) { r.Lease = "l" }), 17 * time.Second},
+		"a lease and a cooldown":        {Record{Lease: "l", Cooldown: &Cooldown{Until: clock.Add(h).UnixMilli()}}, 17 * time.Second},
+	} {
+		assert.Equal(t, test.want, usual.ttl(test.r, clock), name)
+	}
+	assert.Equal(t, 3400*time.Millisecond, Rules{Fetch: 2 * time.Second}.ttl(Record{Lease: "l"}, clock), "by its own fetch timeout")
+}

@@ -15,7 +15,7 @@ const (
 	maxName     = 128                  // bytes of an epoch, lease, id or scope, printable ASCII and spaces
 	maxMessage  = 512                  // characters of an errmsg
 	MaxLifetime = 30 * 24 * time.Hour  // of a token; the platform says at most 2 h
-	maxLease    = 5 * time.Minute
+	maxLease    = 5 * time.Minute      // and the life up to which a process is brief
 	maxOwed     = 3
 	maxMembers  = 4         // of a cooldown
 	maxCount    = 1 << 30   // of what is counted; no life is long enough for it
@@ -27,6 +27,9 @@ const (
 func (r *Record) limit() {
 	r.Seq, r.Early = min(r.Seq, maxSeq), min(r.Early, maxCount-1)
 }
+
+// oneMore is a count after one more.
+func oneMore(n int) int { return min(n+1, maxCount-1) }
 
 // printable reports whether s is what goes into a query as it is: no spaces, no
 // control bytes, nothing beyond ASCII.

@@ -10,7 +10,7 @@ func (p *Process) nextOffline(now time.Time) Step {
 		return Step{Do: Fail}
 	}
 	if v.unpublished() && v.claim.Token.usable(now) {
-		v.alone(v.claim.Token, now)
+		v.takeOffline(v.claim.Token, now)
 		v.claim = nil
 	}
 	for len(p.pending) > 0 {
@@ -23,7 +23,7 @@ func (p *Process) nextOffline(now time.Time) Step {
 	case run.verdictsOnly, !p.due(held, now):
 		return Step{Do: Fail}
 	}
-	st, cools := p.cooling(Record{}, v, now)
+	st, cools := p.cooling(Record{}, now)
 	switch {
 	case cools:
 		return p.withoutFetch(Record{}, st, false, now)
@@ -42,27 +42,21 @@ func (p *Process) verdictOffline(token string, now time.Time) Verdict {
 	if c.Token != token || c.Rejected {
 		return Verdict{Believed: true}
 	}
-	verdict := p.verdictOn(*c, now)
-	if !verdict.Believed {
-		return verdict
-	}
-	c.Rejected = true
-	c.Early++
-	verdict.Early = c.Early
-	if c.Early > 1 {
+	verdict := p.verdictOnCopy(now)
+	if verdict.Believed && c.Early > 1 {
 		p.view.resort = memo{c.Token, now.Add(p.Fetch)}
 		verdict.Believed, verdict.Until = false, p.view.resort.until
 	}
 	return verdict
 }
 
-// alone makes token, fetched just now, the copy of a process without the cache.
-func (v *View) alone(token Record, now time.Time) {
-	if v.copy.Rejected && v.copy.Token != token.Token { // it must not come back
-		token.Past = v.copy.pastAfter()
-	}
+// takeOffline makes token, fetched just now, the copy of a process without the cache.
+func (v *View) takeOffline(token Record, now time.Time) {
 	if v.copy.Rejected {
 		token.Early = v.copy.Early // it goes on, as in a record
+		if v.copy.Token != token.Token {
+			token.Past = v.copy.pastAfter() // the copy must not come back
+		}
 	}
 	v.copy, v.copyRead, v.copySeen, v.born, v.settled, v.resort = token, now, now, "", true, memo{}
 }

@@ -34,3 +34,8 @@ func TestPace(t *testing.T) {
 		assert.LessOrEqual(t, reads, c.reads, "%v", c.fetch)
 	}
 }
+
+func TestTheWatchAgeIsCapped(t *testing.T) {
+	long := Rules{Local: 24 * time.Hour}
+	assert.Equal(t, 5*time.Second, long.Watch())
+}

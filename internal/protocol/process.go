@@ -22,7 +22,8 @@ import (
 // It is not safe for concurrent use.
 type Process struct {
 	Rules
-	Unwanted bool // no caller waits for the flight under way
+	Unwanted   bool // no caller waits for the flight under way
+	swapFailed bool // the last swap has no outcome
 
 	id    string    // of its leases; "" until the first
 	began time.Time // when its first flight began
@@ -30,12 +31,11 @@ type Process struct {
 	run   *run // the flight under way; nil: none
 
 	// Rejections: see reject.go.
-	pending    []string // reported tokens to decide on
-	withheld   memo     // the reported token that is not handed out
-	ignored    memo     // the token whose rejection was not believed
-	old        memo     // a reported token that neither the record nor this process knows
-	rejects    rejects  // of its own that were believed
-	swapFailed bool     // the last swap has no outcome
+	pending  []string // reported tokens to decide on
+	withheld memo     // the reported token that is not handed out
+	ignored  memo     // the token whose rejection was not believed
+	old      memo     // a reported token that neither the record nor this process knows
+	rejects  rejects  // of its own that were believed
 
 	secretAsked time.Time // when it last looked whether the secret has changed
 }
@@ -48,17 +48,17 @@ type run struct {
 	swap         *Step  // under way; nil: none
 	verdicts     map[string]Verdict
 
-	pause time.Duration // before the next read
-	rest  time.Duration // before the next fetch, as a token may be expired when it comes
-	last  time.Time     // of the last step
-	spent time.Duration // since Begin; a pause of the process counts as no more than one fetch
+	readPause  time.Duration // before the next read
+	fetchPause time.Duration // before the next fetch: there is one if the last token had expired when it came
+	last       time.Time     // of the last step
+	spent      time.Duration // since Begin; a pause of the process counts as no more than one fetch
 
 	failures   int  // of the cache, since it last stored or another's fetch was waited for
 	offline    bool // the flight goes on without the cache
-	leaveAlone bool // as well: the record must not be touched, nor a token fetched
-	tried      bool // offline: it has fetched
+	leaveAlone bool // and without a fetch: the record must not be touched
+	tried      bool // it has fetched without the cache
 	asked      bool // for the secret
-	wroteBack  bool // the copy, to a record without a token
+	wroteBack  bool // it has written the copy to a record without a token
 }
 
 // A Step is what to do next.
@@ -145,7 +145,7 @@ func (p *Process) Next(nonce string, now time.Time) Step {
 			continue
 		case Read:
 			run.known, run.failures = false, 0
-			run.pause = st.Pause
+			run.readPause = st.Pause
 			return st
 		case Swap:
 			st.Next.limit()
@@ -157,18 +157,15 @@ func (p *Process) Next(nonce string, now time.Time) Step {
 		}
 		return st
 	}
-	st := Step{Do: Read, Pause: run.pause}
-	run.pause = max(min(run.pause*3/2, p.Patience()), 5*time.Millisecond)
+	st := Step{Do: Read, Pause: run.readPause}
+	run.readPause = max(min(run.readPause*3/2, p.Patience()), 5*time.Millisecond)
 	return st
 }
 
 // step decides by the record r.
 func (p *Process) step(r Record, nonce string, now time.Time) Step {
 	v, c := &p.view, p.view.claim
-	if f := v.cooldown; r.Epoch == "" && f != nil && !p.Vague && now.Sub(time.UnixMilli(f.Until)) < time.Hour {
-		r.Cooldown = f // the store lost that, too; healthy processes of a vague name must not wait for long
-	}
-	kept := !v.keepsNone() || r.Lease == "" && !p.run.wroteBack
+	r = p.recall(r, now)
 	if c == nil && p.owns(r.Lease) { // of a swap that took effect late, or was undone: nobody fetches under it
 		r = r.unleased()
 	}
@@ -186,7 +183,7 @@ func (p *Process) step(r Record, nonce string, now time.Time) Step {
 			return st
 		}
 	}
-	if st, ok := p.reconcile(r, nonce, now); ok && (kept || !st.back) { // else it would be lost again, and the lease with it
+	if st, ok := p.reconcile(r, nonce, now); ok {
 		return st
 	}
 	switch {
@@ -198,6 +195,15 @@ func (p *Process) step(r Record, nonce string, now time.Time) Step {
 		return Step{Do: Return}
 	}
 	return p.decide(r, nonce, now)
+}
+
+// recall is r with the failure that the store has lost together with the record. One of
+// a vague member is left out, since healthy processes would wait for it, too.
+func (p *Process) recall(r Record, now time.Time) Record {
+	if c := p.view.cooldown; r.Epoch == "" && c != nil && c.recent(now) && !p.VagueMember {
+		r.Cooldown = c
+	}
+	return r
 }
 
 // decide is for a record that lacks nothing that this process knows, and in which it
@@ -213,7 +219,7 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	left := p.abandoned(r, now) - watched
 	taken := r.Lease != "" && left > 0
 	switch {
-	case good && (taken || r.Token == "" && v.keepsNone()):
+	case good && (taken || r.Token == "" && v.keepsNone()): // another will fetch, or the store would lose that token, too
 		return Step{Do: Return}
 	case taken && !r.Noted && watched >= p.Patience():
 		// The store may keep the record for long, and this process may not live to see
@@ -226,45 +232,30 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 	if c := r.Cooldown; c != nil && !c.Lifted && c.Scope != "" && p.Fingerprint == "" && p.askSecret(now) {
 		return Step{Do: Secret} // this process has not fetched yet, and must know whether that concerns it
 	}
-	st, cools := p.cooling(r, v, now)
+	st, cools := p.cooling(r, now)
 	switch {
-	case r.Epoch == "" && r.Cooldown != nil && (cools || p.leaves(r, now)): // those that are started after this one must know
+	case r.Epoch == "" && r.Cooldown != nil && (cools || p.tooYoung(r, now)): // those that are started after this one must know
 		r.Epoch = nonce
 		return Step{Do: Swap, Next: r, after: *v}
 	case cools:
-		if c := r.Cooldown; c != nil && p.young(now) && p.undated(c, now) && !r.seenBy(now) {
+		if c := r.Cooldown; c != nil && p.young(now) && p.fromFuture(c, now) && !r.seenBy(now) {
 			return p.see(r, now)
 		}
 		return p.withoutFetch(r, st, usable, now)
-	case p.leaves(r, now):
+	case p.tooYoung(r, now):
 		return Step{Do: Return}
 	}
 	return p.take(r, nonce, now)
 }
 
-// leaves reports whether this process leaves a fetch to others, or to itself once the
-// token has expired: it has just started, and may not live to publish a token.
-func (p *Process) leaves(r Record, now time.Time) bool {
+// tooYoung reports whether this process is too young to fetch: it may not live to
+// publish a token, and another will fetch, or this one once the token has expired.
+func (p *Process) tooYoung(r Record, now time.Time) bool {
 	return p.young(now) && !p.FullLife && (r.usable(now) || p.Unwanted)
 }
 
-// young reports whether this process has just started, and may be one of those that
-// live for seconds.
-func (p *Process) young(now time.Time) bool { return now.Sub(p.began) < p.youth() }
-
-// brief reports whether this process has lived for minutes at most.
-func (p *Process) brief(now time.Time) bool { return now.Sub(p.began) < maxLease }
-
-// member is what the processes that are started one after the other share.
-func (p *Process) member() string {
-	if p.Member == nil {
-		return p.id
-	}
-	return p.Member()
-}
-
-// see dates what is from the future by this process's clock, for those after it: it
-// may not live to see it get old.
+// see writes down when this process saw r, whose token or cooldown is from the future:
+// this process may not live to see that get old, and those after it count from then.
 func (p *Process) see(r Record, now time.Time) Step {
 	r.Seen = now.UnixMilli()
 	return Step{Do: Swap, Next: r, after: p.view}
@@ -282,11 +273,11 @@ func pace(watched time.Duration) time.Duration {
 // fetch asks for a fetch under the lease that this process has.
 func (p *Process) fetch(now time.Time) Step {
 	run := p.run
-	st := Step{Do: Fetch, Pause: run.rest, Until: p.view.claim.ends}
+	st := Step{Do: Fetch, Pause: run.fetchPause, Until: p.view.claim.ends}
 	if p.Repeatable {
-		st.Until = now.Add(run.rest + p.Fetch)
+		st.Until = now.Add(run.fetchPause + p.Fetch)
 	}
-	run.rest = min(max(2*run.rest, p.Patience()/10), p.Patience())
+	run.fetchPause = min(max(2*run.fetchPause, p.Patience()/10), p.Patience())
 	return st
 }
 
@@ -332,7 +323,7 @@ func (p *Process) DidFetch(result Result, now time.Time) {
 			return
 		}
 		v.own = nil
-		v.alone(result.Token, now)
+		v.takeOffline(result.Token, now)
 		return
 	}
 	c := *v.claim

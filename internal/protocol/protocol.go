@@ -5,8 +5,8 @@
 // Read process.go first: the order of the questions is there. The answers are in
 // due.go (must the token be replaced?), lease.go (who fetches, and what is published),
 // branch.go (is the record older than the copy?), reject.go (is the token still
-// good?), cooldown.go (may the platform be asked?) and offline.go (what without the
-// cache?).
+// good?), cooldown.go (may the platform be asked?), member.go (and by one of those
+// that live for seconds?) and offline.go (what without the cache?).
 package protocol
 
 import "time"
@@ -20,9 +20,9 @@ type Rules struct {
 	AtExpiry    bool          // the platform repeats the token until it expires
 	FullLife    bool          // it repeats it with its full life each time
 	Changeable  bool          // Fingerprint may have changed: see Secret
+	VagueMember bool          // Member may also name healthy processes: no lease has the name, and no failure with it is written back
 	Fingerprint string        // of this process's secret, for the scope of cooldowns
-	Vague       bool          // Member may also name processes that are started in another way: no lease has it, and no failure is written back
-	Member      func() string // names what this process shares with the one that is started after it; nil: nothing does
+	Member      func() string // names the processes that are started in the same way one after the other, such as this one; nil: there are none
 }
 
 // The durations that follow from F and M, and their usual values. The exported ones

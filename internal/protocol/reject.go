@@ -20,8 +20,9 @@ type Verdict struct {
 // answers again, since the platform now and then rejects a good one.
 func (p *Process) Reject(token string, now time.Time) (Verdict, bool) {
 	held, usable := p.view.held(now)
+	unpublished := p.view.unpublished() && p.view.claim.Token.Token == token // it may be in the record soon
 	switch {
-	case held.Token != token && usable && !(p.view.unpublished() && p.view.claim.Token.Token == token):
+	case held.Token != token && usable && !unpublished:
 		p.rejectCopy(token) // it must not come back when the held one is dropped
 		if p.Knows(token) || p.old.holds(token, now) {
 			return Verdict{Believed: true}, true
@@ -82,17 +83,19 @@ func (p *Process) conclude(verdict Verdict) {
 // then rejects a good token, and another system that fetches must not make this one
 // spend the quota.
 func (p *Process) verdictOn(r Record, now time.Time) Verdict {
-	young := p.Patience()
-	age := now.Sub(r.issued()) // a process that has just started has nothing else to go by
-	if -age > clockError && r.seenBy(now) {
-		age = now.Sub(r.seen())
-	}
+	age, young := now.Sub(r.issued()), p.Patience() // a process that has just started has nothing else to go by
 	switch {
-	case r.Early > 0:
-		young = inARow(p.Fetch, r.Early)
+	case !r.fromFuture(now):
+	case r.seenBy(now):
+		age = now.Sub(r.seen())
+	case r.Early == 0:
+		age = young // no process may live to see the token get old
+	default:
+		age = 0 // centuries ahead, the difference would overflow
+	}
+	if r.Early > 0 {
 		age -= clockError
-	case -age > clockError:
-		age = young // the issuer's clock was ahead, and no process may live to see the token get old
+		young = inARow(p.Fetch, r.Early)
 	}
 	if p.view.copy.Token == r.Token {
 		age = max(age, now.Sub(p.view.copySeen))
@@ -107,6 +110,19 @@ func (p *Process) verdictOn(r Record, now time.Time) Verdict {
 	verdict.Until = now.Add(min(verdict.Young-age, p.Watch()))
 	if rest > 0 {
 		verdict.Early = max(r.Early, int(p.rejects.row))
+	}
+	return verdict
+}
+
+// verdictOnCopy decides by the copy, where the record does not have it, and takes it out
+// of use if the rejection is believed.
+func (p *Process) verdictOnCopy(now time.Time) Verdict {
+	c := &p.view.copy
+	verdict := p.verdictOn(*c, now)
+	if verdict.Believed {
+		p.rejectCopy(c.Token)
+		c.Early++
+		verdict.Early = c.Early
 	}
 	return verdict
 }
@@ -133,8 +149,9 @@ func (r *rejects) count(now time.Time) {
 
 // rest is how long the next rejection is not believed; the zero at is long ago.
 func (r *rejects) rest(fetch time.Duration, now time.Time) time.Duration {
-	space := inARow(fetch, int(r.row)) * time.Duration(max(r.issues, 1))
-	return max(min(space, max(time.Hour, fetch<<5))-now.Sub(r.at), 0)
+	space := inARow(fetch, int(r.row))
+	space = max(space, min(space*time.Duration(r.issues), time.Hour))
+	return max(space-now.Sub(r.at), 0)
 }
 
 // decideRejections decides on the pending reports by the record r, and returns false
@@ -144,11 +161,8 @@ func (p *Process) decideRejections(r Record, now time.Time) (Step, bool) {
 		token, c := p.pending[0], &p.view.copy
 		switch {
 		case token == c.Token && r.Token == "" && !c.Rejected && p.relate(r, now) == behind: // the store lost it
-			verdict := p.verdictOn(*c, now)
+			verdict := p.verdictOnCopy(now)
 			if verdict.Believed {
-				p.rejectCopy(token)
-				c.Early++
-				verdict.Early = c.Early
 				p.rejects.count(now)
 			}
 			p.conclude(verdict)
@@ -167,7 +181,7 @@ func (p *Process) decideRejections(r Record, now time.Time) (Step, bool) {
 			r.Early++
 			return Step{Do: Swap, Next: r, after: p.view, Event: Reject, Age: verdict.Age}, true
 		}
-		if r.issued().Sub(now) > clockError && !r.seenBy(now) {
+		if r.fromFuture(now) && !r.seenBy(now) {
 			return p.see(r, now), true
 		}
 		p.conclude(verdict)

@@ -87,3 +87,21 @@ func TestSpaceOfTheRejectionsOfOneProcess(t *testing.T) {
 	p.rejects.count(clock.Add(2*time.Hour + 1))
 	expect(20*time.Second, clock.Add(2*time.Hour+1))
 }
+
+// However far ahead the clock of the issuer is, a further rejection in a row is not
+// believed before this process has seen the token get old.
+func TestRejectionOfATokenOfAnotherCentury(t *testing.T) {
+	for _, years := range []int{1, 100, 300, 5000} {
+		r := aged("t", 0)
+		r.IssuedAt, r.Early = clock.AddDate(years, 0, 0).UnixMilli(), 1
+		r.ExpiresAt = r.IssuedAt + (2 * time.Hour).Milliseconds()
+		d := newDrive(t, usual, r)
+		_, decided := d.Reject("t", d.now)
+		require.False(t, decided)
+		d.Begin(true, d.now)
+		d.read()
+		st := d.expect(Swap)
+		assert.False(t, st.Next.Rejected, "%d years ahead", years)
+		assert.Equal(t, d.now.UnixMilli(), st.Next.Seen, "%d years ahead", years)
+	}
+}

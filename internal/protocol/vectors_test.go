@@ -121,7 +121,7 @@ func build(t testing.TB, f fields, v vector) (*Process, Record) {
 			Ahead: f.duration(t, "refresh ahead", 5*time.Minute), Repeatable: f.is("repeatable"),
 			AtExpiry: f.is("repeated until expiry"), FullLife: f.is("repeated with full life"),
 			Fingerprint: f.text("fingerprint", ""), Changeable: f.is("secret may change"),
-			Vague: f.is("member name is vague"),
+			VagueMember: f.is("member name is vague"),
 		},
 		Unwanted: f.is("nobody waits"),
 

@@ -88,29 +88,16 @@ func (p *Process) observe(r Record, swapped bool, readAt, now time.Time) (event 
 // watch notes what is in the record, but for its token.
 func (p *Process) watch(r Record, swapped bool, now time.Time) {
 	w := &p.view.observed
-	if r.Epoch == "" { // the store dropped it
+	switch {
+	case r.Epoch == "": // the store dropped it
+		w.lostAt = now
 		if c := p.orphaned(w.lease, w.cooldown, now); c != nil {
 			w.cooldown, w.cooledSeen = c, now
 		}
-	}
-	ended := w.lease != "" && r.Lease == "" && r.Epoch == w.epoch // published, or given back
-	if r.Lease != w.lease {
-		w.lease, w.leaseSeen = r.Lease, now
-	}
-	switch {
-	case p.others(r.Lease) && p.brief(now): // they may be brief, too, and die: that is not the store's fault
-		w.longer = max(w.longer, p.leaseOf(r))
-	case r.Lease != "":
-		w.longer = max(w.longer, p.leaseOf(r)*3/2)
-	case ended && !(swapped && w.unkept > 0): // else the store may lose that, too
-		w.longer = 0
-	}
-	switch {
-	case r.Epoch == "":
-		w.lostAt = now
 	case now.Sub(w.lostAt) > time.Hour:
 		p.view.losses = 0
 	}
+	p.watchLease(r, swapped, now)
 	if r.Epoch != w.epoch || r.Seq != w.seq {
 		w.epoch, w.seq, w.seqSeen = r.Epoch, r.Seq, now
 	}
@@ -127,6 +114,23 @@ func (p *Process) watch(r Record, swapped bool, now time.Time) {
 		w.unkept = 0
 	}
 	w.settled = r.Token != "" && r.Lease == "" && r.Owed == 0 && !r.Rejected
+}
+
+// watchLease notes r's lease, and how long the next one is to last.
+func (p *Process) watchLease(r Record, swapped bool, now time.Time) {
+	w := &p.view.observed
+	ended := w.lease != "" && r.Lease == "" && r.Epoch == w.epoch // published, or given back
+	if r.Lease != w.lease {
+		w.lease, w.leaseSeen = r.Lease, now
+	}
+	switch {
+	case p.others(r.Lease) && p.brief(now): // they may be brief, too, and die: that is not the store's fault
+		w.longer = max(w.longer, p.leaseOf(r))
+	case r.Lease != "":
+		w.longer = max(w.longer, p.leaseOf(r)*3/2)
+	case ended && !(swapped && w.unkept > 0): // else the store may lose that, too
+		w.longer = 0
+	}
 }
 
 // Held returns the token that this process can hand out, with or without a cache.

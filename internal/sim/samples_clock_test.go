@@ -30,9 +30,9 @@ func (s skewed) CompareAndSwap(ctx context.Context, key string, old, new []byte,
 
 // fleetWith is three good members beside one with a clock that is off, which asks
 // every period as long as it lives.
-func fleetWith(t *testing.T, off, lives, period, length time.Duration, sick func(m *mortal), good func(token string)) (fetched int) {
+func fleetWith(t *testing.T, off, lives, period, length time.Duration, sick func(m *program), good func(token string)) (fetched int) {
 	p, c := newPlatform(), wxtoken.NewMemoryCache()
-	m := startMortal(plain(p), skewed{c, off})
+	m := startProgram(plain(p), skewed{c, off})
 	need(t, m)
 	var srcs []*wxtoken.Source
 	for range 3 {
@@ -61,7 +61,7 @@ func TestAClockThatIsAheadGivesNoLongerLife(t *testing.T) {
 			bubble(t, off.String()+", lives "+lives.String(), func(t *testing.T) {
 				expired := 0
 				n := fleetWith(t, off, lives, rare(5*time.Second), 12*time.Hour,
-					func(m *mortal) { need(t, m) }, func(string) { expired++ })
+					func(m *program) { need(t, m) }, func(string) { expired++ })
 				assert.Zero(t, expired, "calls with a token that has expired")
 				assert.LessOrEqual(t, n, 9)
 			})
@@ -116,12 +116,12 @@ func TestShortLivesAfterAClockThatIsAhead(t *testing.T) {
 	for _, off := range few([]time.Duration{3 * time.Minute, 30 * time.Minute, 3 * time.Hour, 26 * time.Hour}) {
 		bubble(t, off.String(), func(t *testing.T) {
 			p, c := newPlatform(), wxtoken.NewMemoryCache()
-			m := startMortal(plain(p), skewed{c, off})
+			m := startProgram(plain(p), skewed{c, off})
 			need(t, m)
 			m.die()
 			without, start := 0, time.Now()
 			for ; time.Since(start) < 8*time.Hour; time.Sleep(10 * time.Second) {
-				job := startMortal(plain(p), c)
+				job := startProgram(plain(p), c)
 				token := need(t, job)
 				for range 2 { // as Transport does: report, and once more
 					if p.Honoured(token) {
@@ -153,7 +153,7 @@ func TestShortLivesThatReportEveryToken(t *testing.T) {
 		bubble(t, fmt.Sprintf("off by %s, every %s", v.off, v.every), func(t *testing.T) {
 			p, c := newPlatform(wxtest.WithQuota(0, 0)), wxtoken.NewMemoryCache()
 			defer repeated(v.every, func(int) {
-				m := startMortal(plain(p), skewed{c, v.off})
+				m := startProgram(plain(p), skewed{c, v.off})
 				defer m.die()
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
@@ -177,7 +177,7 @@ func TestShortLivesInAConflictAfterAClockThatWasAhead(t *testing.T) {
 	for _, off := range few([]time.Duration{time.Hour, 0, 10 * time.Minute, 3 * time.Hour}) {
 		bubble(t, off.String(), func(t *testing.T) {
 			p, c := newPlatform(), wxtoken.NewMemoryCache()
-			first := startMortal(plain(p), c)
+			first := startProgram(plain(p), c)
 			token := need(t, first)
 			first.die()
 			supersede := func() { // by another system
@@ -186,13 +186,13 @@ func TestShortLivesInAConflictAfterAClockThatWasAhead(t *testing.T) {
 				p.Issue(sampleApp)
 			}
 			supersede()
-			m := startMortal(plain(p), skewed{c, off})
+			m := startProgram(plain(p), skewed{c, off})
 			assert.NoError(t, m.Invalidate(t.Context(), token))
 			need(t, m)
 			m.die()
 			supersede()
 			assert.LessOrEqual(t, longest(10*time.Second, 3*time.Hour, func(int) bool {
-				m := startMortal(plain(p), c)
+				m := startProgram(plain(p), c)
 				defer m.die()
 				defer time.Sleep(3 * time.Second)
 				return accepted(t, p, m.Source, patience)
@@ -235,8 +235,8 @@ func TestTicketsOfShortLives(t *testing.T) {
 	}) {
 		bubble(t, fmt.Sprintf("%s old, every %s, short lives %t, off by %s", v.old, v.every, v.short, v.off), func(t *testing.T) {
 			p := newPlatform()
-			tickets := func(c wxtoken.Cache) *mortal {
-				return startMortal(wxtoken.NewTicketFetcher(wxtoken.New(plain(p), c), "jsapi", through(p, nil)), c)
+			tickets := func(c wxtoken.Cache) *program {
+				return startProgram(wxtoken.NewTicketFetcher(wxtoken.New(plain(p), c), "jsapi", through(p, nil)), c)
 			}
 			need(t, tickets(wxtoken.NewMemoryCache())) // by another system, or before the store lost everything
 			time.Sleep(v.old)

@@ -123,11 +123,11 @@ func TestRecordsAtTheLimits(t *testing.T) {
 				record := `{"v":1,"epoch":"e","seq":7,` + v.record + `}`
 				stored, err := c.CompareAndSwap(t.Context(), sampleKey, nil, []byte(record), month)
 				require.True(t, stored && err == nil)
-				m := startMortal(plain(p), c)
+				m := startProgram(plain(p), c)
 				assert.LessOrEqual(t, longest(5*time.Second, 20*time.Minute, func(int) bool {
 					if short {
 						m.die()
-						m = startMortal(plain(p), c)
+						m = startProgram(plain(p), c)
 					}
 					return accepted(t, p, m.Source, patience)
 				}), 6*time.Minute, "without a good token")

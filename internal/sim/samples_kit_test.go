@@ -56,9 +56,9 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// A mortal is a process: when it dies, its goroutines go on here, but nothing
+// A program is one process of an app: when it dies, its goroutines go on here, but nothing
 // that they do reaches store or platform. What is under way lands.
-type mortal struct {
+type program struct {
 	wxtoken.Fetcher
 	wxtoken.Cache
 	*wxtoken.Source
@@ -69,15 +69,15 @@ type mortal struct {
 
 var errNoProcess = errors.New("the process is dead")
 
-func startMortal(f wxtoken.Fetcher, c wxtoken.Cache, opts ...wxtoken.Option) *mortal {
-	m := &mortal{Fetcher: f, Cache: c}
+func startProgram(f wxtoken.Fetcher, c wxtoken.Cache, opts ...wxtoken.Option) *program {
+	m := &program{Fetcher: f, Cache: c}
 	m.dead, m.die = context.WithCancel(context.Background())
-	m.Source = wxtoken.New(mortalFetcher{m}, mortalCache{m}, opts...)
+	m.Source = wxtoken.New(programFetcher{m}, programCache{m}, opts...)
 	return m
 }
 
 // alive holds what a dead process does.
-func (m *mortal) alive(ctx context.Context) error {
+func (m *program) alive(ctx context.Context) error {
 	if m.dead.Err() != nil {
 		<-ctx.Done()
 		return errNoProcess
@@ -85,18 +85,18 @@ func (m *mortal) alive(ctx context.Context) error {
 	return nil
 }
 
-type mortalFetcher struct{ m *mortal }
+type programFetcher struct{ m *program }
 
-func (f mortalFetcher) Key() string { return f.m.Fetcher.Key() }
+func (f programFetcher) Key() string { return f.m.Fetcher.Key() }
 
-func (f mortalFetcher) Member() string { return f.m.name }
+func (f programFetcher) Member() string { return f.m.name }
 
-func (f mortalFetcher) Repeatable() bool {
+func (f programFetcher) Repeatable() bool {
 	r, ok := f.m.Fetcher.(interface{ Repeatable() bool })
 	return ok && r.Repeatable()
 }
 
-func (f mortalFetcher) Fetch(ctx context.Context) (wxtoken.Token, error) {
+func (f programFetcher) Fetch(ctx context.Context) (wxtoken.Token, error) {
 	if err := f.m.alive(ctx); err != nil {
 		return wxtoken.Token{}, err
 	}
@@ -107,16 +107,16 @@ func (f mortalFetcher) Fetch(ctx context.Context) (wxtoken.Token, error) {
 	return t, err
 }
 
-type mortalCache struct{ m *mortal }
+type programCache struct{ m *program }
 
-func (c mortalCache) Get(ctx context.Context, key string) ([]byte, error) {
+func (c programCache) Get(ctx context.Context, key string) ([]byte, error) {
 	if err := c.m.alive(ctx); err != nil {
 		return nil, err
 	}
 	return c.m.Cache.Get(ctx, key)
 }
 
-func (c mortalCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
+func (c programCache) CompareAndSwap(ctx context.Context, key string, old, new []byte, ttl time.Duration) (bool, error) {
 	if err := c.m.alive(ctx); err != nil {
 		return false, err
 	}
@@ -243,7 +243,7 @@ const patience = 5 * time.Second // of a job
 // job is one run of a cron job of the named member: a process that asks for one token,
 // waits until nothing is under way, and ends.
 func job(t *testing.T, name string, f wxtoken.Fetcher, c wxtoken.Cache) error {
-	m := startMortal(f, c)
+	m := startProgram(f, c)
 	m.name = name
 	defer m.die()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -32,7 +32,7 @@ func TestALeaseOfADeadProcessInAnEmptyStore(t *testing.T) {
 				begin := time.Now()
 				for ok := false; !ok; {
 					require.Less(t, time.Since(begin), 40*time.Second, "without a token")
-					m := startMortal(plain(p), c)
+					m := startProgram(plain(p), c)
 					ctx, cancel := context.WithTimeout(t.Context(), lives)
 					_, err := m.Token(ctx)
 					ok = err == nil
@@ -61,7 +61,7 @@ func TestACronJob(t *testing.T) {
 			failed := 0
 			const lifetimes = 5
 			for begin := time.Now(); time.Since(begin) < lifetimes*2*time.Hour; time.Sleep(job.every) {
-				m := startMortal(plain(p), c)
+				m := startProgram(plain(p), c)
 				ctx, cancel := context.WithTimeout(t.Context(), job.patience)
 				if _, err := m.Token(ctx); err != nil {
 					failed++
@@ -161,9 +161,9 @@ func TestASickMemberThatLivesForSeconds(t *testing.T) {
 				}
 				return wxtoken.NewFetcher(sampleApp, sampleSecret, through(p, way))
 			}
-			var srcs []*mortal
+			var srcs []*program
 			for i := range 3 {
-				m := startMortal(fetcher(nil), c)
+				m := startProgram(fetcher(nil), c)
 				m.name = fmt.Sprint("good ", i)
 				if srcs = append(srcs, m); v.kind == expires {
 					need(t, m)
@@ -226,7 +226,7 @@ func TestAClockThatWasOffAtTheFirstFetch(t *testing.T) {
 		bubble(t, off.String(), func(t *testing.T) {
 			p, c := newPlatform(), wxtoken.NewMemoryCache()
 			f := wxtoken.NewStableFetcher(sampleApp, sampleSecret, through(p, nil))
-			first := startMortal(f, c, wxtoken.WithKeyPrefix("wxtoken:token:wx1#")) // under a key of its own, to be moved
+			first := startProgram(f, c, wxtoken.WithKeyPrefix("wxtoken:token:wx1#")) // under a key of its own, to be moved
 			need(t, first)
 			first.die()
 			moved, err := c.Get(t.Context(), "wxtoken:token:wx1#"+f.Key())
@@ -338,7 +338,7 @@ func TestADeathAfterASuccess(t *testing.T) {
 			put(t, c, fmt.Appendf(nil, `{"v":1,"epoch":"e","seq":1,"cooldown":{"until":%d,"code":0,"by":"x","member":"jobs","row":%d}}`,
 				time.Now().Add(-20*time.Minute).UnixMilli(), row))
 			n := 0
-			m := startMortal(wxtoken.FetcherFunc("token:"+sampleApp, func(context.Context) (wxtoken.Token, error) {
+			m := startProgram(wxtoken.FetcherFunc("token:"+sampleApp, func(context.Context) (wxtoken.Token, error) {
 				n++
 				return wxtoken.Token{Value: fmt.Sprint("token-", n), ExpiresAt: time.Now().Add(life)}, nil
 			}), c)

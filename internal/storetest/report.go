@@ -48,7 +48,7 @@ var (
 	chinese = []string{"存储", "版本", "一致性测试", "已检验的历史", "惊群：获取次数，最后一个调用者", "故障切换或重启"}
 	words   = strings.NewReplacer(
 		"memory, of one process", "内存（单进程）", "file", "文件",
-		"restart, nothing on disk", "重启，不落盘", "killed, restarted", "强杀后重启", "the key's master killed", "杀掉该键的主节点",
+		"restart, nothing on disk", "重启，不落盘", "killed, restarted", "强杀后重启", "the key's master killed", "杀掉该 key 的主节点",
 		"master killed", "杀掉主节点", "restart", "重启", ": token after ", "：", " s, record kept", " 秒后取得凭据，记录仍在",
 		" s, record lost", " 秒后取得凭据，记录丢失",
 	)

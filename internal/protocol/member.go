@@ -1,0 +1,128 @@
+package protocol
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Processes that live for seconds, and are started again and again, remember nothing of
+// each other. If one of them fails, or is killed in a fetch, the record remembers it for
+// the next: by the member, a name that they share.
+
+// young reports whether this process has just started, and may be one of those that
+// live for seconds.
+func (p *Process) young(now time.Time) bool { return now.Sub(p.began) < p.youth() }
+
+// brief reports whether this process was started minutes ago, and may be one of those
+// that live for minutes.
+func (p *Process) brief(now time.Time) bool { return now.Sub(p.began) < maxLease }
+
+// member names the processes that are started one after the other, such as this one.
+func (p *Process) member() string {
+	if p.Member == nil {
+		return p.id
+	}
+	return p.Member()
+}
+
+// owner returns the process that has lease and, if the lease names it, its member.
+func owner(lease string) (id, member string) {
+	id, rest, _ := strings.Cut(lease, ".")
+	_, member, _ = strings.Cut(rest, ".")
+	return id, member
+}
+
+func (c *Cooldown) members() []string { return strings.Fields(c.Member) }
+
+// latest is the member that failed last.
+func (c *Cooldown) latest() string {
+	first, _, _ := strings.Cut(c.Member, " ")
+	return first
+}
+
+// membersBut are the members without one.
+func (c *Cooldown) membersBut(member string) []string {
+	return slices.DeleteFunc(c.members(), func(m string) bool { return m == member })
+}
+
+// membersAfter is Member once member has failed.
+func (c *Cooldown) membersAfter(member string) string {
+	all := append([]string{member}, c.membersBut(member)...)
+	return strings.Join(all[:min(len(all), maxMembers)], " ")
+}
+
+// ours reports whether c is about this process's member, which must not be the first to
+// try each time.
+func (p *Process) ours(c *Cooldown, now time.Time) bool {
+	return c != nil && c.Member != "" && p.brief(now) && slices.Contains(c.members(), p.member())
+}
+
+// meant is how long a process that did not fail itself waits for c. What a brief
+// process met says little to those that are not: the next may be another of its member.
+// And the first failure of a member may be chance.
+func (p *Process) meant(c *Cooldown, now time.Time) time.Duration {
+	pen, wait := p.penaltyFor(c.cause()), p.sharedWait(c)
+	switch {
+	case c.Member != "" && !p.brief(now):
+		return pen.shared().first
+	case !p.ours(c, now):
+		return wait
+	}
+	latest := c.latest() == p.member()
+	if c.Member != c.latest() && (latest || c.Row == 0) { // they fail in turn: one that has not failed goes first
+		wait += min(wait, time.Minute)
+	}
+	if latest && c.Row > 0 {
+		wait = max(wait, pen.delay(c.Row-1))
+	}
+	return wait
+}
+
+// orphaned returns the cooldown that the owner of an abandoned lease left, following
+// prev, and nil if it left none: it may be one of a member whose processes die in each
+// fetch, and note no failure. That counts as one with an unknown outcome, or as one more
+// like the last of that member. The others wait only where members die in turn, and
+// nobody has fetched in between: until about a minute after the lease began, so that all
+// together stay within the daily quota, and a healthy one gets its turn.
+func (p *Process) orphaned(lease string, prev *Cooldown, now time.Time) *Cooldown {
+	by, member := owner(lease)
+	if member == "" {
+		return nil
+	}
+	c := Cooldown{Message: unanswered, Member: member}
+	if prev != nil && prev.recent(now) {
+		c.Member = prev.membersAfter(member)
+		switch {
+		case prev.latest() == member:
+			c = *prev
+			c.Row = oneMore(c.Row)
+		case !prev.Lifted:
+			c.Step = p.stepAfter(prev, &c)
+		}
+	}
+	wait := min(p.sharedWait(&c), time.Minute)
+	c.By, c.Until, c.Lifted = by, now.Add(max(wait-p.lease(), 0)).UnixMilli(), false
+	return &c
+}
+
+// lifted is what remains of c when this process has fetched a token: what the members
+// that failed have to remember, if there are others. By a clock that is ahead each token
+// has expired.
+func (p *Process) lifted(c *Cooldown, now time.Time) *Cooldown {
+	if c == nil || now.Sub(c.until()) > time.Hour {
+		return nil
+	}
+	l := *c
+	l.Member = strings.Join(c.membersBut(p.member()), " ")
+	if l.Member == "" {
+		return nil
+	}
+	if l.latest() != c.latest() {
+		l.Row = 0
+	}
+	pen := p.penaltyFor(c.cause()).shared()
+	l.Until -= (pen.delay(c.Step) - pen.first).Milliseconds() // past for version 0.1, which does not know lifted
+	l.Step, l.Lifted = 0, true
+	return &l
+}
