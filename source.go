@@ -94,7 +94,7 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 	_, s.process.Changeable = f.(changeable)
 	s.process.Member, s.process.Vague = func() string { return member(keyed) }, keyed == nil
 	if m, ok := f.(bridge.Member); ok {
-		s.process.Member, s.process.Vague = m.Member, false
+		s.process.Member, s.process.Vague = func() string { return string(m.Member()) }, false
 	}
 	s.process.AtExpiry, s.process.FullLife = repeats(f)
 	if gate, ok := f.(bridge.Gate); ok {
