@@ -214,6 +214,9 @@ func WithBaseURL(urls ...string) FetcherOption {
 
 func weChatHosts() []string { return endpoint.WeChatHosts() }
 
+// askedHosts are the base URLs that f asks.
+func (f *HTTPFetcher) askedHosts() []string { return f.endpoint.Hosts }
+
 // Key names the credential in the cache: the endpoint and the appID.
 func (f *HTTPFetcher) Key() string { return f.key }
 

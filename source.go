@@ -92,7 +92,11 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 		}
 	}
 	_, s.process.Changeable = f.(changeable)
-	s.process.Member, s.process.Vague = func() string { return member(keyed) }, keyed == nil
+	var hosts []string
+	if p, ok := f.(interface{ askedHosts() []string }); ok {
+		hosts = p.askedHosts()
+	}
+	s.process.Member, s.process.Vague = func() string { return member(keyed, hosts) }, keyed == nil
 	if m, ok := f.(bridge.Member); ok {
 		s.process.Member, s.process.Vague = func() string { return string(m.Member()) }, false
 	}
@@ -105,13 +109,14 @@ func New(f Fetcher, c Cache, opts ...Option) *Source {
 
 // member names what this process has in common with the next that is started in the
 // same way on the same machine: one whose proxy is broken may live for a second, and
-// be started again and again. Arguments and proxies can hold passwords, so they count
-// only under a hash that the secret keys; without a fixed secret, the machine and the
-// program are all that counts, and no lease has the name.
-func member(keyed func(text string) string) string {
+// be started again and again. What sets its way to the platform apart from another's is
+// part of the name. Arguments, proxies and URLs can hold passwords, so they count only
+// under a hash that the secret keys; without a fixed secret, the machine and the program
+// are all that counts, and no lease has the name.
+func member(keyed func(text string) string, hosts []string) string {
 	host, _ := os.Hostname()
 	if keyed != nil {
-		return keyed(fmt.Sprintf("%q", append([]string{"member", host, os.Getenv("HTTPS_PROXY"), os.Getenv("https_proxy")}, os.Args...)))
+		return keyed(fmt.Sprintf("%q%q", append([]string{"member", host, os.Getenv("HTTPS_PROXY"), os.Getenv("https_proxy")}, os.Args...), hosts))
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q", append([]string{host}, os.Args[:min(len(os.Args), 1)]...)))
 	return hex.EncodeToString(sum[:5])
