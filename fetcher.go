@@ -87,6 +87,13 @@ func (r repeatableFetcher) fingerprint(salt string) string {
 	return ""
 }
 
+func (r repeatableFetcher) askedHosts() []string {
+	if f, ok := r.f.(secretive); ok {
+		return f.askedHosts()
+	}
+	return nil
+}
+
 // An HTTPFetcher is a [Fetcher] for one of the platform's endpoints. The zero
 // HTTPFetcher has no endpoint, and its Fetch returns an error: use [NewFetcher] or
 // another constructor.
@@ -213,6 +220,9 @@ func WithBaseURL(urls ...string) FetcherOption {
 }
 
 func weChatHosts() []string { return endpoint.WeChatHosts() }
+
+// askedHosts are the base URLs that f asks.
+func (f *HTTPFetcher) askedHosts() []string { return f.endpoint.Hosts }
 
 // Key names the credential in the cache: the endpoint and the appID.
 func (f *HTTPFetcher) Key() string { return f.key }

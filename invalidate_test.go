@@ -85,7 +85,7 @@ func TestAgeFromWhichARejectionIsBelieved(t *testing.T) {
 	bubble(t, "a tenth of the fetch timeout at first", func(t *testing.T) {
 		l := &log{}
 		src := wxtoken.New(&countingFetcher{}, nil, l.option(), wxtoken.WithFetchTimeout(6*time.Second))
-		for n, from := range []time.Duration{600 * time.Millisecond, 12 * time.Second, 24 * time.Second, 48 * time.Second, 96 * time.Second, 180 * time.Second, 180 * time.Second} {
+		for n, from := range []time.Duration{600 * time.Millisecond, 12 * time.Second, 24 * time.Second, 48 * time.Second, 96 * time.Second, 192 * time.Second, 300 * time.Second} {
 			current := token(t, src)
 			time.Sleep(from - 10*time.Millisecond)
 			require.ErrorContains(t, src.Invalidate(t.Context(), current), fmt.Sprintf("not believed before it is %s old", from), "token %d", n+1)
@@ -95,7 +95,7 @@ func TestAgeFromWhichARejectionIsBelieved(t *testing.T) {
 		rejected := 0
 		for _, e := range l.all() {
 			if e.Kind == wxtoken.EventReject {
-				assert.InDelta(t, []float64{0.61, 12, 24, 48, 96, 180, 180}[rejected], e.Age.Seconds(), 0.05)
+				assert.InDelta(t, []float64{0.61, 12, 24, 48, 96, 192, 300}[rejected], e.Age.Seconds(), 0.05)
 				rejected++
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/wxtoken/wxtoken/internal/bridge"
 	"github.com/wxtoken/wxtoken/internal/errcode"
@@ -26,7 +27,7 @@ func rulesOf(f Fetcher, key string, o options) protocol.Rules {
 	named, ok := f.(bridge.Member)
 	switch {
 	case ok:
-		ru.Member = named.Member
+		ru.Member = func() string { return string(named.Member()) }
 	case ru.Fingerprint != "":
 		ru.Member = func() string { return member(secret) }
 	default: // there is no fixed secret
@@ -49,14 +50,19 @@ func repeats(f Fetcher) (untilExpiry, fullLife bool) {
 
 // A secretive Fetcher asks with a secret. The fingerprint of the secret that was last
 // used tells it from others and reveals nothing.
-type secretive interface{ fingerprint(salt string) string }
+type secretive interface {
+	fingerprint(salt string) string
+	askedHosts() []string
+}
 
 // member names the processes that are started in the same way on the same machine, such
 // as this one: one whose proxy is broken may live for a second, and be started again and
-// again. Arguments and proxies can hold passwords, so the secret keys their hash.
+// again. What sets its way to the platform apart from another's is part of the name.
+// Arguments, proxies and URLs can hold passwords, so the secret keys their hash.
 func member(secret secretive) string {
 	host, _ := os.Hostname()
-	return secret.fingerprint(fmt.Sprintf("%q", append([]string{"member", host, os.Getenv("HTTPS_PROXY"), os.Getenv("https_proxy")}, os.Args...)))
+	proxies := []string{os.Getenv("HTTPS_PROXY"), os.Getenv("https_proxy")}
+	return secret.fingerprint(fmt.Sprintf("%q", slices.Concat([]string{"member", host}, proxies, secret.askedHosts(), os.Args)))
 }
 
 // vagueMember is member without a secret: the machine and the program are all that it

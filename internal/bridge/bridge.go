@@ -31,7 +31,11 @@ type HTTPOption interface{ ShowHTTP(*HTTP) }
 
 // A Member is a Fetcher that says for which member of the fleet it fetches: see
 // protocol.Rules. Simulations have many in one process.
-type Member interface{ Member() string }
+type Member interface{ Member() Name }
+
+// A Name is short and printable ASCII, and in the record for all to read. It is a type
+// so that no application's Fetcher gives one by accident.
+type Name string
 
 // A Revision counts the changes of a credential.
 type Revision uint32

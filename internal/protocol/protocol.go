@@ -38,7 +38,7 @@ func (ru Rules) youth() time.Duration      { return min(ru.Fetch*3/2, 45*time.Se
 func (ru Rules) verify() time.Duration     { return 2*ru.Local + ru.Fetch }                                  // 100 s: by then an unknown request has landed
 func (ru Rules) ample() time.Duration      { return ru.verify() + 2*ru.Fetch }                               // 120 s: a token with more left need not be replaced in a hurry
 func (ru Rules) announce() time.Duration   { return ru.Local + ru.Watch() }                                  // 47 s: by then every process reads the record often
-func (ru Rules) respite() time.Duration    { return 3*ru.verify() - ru.Fetch }                               // 290 s: between two fetches because the store lost the record
+func (ru Rules) respite() time.Duration    { return max(3*ru.verify()-ru.Fetch, 290*time.Second) }           // 290 s: between two fetches because the store lost the record; not less, as all share the quota
 
 const (
 	clockError = 2 * time.Minute // by which another machine's clock may be wrong

@@ -128,8 +128,11 @@ func (p *Process) verdictOnCopy(now time.Time) Verdict {
 }
 
 // inARow is how old a token must be before the rejection of one more in a row is
-// believed.
-func inARow(fetch time.Duration, n int) time.Duration { return min(fetch<<min(n, 5), 30*fetch) }
+// believed. It grows to 5 minutes at least, however short the fetch timeout is: else one
+// process that reports valid tokens could spend the quota.
+func inARow(fetch time.Duration, n int) time.Duration {
+	return min(fetch<<min(n, 16), max(30*fetch, 5*time.Minute))
+}
 
 // rejects are the rejections of one process that were believed. It spaces them by its
 // own clock, whatever the record says: by a clock that is wrong every token can be

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/internal/bridge"
 )
 
 var errReset = errors.New("sim: connection reset by peer")
@@ -31,14 +32,14 @@ type byHTTP struct {
 	line line
 }
 
-func (f byHTTP) Member() string { return f.line.Member() }
+func (f byHTTP) Member() bridge.Name { return f.line.Member() }
 
 // Member names the machine, or the row of processes that start one after the other.
-func (l line) Member() string {
+func (l line) Member() bridge.Name {
 	if l.p.n.m.Lives != nil {
-		return fmt.Sprint("row-", l.p.n.id/1_000_000)
+		return bridge.Name(fmt.Sprint("row-", l.p.n.id/1_000_000))
 	}
-	return fmt.Sprint("machine ", l.p.n.id)
+	return bridge.Name(fmt.Sprint("machine-", l.p.n.id))
 }
 
 // fetcher returns the Fetcher that the configuration asks for.

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken"
+	"github.com/wxtoken/wxtoken/internal/bridge"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
@@ -89,7 +90,7 @@ type programFetcher struct{ m *program }
 
 func (f programFetcher) Key() string { return f.m.Fetcher.Key() }
 
-func (f programFetcher) Member() string { return f.m.name }
+func (f programFetcher) Member() bridge.Name { return bridge.Name(f.m.name) }
 
 func (f programFetcher) Repeatable() bool {
 	r, ok := f.m.Fetcher.(interface{ Repeatable() bool })

@@ -270,6 +270,31 @@ func TestOptionsThatDiffer(t *testing.T) {
 	}
 }
 
+// A short fetch timeout gives the reports of one member no more weight: it cannot make
+// all spend the quota.
+func TestAShortTimeoutAndReportsOfValidTokens(t *testing.T) {
+	for _, timeout := range few([]time.Duration{time.Second, 500 * time.Millisecond, 3 * time.Second, 100 * time.Millisecond, time.Minute}) {
+		for _, short := range []bool{false, true} {
+			bubble(t, fmt.Sprint(timeout, short), func(t *testing.T) {
+				p, c := newPlatform(wxtest.WithQuota(0, 0)), wxtoken.NewMemoryCache()
+				var m *program
+				good := wxtoken.New(plain(p), c)
+				assert.Zero(t, longest(rare(5*time.Second), 8*time.Hour, func(i int) bool {
+					if m == nil || short {
+						m = startProgram(plain(p), c, wxtoken.WithFetchTimeout(timeout))
+					}
+					if tok, err := m.Token(t.Context()); err == nil {
+						_ = m.Invalidate(t.Context(), tok.Value)
+						got(t, m, tolerated)
+					}
+					return accepted(t, p, good, tolerated)
+				}), "without a token")
+				assert.LessOrEqual(t, 3*fetches(p), 340, "fetches a day, of which some 20 are the first few")
+			})
+		}
+	}
+}
+
 // A fetcher that hides its secret's fingerprint stands for one process only.
 func TestAWrappedFetcherWithTheOldSecret(t *testing.T) {
 	for _, others := range []int{1, 4} {

@@ -83,13 +83,17 @@ func TestTheRecordOfASecondAgo(t *testing.T) {
 	}
 }
 
+// Nor does a short local age, or timeout, make a store that loses the record cost more.
 func TestAStoreThatKeepsTheRecordForSeconds(t *testing.T) {
-	for _, keeps := range few([]time.Duration{5 * time.Second, 13 * time.Second, 40 * time.Second}) {
-		bubble(t, keeps.String(), func(t *testing.T) {
+	for _, v := range few([]struct{ keeps, age, timeout time.Duration }{
+		{5 * time.Second, 0, 0}, {13 * time.Second, 0, 0}, {40 * time.Second, 0, 0},
+		{40 * time.Second, 5 * time.Second, 0}, {20 * time.Second, time.Second, 0}, {13 * time.Second, time.Second, time.Second},
+	}) {
+		bubble(t, fmt.Sprint(v), func(t *testing.T) {
 			p := newPlatform(wxtest.WithQuota(0, 0))
-			c := shortMemory{wxtoken.NewMemoryCache(), keeps}
+			c := shortMemory{wxtoken.NewMemoryCache(), v.keeps}
 			var reported atomic.Int64
-			src := wxtoken.New(plain(p), c, wxtoken.WithObserver(func(e wxtoken.Event) {
+			src := wxtoken.New(plain(p), c, wxtoken.WithLocalAge(v.age), wxtoken.WithFetchTimeout(v.timeout), wxtoken.WithObserver(func(e wxtoken.Event) {
 				if e.Kind == wxtoken.EventCacheError {
 					reported.Add(1)
 				}
