@@ -25,17 +25,22 @@ func TestCooldownWhenTheClockIsSet(t *testing.T) {
 
 	other, self := &Process{Rules: usual}, &Process{Rules: usual}
 	shared := Record{Version: 1, Epoch: "e"}
-	met := &Cooldown{Code: 45011, Step: 5, By: "you"} // then all wait for the minute of that quota
+	met := &Cooldown{Code: 45011, Step: 5, By: "you"} // then this one waits for the minute of that quota, and the others for 48 s
 	shared.Cooldown = self.fail(&self.view, met, Result{Outcome: Denied, Code: 45011, Err: errOwn}, failed)
 	other.Begin(false, failed)
 	other.DidRead(shared, failed, failed.Add(time.Millisecond))
-	for name, cools := range map[string]func(now time.Time) bool{
-		"of another": func(now time.Time) bool { _, cools := other.cooling(shared, now); return cools },
-		"its own":    func(now time.Time) bool { _, cools := self.cooling(Record{}, now); return cools },
+	for name, test := range map[string]struct {
+		process *Process
+		record  Record
+		wait    time.Duration
+	}{
+		"of another": {other, shared, 48 * time.Second},
+		"its own":    {self, Record{}, time.Minute},
 	} {
+		cools := func(now time.Time) bool { _, cools := test.process.cooling(test.record, now); return cools }
 		for _, step := range []time.Duration{0, -8 * time.Hour} {
-			assert.True(t, cools(stepped(failed.Add(59*time.Second), step)), name)
-			assert.False(t, cools(stepped(failed.Add(61*time.Second), step)), "%s, the clock was set by %s", name, step)
+			assert.True(t, cools(stepped(failed.Add(test.wait-time.Second), step)), name)
+			assert.False(t, cools(stepped(failed.Add(test.wait+time.Second), step)), "%s, the clock was set by %s", name, step)
 		}
 		// The monotonic clock stands still while a machine is suspended.
 		assert.False(t, cools(stepped(failed.Add(time.Second), time.Hour)), name)

@@ -13,8 +13,9 @@ type Cooldown struct {
 	Scope   string `json:"scope,omitempty"`   // fingerprint of the one secret concerned; empty: all
 	Step    int    `json:"step,omitempty"`    // failures in a row before this one
 	By      string `json:"by,omitempty"`      // id of the process that failed, or whose lease was abandoned
-	Member  string `json:"member,omitempty"`  // if that had lived for minutes at most: what it shares with those started after it; after a space, the members that failed before it
+	Member  string `json:"member,omitempty"`  // if that had lived for minutes at most: what it shares with those started after it
 	Row     int    `json:"row,omitempty"`     // failures in a row of that member before this one
+	Before  string `json:"before,omitempty"`  // the members that failed before it, latest first, at most three
 	Lifted  bool   `json:"lifted,omitempty"`  // another member has fetched since: it is kept for its members alone; without any, nobody waits
 }
 
@@ -96,8 +97,9 @@ func (p penalty) after(wait time.Duration) (step int) {
 }
 
 // shared is p as the other processes have it: the failure may be the fault of one, such
-// as that of a proxy in front of it.
-func (p penalty) shared() penalty { return penalty{p.scope, time.Second, p.last} }
+// as that of a proxy in front of it. Their longest wait is a fifth shorter, so that one
+// that has not failed goes first, however many have.
+func (p penalty) shared() penalty { return penalty{p.scope, time.Second, p.last * 4 / 5} }
 
 // A failure is this process's own last one.
 type failure struct {
@@ -160,7 +162,7 @@ func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Tim
 	}
 	if prev != nil {
 		last := p.penaltyFor(prev.cause())
-		again := prev.By == p.id || c.Member != "" && c.Member == prev.latest() // this one failed last, too
+		again := prev.By == p.id || c.Member != "" && c.Member == prev.Member // this one failed last, too
 		switch {
 		case !again || c.Member == "" || !prev.recent(now):
 		case last != pen && prev.Row > 0:
@@ -175,8 +177,8 @@ func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Tim
 		case prev.Scope == c.Scope && last == pen:
 			c.Step = prev.Step
 		}
-		if c.Member != "" && prev.recent(now) {
-			c.Member = prev.membersAfter(c.Member)
+		if prev.recent(now) {
+			c.Before = prev.before(c.Member)
 		}
 	}
 	wait := pen.shared().delay(c.Step)

@@ -27,17 +27,17 @@ func TestPenalties(t *testing.T) {
 		return list
 	}
 	tests := []failed{
-		{"unknown outcome", Result{Outcome: Unknown}, waits{5 * s / 4, 10 * m, s, 10 * m}},
+		{"unknown outcome", Result{Outcome: Unknown}, waits{5 * s / 4, 10 * m, s, 8 * m}},
 		{"not sent", Result{Outcome: Unsent}, waits{s, 30 * s, 0, 0}},
 	}
-	tests = append(tests, denied(waits{m, 10 * m, s, 10 * m}, 40001, 40125)...) // the others with the same secret
+	tests = append(tests, denied(waits{m, 10 * m, s, 8 * m}, 40001, 40125)...) // the others with the same secret
 	tests = append(tests, denied(waits{m, 5 * m, 0, 0}, 40164, 61004, 89501, 89503)...)
 	tests = append(tests, denied(waits{10 * m, 10 * m, 0, 0}, 89506, 89507)...)
-	tests = append(tests, denied(waits{15 * m, 30 * m, s, 30 * m}, 45009)...)
-	tests = append(tests, denied(waits{m, m, s, m}, 45011)...)
-	tests = append(tests, denied(waits{5 * s / 4, 30 * s, s, 30 * s}, -1, -1000)...)
-	tests = append(tests, denied(waits{10 * m, 10 * m, s, 10 * m}, 40002, 40013, 40243, 41002, 41004, 43002, 50004, 50007, 61024)...)
-	tests = append(tests, denied(waits{5 * s, 10 * m, s, 10 * m}, 1, -2, 99999)...)
+	tests = append(tests, denied(waits{15 * m, 30 * m, s, 24 * m}, 45009)...)
+	tests = append(tests, denied(waits{m, m, s, 48 * s}, 45011)...)
+	tests = append(tests, denied(waits{5 * s / 4, 30 * s, s, 24 * s}, -1, -1000)...)
+	tests = append(tests, denied(waits{10 * m, 10 * m, s, 8 * m}, 40002, 40013, 40243, 41002, 41004, 43002, 50004, 50007, 61024)...)
+	tests = append(tests, denied(waits{5 * s, 10 * m, s, 8 * m}, 1, -2, 99999)...)
 	for _, test := range tests {
 		p := &Process{Rules: usual, id: "me"}
 		p.Fingerprint = "5a5a"

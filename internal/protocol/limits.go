@@ -17,7 +17,7 @@ const (
 	MaxLifetime = 30 * 24 * time.Hour  // of a token; the platform says at most 2 h
 	maxLease    = 5 * time.Minute      // and the life up to which a process is brief
 	maxOwed     = 3
-	maxMembers  = 4         // of a cooldown
+	maxBefore   = 3         // members of a cooldown besides the latest
 	maxCount    = 1 << 30   // of what is counted; no life is long enough for it
 	maxSeq      = 1<<53 - 1 // what every language's numbers can hold
 )

@@ -33,29 +33,23 @@ func owner(lease string) (id, member string) {
 	return id, member
 }
 
-func (c *Cooldown) members() []string { return strings.Fields(c.Member) }
-
-// latest is the member that failed last.
-func (c *Cooldown) latest() string {
-	first, _, _ := strings.Cut(c.Member, " ")
-	return first
-}
-
-// membersBut are the members without one.
+// membersBut are the members that failed, the latest first, without one of them.
 func (c *Cooldown) membersBut(member string) []string {
-	return slices.DeleteFunc(c.members(), func(m string) bool { return m == member })
+	members := append(strings.Fields(c.Member), strings.Fields(c.Before)...)
+	return slices.DeleteFunc(members, func(m string) bool { return m == member })
 }
 
-// membersAfter is Member once member has failed.
-func (c *Cooldown) membersAfter(member string) string {
-	all := append([]string{member}, c.membersBut(member)...)
-	return strings.Join(all[:min(len(all), maxMembers)], " ")
+// before is Before for the cooldown that follows c because member has failed; "" if that
+// lives for long.
+func (c *Cooldown) before(member string) string {
+	members := c.membersBut(member)
+	return strings.Join(members[:min(len(members), maxBefore)], " ")
 }
 
 // ours reports whether c is about this process's member, which must not be the first to
 // try each time.
 func (p *Process) ours(c *Cooldown, now time.Time) bool {
-	return c != nil && c.Member != "" && p.brief(now) && slices.Contains(c.members(), p.member())
+	return c != nil && c.Member+c.Before != "" && p.brief(now) && (c.Member == p.member() || slices.Contains(strings.Fields(c.Before), p.member()))
 }
 
 // meant is how long a process that did not fail itself waits for c. What a brief
@@ -69,8 +63,8 @@ func (p *Process) meant(c *Cooldown, now time.Time) time.Duration {
 	case !p.ours(c, now):
 		return wait
 	}
-	latest := c.latest() == p.member()
-	if c.Member != c.latest() && (latest || c.Row == 0) { // they fail in turn: one that has not failed goes first
+	latest := c.Member == p.member()
+	if c.Before != "" && (latest || c.Row == 0) { // they fail in turn: one that has not failed goes first
 		wait += min(wait, time.Minute)
 	}
 	if latest && c.Row > 0 {
@@ -92,9 +86,9 @@ func (p *Process) orphaned(lease string, prev *Cooldown, now time.Time) *Cooldow
 	}
 	c := Cooldown{Message: unanswered, Member: member}
 	if prev != nil && prev.recent(now) {
-		c.Member = prev.membersAfter(member)
+		c.Before = prev.before(member)
 		switch {
-		case prev.latest() == member:
+		case prev.Member == member:
 			c = *prev
 			c.Row = oneMore(c.Row)
 		case !prev.Lifted:
@@ -113,12 +107,12 @@ func (p *Process) lifted(c *Cooldown, now time.Time) *Cooldown {
 	if c == nil || now.Sub(c.until()) > time.Hour {
 		return nil
 	}
-	l := *c
-	l.Member = strings.Join(c.membersBut(p.member()), " ")
-	if l.Member == "" {
+	members := c.membersBut(p.member())
+	if len(members) == 0 {
 		return nil
 	}
-	if l.latest() != c.latest() {
+	l := *c
+	if l.Member, l.Before = members[0], strings.Join(members[1:], " "); l.Member != c.Member {
 		l.Row = 0
 	}
 	pen := p.penaltyFor(c.cause()).shared()

@@ -30,15 +30,15 @@ func TestCooldownOfAnAbandonedLease(t *testing.T) {
 	first := &Cooldown{Until: at, Message: unanswered, By: "you", Member: "m"}
 	second := *first
 	second.Step = 1
-	after := func(c Cooldown) *Cooldown { c.Member = "m n"; return &c }
+	after := func(c Cooldown) *Cooldown { c.Before = "n"; return &c }
 	for name, test := range map[string]struct{ prev, want *Cooldown }{
 		"none before":             {nil, first},
 		"without member":          {&Cooldown{Until: at, Code: 45009, By: "you"}, &second},
 		"another member":          {&Cooldown{Until: at, Code: 45009, By: "she", Member: "n", Row: 3}, after(second)},
 		"another member, lifted":  {&Cooldown{Until: at, By: "she", Member: "n", Row: 3, Lifted: true}, after(*first)},
-		"another of many":         {&Cooldown{Until: at, By: "she", Member: "n", Step: 4}, &Cooldown{Until: at + 20_000, Message: unanswered, By: "you", Member: "m n", Step: 5}},
-		"the most of many":        {&Cooldown{Until: at, Member: "n", Step: maxCount - 1}, &Cooldown{Until: at + 48_000, Message: unanswered, By: "you", Member: "m n", Step: maxCount - 1}},
-		"the fifth":               {&Cooldown{Until: at, Member: "n o p m", Row: 3}, &Cooldown{Until: at, Message: unanswered, By: "you", Member: "m n o p", Step: 1}},
+		"another of many":         {&Cooldown{Until: at, By: "she", Member: "n", Step: 4}, &Cooldown{Until: at + 20_000, Message: unanswered, By: "you", Member: "m", Before: "n", Step: 5}},
+		"the most of many":        {&Cooldown{Until: at, Member: "n", Step: maxCount - 1}, &Cooldown{Until: at + 48_000, Message: unanswered, By: "you", Member: "m", Before: "n", Step: maxCount - 1}},
+		"the fifth":               {&Cooldown{Until: at, Member: "n", Before: "o p m", Row: 3}, &Cooldown{Until: at, Message: unanswered, By: "you", Member: "m", Before: "n o p", Step: 1}},
 		"an hour before":          {&Cooldown{Until: clock.Add(-time.Hour).UnixMilli(), Member: "m", Row: 3}, first},
 		"another, an hour before": {&Cooldown{Until: clock.Add(-time.Hour).UnixMilli(), Member: "n", Step: 3}, first},
 		"less before":             {&Cooldown{Until: clock.Add(-time.Hour).UnixMilli() + 1, Member: "m"}, &Cooldown{Until: at, By: "you", Member: "m", Row: 1}},

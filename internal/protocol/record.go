@@ -158,5 +158,5 @@ func (r Record) sane() bool {
 		isName(r.Lease) && 0 <= r.LeaseFor && r.LeaseFor < maxCount &&
 		len(r.Past) < pastTokens*(idLength+1) && isName(r.Past) &&
 		0 <= r.Owed && r.Owed <= maxOwed && 0 <= r.Early && r.Early < maxCount && 0 <= r.Seen &&
-		(c == nil || 0 <= c.Step && c.Step < maxCount && isName(c.Scope) && isName(c.By) && 0 <= c.Row && c.Row < maxCount && isName(c.Member))
+		(c == nil || 0 <= c.Step && c.Step < maxCount && isName(c.Scope) && isName(c.By) && 0 <= c.Row && c.Row < maxCount && isName(c.Member) && isName(c.Before))
 }

@@ -178,7 +178,7 @@ func (k *keyer) cooldown(c *Cooldown) {
 		return
 	}
 	until := time.UnixMilli(c.Until)
-	k.put(c.Code, c.Step, min(c.Row, 6), bit(c.Member != "")<<2|bit(c.Lifted)<<1|bit(c.Member != "" && !recent(c)))
+	k.put(c.Code, c.Step, min(c.Row, 6), bit(c.Member != "")<<3|bit(c.Before != "")<<2|bit(c.Lifted)<<1|bit(c.Member+c.Before != "" && !recent(c)))
 	k.until(until)
 	k.until(until.Add(modelRules.memberWaits(c)))
 }
@@ -216,10 +216,14 @@ func (ru Rules) memberWaits(c *Cooldown) time.Duration {
 
 // place is where member is among those that failed; 0: nowhere.
 func (c *Cooldown) place(member string) int {
-	if c == nil {
+	switch {
+	case c == nil:
 		return 0
+	case c.Member == member:
+		return 1
 	}
-	return slices.Index(c.members(), member) + 1
+	i := slices.Index(strings.Fields(c.Before), member)
+	return i + 1 + bit(i >= 0)
 }
 
 // follow adds which of the tokens met the records met come after.
@@ -343,7 +347,7 @@ func (k *keyer) watched(w *world, p *proc, v *View, live []*Record) {
 	}
 	if c := v.cooldown; k.losses && c != nil { // it is written back
 		k.cooldown(c)
-		k.party(w, c.By, c.members()...)
+		k.party(w, c.By, append([]string{c.Member}, strings.Fields(c.Before)...)...)
 	} else {
 		k.put(leftOut)
 	}

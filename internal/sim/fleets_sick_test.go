@@ -139,29 +139,44 @@ func killedInEachFetch() []Config {
 	})
 }
 
-// severalSick are cron jobs of one healthy member beside several members that the
-// platform denies, or whose requests fail, or whose processes are killed in each fetch.
+// severalSick is a cron job beside several members that are killed in each fetch, or
+// whose way to the platform is bad: together they fail so often that they could take all
+// turns.
 func severalSick() []Config {
-	killed := Ailment{Name: "killed"}
-	return each(product([]time.Duration{sec(20), sec(60), sec(5)}, [][]Ailment{
-		{killed, killed}, {denials()[0], unknowns()[0]}, {unknowns()[0], unknowns()[1]}, {killed, unknowns()[0], killed}, {denials()[0], killed},
+	bad, truncated, denied := &unknowns()[0], &unknowns()[1], &denials()[0]
+	jobs := func(every float64, exit Exit, a *Ailment) Member {
+		return Member{Patience: sec(5), Ails: a, Lives: &Lives{Every: [2]time.Duration{sec(every), sec(every * 5 / 4)}, Exit: exit}}
+	}
+	loop := func(every float64, a *Ailment) Member {
+		m := Member{Every: sec(1), Ails: a, Lives: &Lives{For: [2]time.Duration{sec(every), sec(every)}, Every: [2]time.Duration{sec(every), sec(every * 3 / 2)}}}
+		if a == nil {
+			m.Lives.Kills = 1
+		}
+		return m
+	}
+	long := Member{N: 1, Every: sec(1), Ails: bad}
+	type sick struct {
+		name    string
+		members []Member
+	}
+	return each(product([]float64{20, 60, 5}, []sick{
+		{"one killed, one 502", []Member{loop(2, nil), jobs(2, Waits, bad)}},
+		{"502, one of them lives long", []Member{jobs(2, Waits, bad), long}},
+		{"41002, 502", []Member{loop(2, denied), loop(10, bad)}},
+		{"one killed, one 502 that lives long", []Member{loop(2, nil), long}},
+		{"502, another too", []Member{jobs(2, Waits, bad), jobs(5, Waits, bad)}},
+		{"one killed, another too", []Member{loop(2, nil), loop(10, nil)}},
+		{"one killed, one 41002", []Member{loop(5, nil), jobs(2, Waits, denied)}},
+		{"502, truncated", []Member{loop(2, bad), loop(10, truncated)}},
+		{"502, two that live long", []Member{{N: 2, Every: sec(1), Ails: bad}}},
+		{"two killed, one 502", []Member{loop(2, nil), loop(10, bad), loop(5, nil)}},
+		{"502, another too, one killed", []Member{jobs(2, Waits, bad), jobs(5, Waits, bad), loop(5, nil)}},
 	}), func(i int, v struct {
-		a time.Duration
-		b []Ailment
+		a float64
+		b sick
 	}, c *Config) string {
 		c.Grace, c.Length = []Grace{Strict, Stable, Lenient}[i/2%3], 8*time.Hour
-		c.Members = []Member{{Patience: sec(5), Lives: &Lives{Every: [2]time.Duration{v.a, v.a * 5 / 4}, Exit: Returns}}}
-		names := ""
-		for k, ails := range v.b {
-			often := []time.Duration{sec(2), sec(10), sec(5)}[k]
-			lives := Lives{For: [2]time.Duration{often, often}, Every: [2]time.Duration{often, often * 3 / 2}}
-			m := Member{Every: sec(1), Lives: &lives, Ails: &v.b[k]}
-			if ails == killed {
-				m.Ails, lives.Kills = nil, 1
-			}
-			c.Members = append(c.Members, m)
-			names += ails.Name + ", "
-		}
-		return fmt.Sprintf("%s%s, good called every %s", names, c.Grace, v.a)
+		c.Members = append([]Member{jobs(v.a, Returns, nil)}, v.b.members...)
+		return fmt.Sprintf("%s, %s, good called every %g s", c.Grace, v.b.name, v.a)
 	})
 }

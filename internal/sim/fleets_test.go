@@ -72,7 +72,7 @@ func fleets() []fleet {
 		{"a sick member that lives for seconds, beside cron jobs", sickForSeconds(true, append(denials()[:1], unknowns()[:2]...)), []bound{without(time.Minute), aDay(320)}},
 		{"a sick member that lives for seconds, its clock ahead", sickForSeconds(false, denials()[:2], 3*time.Hour, 100*time.Minute, 12*time.Hour), []bound{without(0), aDay(320)}},
 		{"a member that is killed in each fetch", killedInEachFetch(), []bound{stretch(3 * time.Minute), aDay(320)}},
-		{"several sick members that live for seconds, beside cron jobs", severalSick(), []bound{stretch(10 * time.Minute), aDay(320)}},
+		{"several sick members, beside cron jobs", severalSick(), []bound{stretch(10 * time.Minute), aDay(320)}},
 		{"a denial that only one member meets", deniedAlone(45009, 45011), []bound{without(0), aDay(320)}},
 		{"a busy platform that only one member meets", deniedAlone(-1, -1000), []bound{without(0)}}, // it asks every 30 s
 		{"one faulty process with a timeout of minutes", patientMember(), []bound{without(time.Minute), aDay(320)}},

@@ -167,7 +167,7 @@ func TestWhatARecordSays(t *testing.T) {
 			r.Cooldown = &protocol.Cooldown{Until: now.UnixMilli(), Code: 41002, Member: "M", Lifted: true}
 		}, Fail, "others fetch, but one service, whose processes live for minutes at most, cannot; the last failure: platform answered errcode 41002"},
 		"lifted, several members": {func(r *protocol.Record) {
-			r.Cooldown = &protocol.Cooldown{Until: now.UnixMilli(), Member: "M N O", Lifted: true}
+			r.Cooldown = &protocol.Cooldown{Until: now.UnixMilli(), Member: "M", Before: "N O", Lifted: true}
 		}, Fail, "others fetch, but each of 3 services, whose"},
 		"quota, yet a token": {func(r *protocol.Record) {
 			r.Cooldown = &protocol.Cooldown{Until: now.Add(20 * time.Minute).UnixMilli(), Code: 45009}

@@ -245,7 +245,7 @@ func (p *examination) cooldown(r record.Reading) {
 	f := Finding{Level: Warn, Area: "record", weight: middle, Text: "the last fetch failed: " + cause}
 	if c.Lifted {
 		who := "one service"
-		if n := len(strings.Fields(c.Member)); n > 1 {
+		if n := 1 + len(strings.Fields(c.Before)); n > 1 {
 			who = fmt.Sprintf("each of %d services", n)
 		}
 		f.Text = "others fetch, but " + who + ", whose processes live for minutes at most, cannot; the last failure: " + cause
