@@ -63,11 +63,10 @@ func (p *Process) meant(c *Cooldown, now time.Time) time.Duration {
 	case !p.ours(c, now):
 		return wait
 	}
-	latest := c.Member == p.member()
-	if c.Before != "" && (latest || c.Row == 0) { // they fail in turn: one that has not failed goes first
-		wait += min(wait, time.Minute)
-	}
-	if latest && c.Row > 0 {
+	switch latest := c.Member == p.member(); {
+	case !latest: // it failed before: one that has not goes first
+		wait += min(max(wait, time.Minute), pen.last/4)
+	case c.Row > 0:
 		wait = max(wait, pen.delay(c.Row-1))
 	}
 	return wait

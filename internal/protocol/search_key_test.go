@@ -211,7 +211,7 @@ func (k *keyer) party(w *world, id string, members ...string) {
 func (ru Rules) memberWaits(c *Cooldown) time.Duration {
 	pen := ru.penaltyFor(c.cause())
 	shared := pen.shared().delay(c.Step)
-	return max(shared+min(shared, time.Minute), pen.delay(c.Row))*5/4 - shared
+	return max(shared+min(max(shared, time.Minute), pen.last/4), pen.delay(c.Row))*5/4 - shared
 }
 
 // place is where member is among those that failed; 0: nowhere.
