@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -128,9 +129,29 @@ func Encode(r Record, seal Sealer) []byte {
 // Decode returns ErrCorrupt for what may be overwritten, and ErrNewer, ErrNoKey
 // or ErrPlain for what must not be.
 func Decode(raw []byte, seal Sealer) (Record, error) {
-	raw, sealed, err := seal.unseal(raw, maxSealed)
-	if err != nil {
-		return Record{}, err
+	var head struct {
+		Version int             `json:"v"`
+		Sealed  json.RawMessage `json:"sealed"`
+	}
+	if len(raw) > maxSealed {
+		return Record{}, oversized(raw)
+	}
+	if json.Unmarshal(raw, &head) != nil || head.Version < 1 {
+		return Record{}, ErrCorrupt
+	}
+	if head.Version > recordVersion {
+		return Record{}, ErrNewer
+	}
+	plain := len(head.Sealed) == 0
+	if !plain {
+		var box []byte
+		if json.Unmarshal(head.Sealed, &box) != nil {
+			return Record{}, ErrCorrupt
+		}
+		var err error
+		if raw, err = seal.open(box); err != nil {
+			return Record{}, err
+		}
 	}
 	var r Record
 	if len(raw) > maxRecord || json.Unmarshal(raw, &r) != nil || !r.sane() {
@@ -139,10 +160,23 @@ func Decode(raw []byte, seal Sealer) (Record, error) {
 	if r.Cooldown != nil { // version 0.1 wrote it as the platform sent it
 		r.Cooldown.Message = CleanMessage(r.Cooldown.Message)
 	}
-	if !sealed && seal.needed() {
+	if plain && len(seal.Keys) > 0 && !seal.Plain {
 		return Record{}, ErrPlain
 	}
 	return r, nil
+}
+
+// oversized returns ErrNewer for a value of a newer version, which may be larger
+// than those of this one, else ErrCorrupt. Every version writes its number first, so
+// that a value of any size need not be parsed.
+func oversized(raw []byte) error {
+	rest, ours := strings.CutPrefix(string(raw[:32]), `{"v":`)
+	rest = strings.TrimLeft(rest, " ")
+	digits := rest[:len(rest)-len(strings.TrimLeft(rest, "0123456789"))]
+	if version, err := strconv.Atoi(digits); ours && err == nil && version > recordVersion {
+		return ErrNewer
+	}
+	return ErrCorrupt
 }
 
 // CanHold reports whether a record can hold token.

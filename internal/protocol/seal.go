@@ -13,9 +13,6 @@ type Sealer struct {
 	Plain    bool // with Keys, plain records are read too
 }
 
-// needed reports whether a plain record is not to be read.
-func (s Sealer) needed() bool { return len(s.Keys) > 0 && !s.Plain }
-
 func (s Sealer) seal(plain []byte) []byte {
 	return gcm(s.Keys[0]).Seal(nil, nil, plain, []byte(s.CacheKey))
 }
