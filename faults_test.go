@@ -624,6 +624,22 @@ func TestYoungProcessThatNobodyWaitsFor(t *testing.T) {
 	}
 }
 
+// Callers who are less patient than one read of the cache get a token all the same, if
+// they come back.
+func TestYoungProcessWithImpatientCallers(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := &countingFetcher{}
+		src := wxtoken.New(f, slow(wxtoken.NewMemoryCache(), 150*time.Millisecond))
+		require.Eventually(t, func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			_, err := src.Token(ctx)
+			return err == nil
+		}, 4*time.Second, time.Second)
+		assert.EqualValues(t, 1, f.fetches.Load())
+	})
+}
+
 // A young process leaves a usable token to others, and replaces an expired one.
 func TestYoungProcess(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

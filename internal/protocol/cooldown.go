@@ -254,7 +254,7 @@ func (p *Process) concerns(c *Cooldown, now time.Time) bool {
 // fromFuture reports whether c ends later than it can by this process's clock: that or
 // the clock of the process that failed is wrong, and its date says nothing.
 func (p *Process) fromFuture(c *Cooldown, now time.Time) bool {
-	return c.until().Sub(now) > p.meant(c, now)+clockError
+	return c.until().Sub(now) > p.sharedWait(c)+clockError
 }
 
 // withoutFetch is what to do while the platform must not be asked. If that takes long,

@@ -23,6 +23,7 @@ import (
 type Process struct {
 	Rules
 	Unwanted   bool // no caller waits for the flight under way
+	declined   bool // it has left a fetch that no caller waited for; callers who come back want one
 	swapFailed bool // the last swap has no outcome
 
 	id    string    // of its leases; "" until the first
@@ -243,6 +244,7 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 		}
 		return p.withoutFetch(r, st, usable, now)
 	case p.tooYoung(r, now):
+		p.declined = p.declined || !r.usable(now)
 		return Step{Do: Return}
 	}
 	return p.take(r, nonce, now)
@@ -251,7 +253,7 @@ func (p *Process) decide(r Record, nonce string, now time.Time) Step {
 // tooYoung reports whether this process is too young to fetch: it may not live to
 // publish a token, and another will fetch, or this one once the token has expired.
 func (p *Process) tooYoung(r Record, now time.Time) bool {
-	return p.young(now) && !p.FullLife && (r.usable(now) || p.Unwanted)
+	return p.young(now) && !p.FullLife && (r.usable(now) || p.Unwanted && !p.declined)
 }
 
 // see writes down when this process saw r, whose token or cooldown is from the future:

@@ -425,7 +425,7 @@ func (k *keyer) proc(w *world, i int) {
 	}
 	k.memo(p.withheld)
 	k.memo(p.ignored)
-	k.put(bit(p.swapFailed))
+	k.put(bit(p.swapFailed)<<1|bit(p.declined))
 	if p.run == nil {
 		return
 	}

@@ -363,7 +363,7 @@ func (s *search) log(t *testing.T) {
 func TestSearchKnowsEveryField(t *testing.T) {
 	assert.Equal(t, 16, reflect.TypeFor[Record]().NumField()) // seen: there is one clock
 	assert.Equal(t, 10, reflect.TypeFor[Cooldown]().NumField())
-	assert.Equal(t, 13, reflect.TypeFor[Process]().NumField()) // old: only held tokens are reported here; Unwanted is chosen at each step
+	assert.Equal(t, 14, reflect.TypeFor[Process]().NumField()) // old: only held tokens are reported here; Unwanted is chosen at each step
 	assert.Equal(t, 15, reflect.TypeFor[run]().NumField())
 	assert.Equal(t, 14, reflect.TypeFor[Step]().NumField())
 	assert.Equal(t, 9, reflect.TypeFor[View]().NumField())

@@ -124,6 +124,7 @@ func build(t testing.TB, f fields, v vector) (*Process, Record) {
 			VagueMember: f.is("member name is vague"),
 		},
 		Unwanted: f.is("nobody waits"),
+		declined: f.is("nobody waited before"),
 
 		id:    f.text("id", "me"),
 		began: f.before(t, "started", time.Hour),
