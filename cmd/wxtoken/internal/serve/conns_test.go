@@ -60,7 +60,11 @@ func TestBusyConnectionsStay(t *testing.T) {
 	srv.client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	got := make(chan reply, 3)
 	for range 3 {
-		go func() { got <- srv.do("GET", "/proxy/wx1/cgi-bin/get_api_domain_ip", blogSecret, "") }()
+		go func() {
+			var a reply
+			defer func() { got <- a }() // also if it fails
+			a = srv.do("GET", "/proxy/wx1/cgi-bin/get_api_domain_ip", blogSecret, "")
+		}()
 	}
 	for range 3 {
 		<-asked
