@@ -16,7 +16,7 @@ import (
 
 // readyTimeout bounds the wait for a server to answer, on a machine that is busy with
 // other tests.
-const readyTimeout = 20 * time.Second
+const readyTimeout = time.Minute
 
 // askTimeout bounds one request.
 const askTimeout = 500 * time.Millisecond
