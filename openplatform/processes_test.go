@@ -75,7 +75,7 @@ func (f *fleet) latest(account string) string {
 func TestColdProcessesMakeOneFetchForEachCredential(t *testing.T) {
 	const processes, callers, rounds = 5, 20, 10
 	store := servers.Redis(t)
-	f := newFleet(t, job{Redis: store.Addr(), Callers: callers})
+	f := newFleet(t, job{Redis: store.Addr(), Callers: callers, Fetch: time.Minute})
 	var workers []*worker
 	for range processes {
 		w := f.job.start(t)
@@ -183,7 +183,7 @@ func (f *fleet) mustRecover(t *testing.T, prefix string, step int64) {
 	var all sync.WaitGroup
 	for _, account := range accounts {
 		all.Go(func() {
-			src, deadline := p.Authorizer(account), time.Now().Add(40*time.Second)
+			src, deadline := p.Authorizer(account), time.Now().Add(2*time.Minute)
 			for {
 				tok, err := src.Token(t.Context())
 				switch {

@@ -47,7 +47,15 @@ func (s *steps) step() {
 	if s.n.Add(1) == s.killAt.Load() {
 		self, _ := os.FindProcess(os.Getpid())
 		_ = self.Kill()
-		select {} // until the signal arrives
+	}
+	s.end()
+}
+
+// end returns only while the process lives: on a busy machine the signal may take
+// longer to send than the rest of the work.
+func (s *steps) end() {
+	if at := s.killAt.Load(); at > 0 && s.n.Load() >= at {
+		select {}
 	}
 }
 
@@ -139,7 +147,7 @@ func (j job) ask(p *openplatform.Platform) outcome {
 		}
 		for range j.Callers {
 			all.Go(func() {
-				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 				defer cancel()
 				tok, err := src.Token(ctx)
 				if err != nil {
@@ -168,6 +176,7 @@ func work(text string) {
 		j.Prefix = lines.Text()
 		p, done := j.platform(s)
 		answer, _ := json.Marshal(j.ask(p))
+		s.end()
 		fmt.Println(string(answer))
 		_ = done()
 	}

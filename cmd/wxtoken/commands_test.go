@@ -68,7 +68,7 @@ func TestDoctorsExitStatusIsItsVerdict(t *testing.T) {
 func TestDoctorWatchesUntilStopped(t *testing.T) {
 	platform := fakePlatform(t)
 	url := "redis://" + servers.Redis(t).Addr()
-	src, token := service(t, platform, url, false, wxtoken.WithFetchTimeout(time.Second))
+	src, token := service(t, platform, url, false)
 	ctx, cancel := context.WithCancel(t.Context())
 	read, write := io.Pipe()
 	out := new(syncBuffer)

@@ -45,21 +45,12 @@ func needs(t *testing.T, programs ...string) {
 	}
 }
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	require.NoError(t, err)
-	return port
-}
-
 // Every command of README.md, in order, in one shell; only the ports differ.
 func TestTheCommandsOfTheREADMEWork(t *testing.T) {
 	t.Parallel()
 	needs(t, "sh", "curl", "openssl")
-	ports := strings.NewReplacer(":8900", ":"+freePort(t), ":8901", ":"+freePort(t), ":8902", ":"+freePort(t))
+	port := func() string { return fmt.Sprint(":", servers.SparePort()) }
+	ports := strings.NewReplacer(":8900", port(), ":8901", port(), ":8902", port())
 	demo, err := os.ReadFile("deploy/config.demo.json")
 	require.NoError(t, err)
 	script := ports.Replace(strings.Join(blocks(t, "README.md", "sh"), "\n"))
@@ -157,7 +148,7 @@ func TestTheRecordInRedisIsAsTheREADMESays(t *testing.T) {
 	assert.Equal(t, stable, read("wxtoken:stable:wx1")["token"])
 
 	// Between a rejection and the next token.
-	platform.Inject(wxtest.Latency(time.Second).On(wxtest.TokenPath))
+	platform.Inject(wxtest.Latency(3 * time.Second).On(wxtest.TokenPath)) // time to look, on a busy machine, too
 	time.Sleep(1100 * time.Millisecond)
 	require.NoError(t, src.Invalidate(t.Context(), token))
 	done := make(chan error)

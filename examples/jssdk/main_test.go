@@ -91,7 +91,7 @@ func TestErrorsSayWhyThereIsNoTicket(t *testing.T) {
 }
 
 func TestProgramRuns(t *testing.T) {
-	addr := exampletest.FreeAddr(t)
+	addr := exampletest.FreeAddr()
 	ctx, stop := context.WithCancel(t.Context())
 	out, in := io.Pipe()
 	done := make(chan error)

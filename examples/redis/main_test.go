@@ -46,7 +46,7 @@ func TestTLSComesFromTheURL(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	testcert.Write(t, cert, key, 1)
-	_, port, err := net.SplitHostPort(exampletest.FreeAddr(t))
+	_, port, err := net.SplitHostPort(exampletest.FreeAddr())
 	require.NoError(t, err)
 	servers.Redis(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
 
@@ -61,7 +61,7 @@ func TestTLSComesFromTheURL(t *testing.T) {
 }
 
 func TestErrorsSayWhatToSet(t *testing.T) {
-	nobody := exampletest.FreeAddr(t)
+	nobody := exampletest.FreeAddr()
 	for url, want := range map[string]string{
 		"":                                  "set REDIS_URL, for example",
 		"redis://:half/secret@127.0.0.1:1":  "write %40 for @",

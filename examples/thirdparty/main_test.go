@@ -38,7 +38,7 @@ func TestDemo(t *testing.T) {
 
 // With a real component the program serves until it is stopped.
 func TestServesUntilStopped(t *testing.T) {
-	addr := exampletest.FreeAddr(t)
+	addr := exampletest.FreeAddr()
 	env := exampletest.Env{
 		"COMPONENT_APPID": "wxcomponent", "COMPONENT_SECRET": "s", "COMPONENT_TOKEN": "t",
 		"COMPONENT_AESKEY": strings.Repeat("A", 43), "ADDR": addr,
@@ -73,7 +73,7 @@ func TestErrorsSayWhatToSet(t *testing.T) {
 		{"COMPONENT_SECRET", "", "set all of COMPONENT_APPID"},
 		{"COMPONENT_AESKEY", "short", "set COMPONENT_AESKEY"},
 		{"REDIS_URL", "redis://:s3cret#@x", "set REDIS_URL"},
-		{"REDIS_URL", "redis://" + exampletest.FreeAddr(t), "set REDIS_URL to a Redis server that answers"},
+		{"REDIS_URL", "redis://" + exampletest.FreeAddr(), "set REDIS_URL to a Redis server that answers"},
 		{"ADDR", "not an address", "set ADDR"},
 	} {
 		_, err := good(test.name, test.value).Run(t, run)

@@ -130,9 +130,9 @@ func play(t *testing.T, name string, seed uint64, faults time.Duration) string {
 	r.front = servers.Proxy(t, strings.TrimPrefix(r.platform.URL, "http://"))
 	spoiler := httptest.NewServer(spoiler(r.front.Addr()))
 	t.Cleanup(spoiler.Close)
-	config := workerConfig{Backend: r.backend, Platform: "http://" + r.front.Addr(), Scale: scale, Pause: callPause}
-	if faults == 0 {
-		config.Scale = scale / 5 // so that a busy machine is no fault
+	config := workerConfig{Backend: r.backend, Platform: "http://" + r.front.Addr(), Scale: scale, Fetch: fetchTimeout, Pause: callPause, Patience: patience}
+	if faults == 0 { // a busy machine is no fault either
+		config.Scale, config.Fetch, config.Patience = scale/5, 2*time.Second, 10*time.Second
 	}
 	r.began = time.Now()
 	if r.until = r.began.Add(faults); !r.long() { // other packages are tested at the same time
@@ -234,7 +234,7 @@ func (r *round) awaitCalls() {
 		return !slices.ContainsFunc(r.processes, func(p *process) bool {
 			return !slices.ContainsFunc(r.calls[p.id], func(c call) bool { return c.Result == served && c.From.After(from) })
 		})
-	}, 3*recovery, 20*time.Millisecond, "not every process gets a token")
+	}, 6*recovery, 20*time.Millisecond, "not every process gets a token")
 }
 
 // finish ends all processes; a second call does nothing.
@@ -262,9 +262,13 @@ func (r *round) check(took time.Duration) string {
 	}
 	issued := r.platform.Stats().Fetches()[0]
 	explained := 1 + int(took/(lifetime*3/4)) + len(r.faults)/perFetch // a token is replaced in the last quarter
-	assert.LessOrEqual(r.t, results[rejected], calls/perCalls, "calls rejected again, after Invalidate")
+	mayReject, soon := calls/perCalls, recovery
+	if !r.long() { // few calls, so one event that concerns each process counts for much; and a busy machine
+		mayReject, soon = max(mayReject, len(r.calls)), 3*recovery
+	}
+	assert.LessOrEqual(r.t, results[rejected], mayReject, "calls rejected again, after Invalidate")
 	assert.LessOrEqual(r.t, issued, explained, "tokens issued, and how many the lifetimes and faults explain")
-	assert.Less(r.t, longest, recovery, "a process without a token although nothing is in its way")
+	assert.Less(r.t, longest, soon, "a process without a token although nothing is in its way")
 	if len(r.faults) == 0 {
 		assert.Equal(r.t, calls, results[served], "calls served at once, without faults")
 	}

@@ -29,7 +29,7 @@ func TestSideBySide(t *testing.T) {
 				wxtest.WithLifetime(lifetime), wxtest.WithGrace(grace), wxtest.WithStrictGrace())
 			t.Cleanup(r.platform.Close)
 			r.began = time.Now()
-			config := workerConfig{Backend: r.backend, Platform: r.platform.URL, Scale: scale / 5}
+			config := workerConfig{Backend: r.backend, Platform: r.platform.URL, Scale: scale / 5, Fetch: 5 * fetchTimeout, Pause: callPause, Patience: patience}
 			for range members {
 				r.start(config)
 			}

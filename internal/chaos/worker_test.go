@@ -28,7 +28,7 @@ const (
 	callers      = 2                     // per process
 	callPause    = 50 * time.Millisecond // between a caller's calls, on average; twice as long in a short round
 	holding      = 10 * time.Millisecond // from Token to the request, on average
-	patience     = time.Second           // of a caller with Token, and with the platform
+	patience     = time.Second           // of a caller, with faults
 )
 
 // A process is this test binary as a worker, which shares the token with others.
@@ -89,7 +89,9 @@ type workerConfig struct {
 	Platform string            // URL
 	Scale    time.Duration     // how much faster than by default the options are
 	Eager    bool              // mostly the first to fetch
+	Fetch    time.Duration     // WithFetchTimeout
 	Pause    time.Duration     // between a caller's calls, on average
+	Patience time.Duration     // of a caller with Token, and with the platform
 }
 
 // A report is what a process tells: one of its fields, or none if it is about to fetch.
@@ -139,14 +141,14 @@ func (c workerConfig) work() {
 			return fetcher.Fetch(ctx)
 		}),
 		cache,
-		wxtoken.WithFetchTimeout(10*time.Second/c.Scale),
+		wxtoken.WithFetchTimeout(c.Fetch),
 		wxtoken.WithLocalAge(45*time.Second/c.Scale),
 		wxtoken.WithRefreshAhead(ahead),
 		wxtoken.WithObserver(func(e wxtoken.Event) { tell(report{Event: fmt.Sprint(e.Kind, " ", e.Err)}) }),
 	)
 	for range callers {
 		go func() {
-			client := &http.Client{Timeout: patience, Transport: &http.Transport{}}
+			client := &http.Client{Timeout: c.Patience, Transport: &http.Transport{}}
 			for {
 				time.Sleep(c.Pause/2 + rand.N(c.Pause))
 				from := time.Now()
@@ -160,7 +162,7 @@ func (c workerConfig) work() {
 
 func (c workerConfig) call(src *wxtoken.Source, client *http.Client) string {
 	for _, good := range []string{served, servedAgain} {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), c.Patience)
 		defer cancel()
 		tok, err := src.Token(ctx)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -20,14 +21,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/wxtoken/wxtoken/internal/fetchtest"
+	"github.com/wxtoken/wxtoken/internal/servers"
 )
 
 func TestFetchFallsBackOnConnectionFailureOnly(t *testing.T) {
 	good, requests := fetchtest.Serve(t, fetchtest.Answer(200, fetchtest.Good))
-	dead := refusing(t)
+	dead := refusing()
 	notTLS := "https" + good[len("http"):] // speaks plain HTTP: the handshake fails
 	tls := httptest.NewUnstartedServer(fetchtest.Answer(200, fetchtest.Good))
 	tls.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -205,10 +206,4 @@ func TestFetchSaysOnceWhatHostsHaveInCommon(t *testing.T) {
 }
 
 // refusing returns a base URL on which nothing listens.
-func refusing(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return "http://" + l.Addr().String()
-}
+func refusing() string { return fmt.Sprint("http://127.0.0.1:", servers.SparePort()) }

@@ -71,8 +71,8 @@ func setReplicated(t *testing.T, s *Server, key, replicas string) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-	_, _ = conn.Write([]byte("SET " + key + " v\r\nWAIT " + replicas + " 5000\r\n"))
+	_ = conn.SetDeadline(time.Now().Add(2 * readyTimeout))
+	_, _ = conn.Write([]byte("SET " + key + " v\r\nWAIT " + replicas + " 60000\r\n"))
 	lines := bufio.NewReader(conn)
 	set, _ := lines.ReadString('\n')
 	wait, _ := lines.ReadString('\n')

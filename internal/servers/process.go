@@ -16,7 +16,7 @@ import (
 
 // readyTimeout bounds the wait for a server to answer, on a machine that is busy with
 // other tests.
-const readyTimeout = 20 * time.Second
+const readyTimeout = time.Minute
 
 // askTimeout bounds one request.
 const askTimeout = 500 * time.Millisecond
@@ -234,9 +234,17 @@ func (s *Server) isReady(said string) bool {
 // the server's own port, and Restart would fail. The same holds for the port 10000
 // above it, where a cluster node also listens. No well-known server has its port in
 // either range.
-func FreePort() int {
+func FreePort() int { return unused(20000, 22700) }
+
+// SparePort returns an unused port for a program that the test starts later, or for
+// nobody. It is in a range of its own, so that no server that is started meanwhile
+// picks it, and no client is given it.
+func SparePort() int { return unused(22700, 30000) }
+
+// unused returns an unused port from the first on, before the last.
+func unused(first, last int) int {
 	for {
-		port := 20000 + rand.IntN(2700)
+		port := first + rand.IntN(last-first)
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			_ = l.Close()

@@ -11,7 +11,7 @@ import (
 
 func TestProxyFaults(t *testing.T) {
 	redis := Redis(t)
-	const soon, never = 5 * time.Second, 100 * time.Millisecond
+	const soon, never = readyTimeout, 100 * time.Millisecond
 
 	t.Run("none", func(t *testing.T) {
 		p := Proxy(t, redis.Addr())

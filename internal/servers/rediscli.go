@@ -9,12 +9,12 @@ import (
 )
 
 // awaitTimeout bounds the wait for a group of servers to agree.
-const awaitTimeout = 60 * time.Second
+const awaitTimeout = 2 * time.Minute
 
 // cli sends one command with redis-cli, which comes with the server, and returns the
 // answer, one line for each value.
 func (s *Server) cli(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout/2)
 	defer cancel()
 	args = append([]string{"-e", "-p", s.portString()}, args...)
 	out, err := exec.CommandContext(ctx, "redis-cli", args...).CombinedOutput()

@@ -92,9 +92,7 @@ func TestPause(t *testing.T) {
 		t.Error("answered while paused")
 	}
 	s.Resume()
-	if !s.answers() {
-		t.Error("did not answer after Resume")
-	}
+	eventually(t, "answer after Resume", s.answers)
 	s.Pause() // and a paused server can still be stopped
 }
 
@@ -108,9 +106,7 @@ func TestOutlivesTheCallersThread(t *testing.T) {
 	}()
 	s := <-ch
 	time.Sleep(50 * time.Millisecond)
-	if !s.answers() {
-		t.Error("the server died with the thread that started it")
-	}
+	eventually(t, "answer of a server whose starting thread has ended", s.answers)
 }
 
 func TestServersDieWithAKilledParent(t *testing.T) {
@@ -198,7 +194,7 @@ func say(t *testing.T, addr, command string) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(readyTimeout))
 	if _, err := conn.Write([]byte(command)); err != nil {
 		t.Fatal(err)
 	}
@@ -219,9 +215,9 @@ func listening(addr string) bool {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(readyTimeout); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 10s: %s", what)
+			t.Fatalf("not within %v: %s", readyTimeout, what)
 		}
 	}
 }

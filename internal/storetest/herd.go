@@ -31,7 +31,7 @@ type herd struct {
 
 // run returns the token that all callers got, and when the last one got it.
 func (h herd) run(ctx context.Context, cache wxtoken.Cache) (token []byte, served time.Time, err error) {
-	src := wxtoken.New(wxtoken.NewFetcher(herdApp, herdSecret, wxtoken.WithBaseURL(h.Platform)), cache, wxtoken.WithKeyPrefix(h.Prefix))
+	src := wxtoken.New(wxtoken.NewFetcher(herdApp, herdSecret, wxtoken.WithBaseURL(h.Platform)), cache, wxtoken.WithKeyPrefix(h.Prefix), wxtoken.WithFetchTimeout(patience))
 	var mu sync.Mutex
 	tokens := make(map[string]int)
 	var callers sync.WaitGroup
@@ -77,7 +77,7 @@ func runHerd(t *testing.T, s Store, rounds int) (lastCaller time.Duration) {
 	var last []time.Duration
 	for round := range rounds {
 		before := platform.Stats().Fetches().Total()
-		ask := request{Op: "herd", Timeout: time.Minute, Herd: herd{server.URL, fmt.Sprintf("herd%d-%d:", time.Now().UnixNano(), round)}}
+		ask := request{Op: "herd", Timeout: 2 * patience, Herd: herd{server.URL, fmt.Sprintf("herd%d-%d:", time.Now().UnixNano(), round)}}
 		served := make([]time.Time, len(workers))
 		var all sync.WaitGroup
 		for i, w := range workers {

@@ -31,7 +31,8 @@ func open(config string) (wxtoken.Cache, error) {
 	case "file":
 		return wxtoken.NewFileCache(at), nil
 	case "redis":
-		return closing(redis.NewClient(&redis.Options{Addr: at, ContextTimeoutEnabled: true, MaxRetries: -1}))
+		return closing(redis.NewClient(&redis.Options{Addr: at, ContextTimeoutEnabled: true, MaxRetries: -1,
+			DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience}))
 	case "sentinel":
 		return closing(redis.NewFailoverClient(&redis.FailoverOptions{
 			MasterName: servers.MasterName, SentinelAddrs: addrs, ContextTimeoutEnabled: true,
@@ -40,7 +41,7 @@ func open(config string) (wxtoken.Cache, error) {
 		return closing(redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, ContextTimeoutEnabled: true}))
 	case "memcached":
 		client := memcache.New(addrs...)
-		client.Timeout = 2 * time.Second // a busy machine is not a failure
+		client.Timeout = patience
 		return wxtoken.NewMemcachedCache(client), nil
 	}
 	return nil, fmt.Errorf("no store %q", config)

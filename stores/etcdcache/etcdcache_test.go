@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { storetest.Main(m, open) }
 func open(addr string) (wxtoken.Cache, error) {
 	soon := grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.6, MaxDelay: 100 * time.Millisecond}}
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{addr}, DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
+		Endpoints: []string{addr}, DialTimeout: time.Minute, Logger: zap.NewNop(),
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(soon)}, // otherwise each lost reply takes a second
 	})
 	if err != nil {
@@ -53,7 +53,10 @@ func startMember(t *testing.T) *member {
 	m := &member{t: t, conf: embed.NewConfig()}
 	m.conf.Dir = t.TempDir()
 	m.conf.LogLevel = "fatal"
-	m.conf.ListenClientUrls, m.conf.ListenPeerUrls = []url.URL{freeURL()}, []url.URL{freeURL()}
+	m.conf.ListenClientUrls, m.conf.ListenPeerUrls = []url.URL{spareURL()}, []url.URL{spareURL()}
+	for m.conf.ListenPeerUrls[0] == m.conf.ListenClientUrls[0] {
+		m.conf.ListenPeerUrls[0] = spareURL()
+	}
 	m.conf.AdvertiseClientUrls, m.conf.AdvertisePeerUrls = m.conf.ListenClientUrls, m.conf.ListenPeerUrls
 	m.conf.InitialCluster = m.conf.InitialClusterFromName(m.conf.Name)
 	m.start()
@@ -61,8 +64,8 @@ func startMember(t *testing.T) *member {
 	return m
 }
 
-func freeURL() url.URL {
-	return url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", servers.FreePort())}
+func spareURL() url.URL {
+	return url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", servers.SparePort())}
 }
 
 func (m *member) start() {
@@ -71,8 +74,8 @@ func (m *member) start() {
 	require.NoError(m.t, err)
 	select {
 	case <-m.etcd.Server.ReadyNotify():
-	case <-time.After(30 * time.Second):
-		m.t.Fatal("etcd is not ready after 30 s")
+	case <-time.After(2 * time.Minute):
+		m.t.Fatal("etcd is not ready after two minutes")
 	}
 }
 

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { storetest.Main(m, open) }
 // open makes a cache from addresses; if a master's name precedes them, they are
 // sentinels: "name 127.0.0.1:26379,127.0.0.1:26380".
 func open(config string) (wxtoken.Cache, error) {
-	option := rueidis.ClientOption{Dialer: net.Dialer{Timeout: time.Second}}
+	option := rueidis.ClientOption{Dialer: net.Dialer{Timeout: 10 * time.Second}}
 	master, addrs, found := strings.Cut(config, " ")
 	if found {
 		option.Sentinel.MasterSet = master

@@ -3,7 +3,6 @@ package sqlcache_test
 import (
 	"database/sql"
 	"fmt"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -139,10 +138,7 @@ func TestNewPanicsOnInvalidArguments(t *testing.T) {
 // An unavailable database is an error and not a miss, and the call returns when ctx
 // ends.
 func TestServerGone(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := l.Addr().String()
-	require.NoError(t, l.Close())
+	addr := fmt.Sprint("127.0.0.1:", servers.SparePort())
 	for _, config := range []string{"pgx postgres://postgres@" + addr + "/postgres", "mysql root@tcp(" + addr + ")/test"} {
 		cache, err := open(config)
 		require.NoError(t, err)

@@ -4,11 +4,11 @@ package exampletest
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
-	"net"
 	"testing"
 
-	"github.com/stretchr/testify/require"
+	"github.com/wxtoken/wxtoken/internal/servers"
 )
 
 // An Env is an environment that has only these variables.
@@ -26,10 +26,4 @@ func (e Env) Run(t *testing.T, run func(context.Context, io.Writer, func(string)
 }
 
 // FreeAddr returns a loopback address on which nothing listens.
-func FreeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	return l.Addr().String()
-}
+func FreeAddr() string { return fmt.Sprint("127.0.0.1:", servers.SparePort()) }

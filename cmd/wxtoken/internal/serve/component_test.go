@@ -79,6 +79,7 @@ func TestAThirdPartyPlatform(t *testing.T) {
 // A secret in a file can be replaced without a restart, a signal, or an additional
 // fetch.
 func TestASecretInAFileMayChange(t *testing.T) {
+	t.Parallel()
 	platform := fakePlatform(t)
 	file := filepath.Join(t.TempDir(), "secret")
 	require.NoError(t, os.WriteFile(file, []byte("too-old-hush\n"), 0o600))
@@ -104,6 +105,7 @@ func TestQQ(t *testing.T) {
 }
 
 func TestEncryptionIsSwitchedOnAndLeavesNothingPlain(t *testing.T) {
+	t.Parallel()
 	platform := fakePlatform(t)
 	c := testConfig(platform)
 	c.Store = "file://" + t.TempDir()

@@ -97,7 +97,7 @@ func TestGracefulStop(t *testing.T) {
 	platform := fakePlatform(t)
 	lift := platform.Inject(wxtest.Latency(100 * time.Millisecond))
 	c := testConfig(platform)
-	c.DrainSeconds = 2
+	c.DrainSeconds = 5
 	srv := start(t, c)
 	got := make(chan string)
 	go func() { got <- srv.token() }()

@@ -153,6 +153,6 @@ func TestTheAdminListenerHasTheProbes(t *testing.T) {
 	assert.Contains(t, srv.page("/readyz", ""), `"stopping":false`)
 	srv.eventually("/metrics", "", `wxtoken_fetches_total{app="wx1",result="ok"} 1`)
 	assert.Contains(t, srv.page("/page.css", ""), "prefers-color-scheme")
-	_, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "tcp", srv.AdminAddr())
+	_, err := new(net.Dialer).DialContext(context.Background(), "tcp", srv.AdminAddr())
 	assert.NoError(t, err)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/wxtoken/wxtoken"
 	"github.com/wxtoken/wxtoken/wxtest"
 )
 
@@ -86,17 +87,17 @@ func TestTheProxyAddsTheTokenAndChangesNothing(t *testing.T) {
 func TestTheProxyReplacesARejectedToken(t *testing.T) {
 	t.Parallel()
 	platform := fakePlatform(t)
-	srv := start(t, testConfig(platform))
+	srv := start(t, testConfig(platform), wxtoken.WithFetchTimeout(2*time.Second))
 	first := srv.token()
 	platform.Revoke(first)
-	time.Sleep(believed)
+	time.Sleep(300 * time.Millisecond)
 	_, text := srv.call("GET", "/proxy/wx1/cgi-bin/get_api_domain_ip", nil)
 	assert.Contains(t, text, "ip_list")
 	second := srv.token()
 	assert.NotEqual(t, first, second)
 
 	platform.Revoke(second)
-	time.Sleep(2200 * time.Millisecond) // rejections in a row are believed later
+	time.Sleep(4200 * time.Millisecond) // rejections in a row are believed later
 	_, text = srv.call("POST", "/proxy/wx1/cgi-bin/message/custom/send", strings.NewReader(`{"to":"你"}`))
 	assert.Contains(t, text, `"echo":{"to":"你"}`, "a small body is resent")
 	assert.Equal(t, 3, platform.Stats().Results[wxtest.TokenPath].Total())

@@ -56,7 +56,7 @@ func TestRejectedTokenIsReplacedOnce(t *testing.T) {
 	assert.Equal(t, first, srv.reject(first).AccessToken, "the rejection of so young a token is not believed")
 
 	platform.Revoke(first)
-	time.Sleep(time.Second)
+	time.Sleep(3 * time.Second)
 	second := srv.reject(first)
 	require.Equal(t, http.StatusOK, second.Status, second.Errmsg)
 	assert.NotEqual(t, first, second.AccessToken)
@@ -140,6 +140,7 @@ func TestThePlatformsDenialIsPassedOn(t *testing.T) {
 }
 
 func TestCacheDownIsASystemError(t *testing.T) {
+	t.Parallel()
 	redis := servers.Redis(t)
 	c := testConfig(fakePlatform(t))
 	c.Store = "redis://" + redis.Addr() + "?max_retries=-1"

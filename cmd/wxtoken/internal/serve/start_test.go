@@ -59,8 +59,9 @@ func TestManyAppsStartWithoutABurst(t *testing.T) {
 		c.Apps = append(c.Apps, config.App{AppID: id, Secret: appSecret, BaseURL: url})
 	}
 	srv := start(t, c, leisurely)
+	var clients sync.WaitGroup
 	for i := range 100 { // clients do not wait for their turn, but cause no burst either
-		go srv.do("GET", fmt.Sprintf("/token?appid=wx%d", apps-1-i), shopSecret, "")
+		clients.Go(func() { srv.do("GET", fmt.Sprintf("/token?appid=wx%d", apps-1-i), shopSecret, "") })
 	}
 	require.Eventually(t, func() bool {
 		ready := 0
@@ -70,7 +71,8 @@ func TestManyAppsStartWithoutABurst(t *testing.T) {
 			}
 		}
 		return ready == apps
-	}, time.Minute, 20*time.Millisecond)
+	}, 2*time.Minute, 20*time.Millisecond)
+	clients.Wait()
 	assert.LessOrEqual(t, under.most(), fetches)
 	assert.Greater(t, under.most(), 8, "one after the other would take too long")
 	assert.Equal(t, apps, platform.Stats().Fetches().Total())

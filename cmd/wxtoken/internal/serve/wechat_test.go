@@ -130,7 +130,7 @@ func TestForceRefreshReportsTheCurrentToken(t *testing.T) {
 	ask := map[string]any{"grant_type": "client_credential", "appid": "wx1", "secret": shopSecret, "force_refresh": true}
 	first := srv.token()
 	assert.Equal(t, first, srv.stable(ask).AccessToken, "too young to be believed")
-	time.Sleep(time.Second)
+	time.Sleep(3 * time.Second)
 	second := srv.stable(ask)
 	assert.NotEqual(t, first, second.AccessToken, second.Errmsg)
 	assert.Equal(t, second.AccessToken, srv.token())
