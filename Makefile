@@ -29,6 +29,9 @@ test: servers ## vet and run all tests with the race detector, against real serv
 # A program with the race detector sleeps for a second before it ends, in case another goroutine still has a race to report.
 export GORACE := atexit_sleep_ms=50
 
+# go-redis takes a fifth of the time that it takes to compile everything, half of it for inlining.
+test-race test-rest: export GOFLAGS := $(GOFLAGS) -gcflags=github.com/redis/...=-l -gcflags=github.com/go-redis/...=-l
+
 # -race by GOFLAGS, so that what the tests build by themselves comes from the same build cache.
 # More packages at a time than there are processors, as most of them wait; the longest first.
 .PHONY: test-race

@@ -27,10 +27,14 @@ func Call[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 	}
 	done := make(chan result, 1)
 	go func() {
-		res := result{err: fmt.Errorf("wxtoken: %s ended its goroutine", name)}
+		var res result
+		returned := false
 		defer func() {
 			switch p := recover().(type) {
 			case nil:
+				if !returned {
+					res.err = fmt.Errorf("wxtoken: %s ended its goroutine", name)
+				}
 			case runtime.Error:
 				res.err = fmt.Errorf("wxtoken: %s panicked: %w", name, p)
 			default:
@@ -41,6 +45,7 @@ func Call[T any](ctx context.Context, name string, fn func(context.Context) (T, 
 		if res.value, res.err = fn(ctx); res.err != nil {
 			res.value = none
 		}
+		returned = true
 	}()
 	select {
 	case res := <-done:

@@ -154,7 +154,8 @@ func (p *Process) Next(nonce string, now time.Time) Step {
 			if st.take {
 				p.view = st.after // the lease may be there although the swap does not say so
 			}
-			run.swap = &st
+			swap := st // the other steps need not be on the heap
+			run.swap = &swap
 		}
 		return st
 	}

@@ -129,32 +129,30 @@ func Encode(r Record, seal Sealer) []byte {
 // Decode returns ErrCorrupt for what may be overwritten, and ErrNewer, ErrNoKey
 // or ErrPlain for what must not be.
 func Decode(raw []byte, seal Sealer) (Record, error) {
-	var head struct {
-		Version int             `json:"v"`
-		Sealed  json.RawMessage `json:"sealed"`
+	var value struct {
+		Record
+		Sealed json.RawMessage `json:"sealed"`
 	}
 	if len(raw) > maxSealed {
 		return Record{}, oversized(raw)
 	}
-	if json.Unmarshal(raw, &head) != nil || head.Version < 1 {
-		return Record{}, ErrCorrupt
-	}
-	if head.Version > recordVersion {
+	err := json.Unmarshal(raw, &value) // reads the version also if other fields have types of a newer one
+	if value.Version > recordVersion {
 		return Record{}, ErrNewer
 	}
-	plain := len(head.Sealed) == 0
-	if !plain {
+	r, plain := value.Record, len(value.Sealed) == 0
+	if value.Version == recordVersion && !plain {
 		var box []byte
-		if json.Unmarshal(head.Sealed, &box) != nil {
+		if json.Unmarshal(value.Sealed, &box) != nil {
 			return Record{}, ErrCorrupt
 		}
-		var err error
 		if raw, err = seal.open(box); err != nil {
 			return Record{}, err
 		}
+		r = Record{}
+		err = json.Unmarshal(raw, &r)
 	}
-	var r Record
-	if len(raw) > maxRecord || json.Unmarshal(raw, &r) != nil || !r.sane() {
+	if err != nil || len(raw) > maxRecord || !r.sane() {
 		return Record{}, ErrCorrupt
 	}
 	if r.Cooldown != nil { // version 0.1 wrote it as the platform sent it

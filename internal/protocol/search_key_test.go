@@ -28,6 +28,7 @@ type keyer struct {
 	least         []byte            // of the orders so far
 	before        []int64           // seqs, before an order
 	ids           map[string]string // of tokens
+	met           []string          // ids of those that are met
 	places        [maxProcs]int     // of the processes in an order
 }
 
@@ -228,18 +229,22 @@ func (c *Cooldown) place(member string) int {
 
 // follow adds which of the tokens met the records met come after.
 func (k *keyer) follow() {
+	k.met = k.met[:0]
+	for _, token := range k.tokens {
+		id, ok := k.ids[token]
+		if !ok {
+			id = tokenID(token)
+			k.ids[token] = id
+		}
+		k.met = append(k.met, id)
+	}
 	for i, past := range k.pasts {
 		if past == "" {
 			k.put(0)
 			continue
 		}
 		bits := 0
-		for j, token := range k.tokens {
-			id, ok := k.ids[token]
-			if !ok {
-				id = tokenID(token)
-				k.ids[token] = id
-			}
+		for j, id := range k.met {
 			bits |= bit(strings.Contains(past, id)) << j
 		}
 		k.put(i, bits, min(int(Record{Past: past}.pastCount()), 4))

@@ -45,19 +45,61 @@ var pauses = [...]string{
 	fetched:  "is paused before the token is there",
 }
 
-func (p *proc) clone() *proc {
-	c := *p
+func (p *proc) clone(from *pools) *proc {
+	c := from.procs.copy(p)
 	c.pending = slices.Clip(p.pending)
 	if p.run != nil {
-		r := *p.run
-		r.verdicts = nil // nobody asks
-		if r.swap != nil {
-			st := *r.swap
-			r.swap = &st
+		c.run = from.runs.copy(p.run)
+		c.run.verdicts = nil // nobody asks
+		if p.run.swap != nil {
+			c.run.swap = from.steps.copy(p.run.swap)
 		}
-		c.run = &r
 	}
-	return &c
+	return c
+}
+
+// pools hold the parts of worlds that are not needed any more. Most of the memory that a
+// search takes is soon such a part, since most worlds have been found before.
+type pools struct {
+	worlds pool[world]
+	procs  pool[proc]
+	runs   pool[run]
+	steps  pool[Step]
+}
+
+type pool[T any] []*T
+
+// copy returns a copy of v, in the place of a part that is not needed.
+func (p *pool[T]) copy(v *T) *T {
+	free := *p
+	if len(free) == 0 {
+		free = pool[T]{new(T)}
+	}
+	last := len(free) - 1
+	c := free[last]
+	*p, *c = free[:last], *v
+	return c
+}
+
+func (p *pool[T]) put(v *T) {
+	if v != nil && len(*p) < 100 {
+		*p = append(*p, v)
+	}
+}
+
+// drop ends the use of w and of the processes that no other world has.
+func (w *world) drop() {
+	for i, p := range w.each() {
+		if !w.own[i] {
+			continue
+		}
+		if p.run != nil {
+			w.pools.steps.put(p.run.swap)
+			w.pools.runs.put(p.run)
+		}
+		w.pools.procs.put(p)
+	}
+	w.pools.worlds.put(w)
 }
 
 // begin starts a flight.
@@ -91,11 +133,7 @@ func (p *proc) local(w *world, i int) {
 // ask does what flight.run does. A process that is to wait before it reads again
 // ends its flight: it does nothing meanwhile.
 func (p *proc) ask(w *world, i int) {
-	var before *proc
-	if w.leases == 0 {
-		before = p.clone()
-	}
-	known := p.run.known
+	before, known := *p, p.run.known
 	st := p.Next("n"+strconv.Itoa(w.nonces), noon)
 	w.checkStep(p, st)
 	switch st.Do {
@@ -106,7 +144,7 @@ func (p *proc) ask(w *world, i int) {
 		}
 	case Swap:
 		if st.take && w.leases == 0 {
-			*p = *before
+			*p = before
 			p.land()
 			return
 		}

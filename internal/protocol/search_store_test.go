@@ -57,7 +57,7 @@ func (m *mover) join(kept int) {
 	w, _ := m.w.with(0)
 	for i, p := range w.each() {
 		if p.side == 1 {
-			c := p.clone()
+			c := p.clone(w.pools)
 			c.side, w.procs[i] = 0, c
 		}
 	}
@@ -101,7 +101,7 @@ func (w *world) forget(was Record) {
 	}
 	for i, p := range w.each() {
 		if p.view.claim != nil {
-			c := p.clone()
+			c := p.clone(w.pools)
 			c.debt |= unwatched
 			w.procs[i] = c
 		}

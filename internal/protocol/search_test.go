@@ -165,16 +165,18 @@ func (s *search) next(faults int) bool {
 func (s *search) find(m move, faults int, from int32) int32 {
 	k := m.world.key(faults < s.faults)
 	if id, ok := s.seen[k]; ok {
+		m.world.drop()
 		return id
 	}
 	id := int32(len(s.states))
 	s.seen[k] = id
 	by := told{m.deed, m.fault}
-	if _, ok := s.told[by]; !ok {
-		s.told[by] = int32(len(s.deeds))
-		s.deeds = append(s.deeds, by)
+	deed, ok := s.told[by]
+	if !ok {
+		deed = int32(len(s.deeds))
+		s.told[by], s.deeds = deed, append(s.deeds, by)
 	}
-	s.states = append(s.states, state{from, s.told[by], healLater})
+	s.states = append(s.states, state{from, deed, healLater})
 	s.queues[faults] = append(s.queues[faults], visit{m.world, id})
 	s.check(m.world, id, faults)
 	return id
@@ -264,10 +266,10 @@ func (w *world) well() bool {
 func (w *world) round(past bool) *world {
 	before := w.key(past)
 	for i := range w.n {
-		moves := w.moves(false)
+		moves := w.acts()
 		w = moves[slices.IndexFunc(moves, func(m move) bool { return m.proc == i+1 })].world
 		for !w.quiet() {
-			moves := w.moves(false)
+			moves := w.acts()
 			w = moves[slices.IndexFunc(moves, func(m move) bool { return !m.call })].world
 		}
 	}

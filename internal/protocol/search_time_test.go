@@ -47,12 +47,12 @@ var jumps = []struct {
 
 // after is w a while later. A request or CAS on its own does not survive minutes.
 func (w *world) after(d time.Duration) *world {
-	c := *w
+	c := w.copy()
 	c.prev, c.latest = older(w.prev, d), older(w.latest, d)
 	for i, p := range w.each() {
-		c.procs[i] = p.after(d)
+		c.procs[i], c.own[i] = p.clone(w.pools), true
+		c.procs[i].age(d)
 	}
-	c.requests, c.casts = slices.Clone(w.requests), slices.Clone(w.casts)
 	if d > watched {
 		c.casts = nil
 		c.requests = slices.DeleteFunc(c.requests, func(r request) bool { return r.by < 0 })
@@ -66,7 +66,7 @@ func (w *world) after(d time.Duration) *world {
 	for i := range c.stores {
 		c.expire(i, d)
 	}
-	return &c
+	return c
 }
 
 // expire ends the store's record where it was to be kept no longer.
@@ -88,21 +88,19 @@ func (w *world) expire(side int, d time.Duration) {
 	w.forget(was)
 }
 
-func (p *proc) after(d time.Duration) *proc {
-	c := p.clone()
-	c.began, c.rejects.at = agedBy(c.began, d), agedBy(c.rejects.at, d)
-	c.view.age(d)
-	c.withheld.until, c.ignored.until = sooner(c.withheld.until, d), sooner(c.ignored.until, d)
-	c.until = sooner(c.until, d.Truncate(tick))
-	c.reply = older(c.reply, d)
-	if c.run != nil {
-		c.run.record, c.run.last = older(c.run.record, d), noon
-		if st := c.run.swap; st != nil {
+func (p *proc) age(d time.Duration) {
+	p.began, p.rejects.at = agedBy(p.began, d), agedBy(p.rejects.at, d)
+	p.view.age(d)
+	p.withheld.until, p.ignored.until = sooner(p.withheld.until, d), sooner(p.ignored.until, d)
+	p.until = sooner(p.until, d.Truncate(tick))
+	p.reply = older(p.reply, d)
+	if p.run != nil {
+		p.run.record, p.run.last = older(p.run.record, d), noon
+		if st := p.run.swap; st != nil {
 			st.Next = older(st.Next, d)
 			st.after.age(d)
 		}
 	}
-	return c
 }
 
 func (v *View) age(d time.Duration) {

@@ -48,12 +48,14 @@ type master struct {
 type world struct {
 	rules
 	keyer    *keyer // of all worlds of a search
+	pools    *pools // as well
 	stores   [2]master
 	split    bool
 	prev     Record // what the store can go back to
 	latest   Record // the token issued last
 	procs    [maxProcs]*proc
-	leases   int // how many more may be taken
+	own      [maxProcs]bool // which of them no other world has
+	leases   int            // how many more may be taken
 	requests []request
 	casts    []cast
 	nonces   int
@@ -98,7 +100,7 @@ func (d deed) String() string {
 }
 
 func newWorld(r rules, leases int) *world {
-	w := &world{rules: r, keyer: &keyer{ids: map[string]string{}}, leases: leases}
+	w := &world{rules: r, keyer: &keyer{ids: map[string]string{}}, pools: &pools{}, leases: leases}
 	for i := range r.n {
 		w.procs[i] = w.newProc(i)
 	}
@@ -117,10 +119,16 @@ func (w *world) newProc(i int) *proc {
 
 // with is w with a proc i of its own, to be changed.
 func (w *world) with(i int) (*world, *proc) {
-	c := *w
-	c.requests, c.casts = slices.Clone(w.requests), slices.Clone(w.casts)
-	c.procs[i] = w.procs[i].clone()
-	return &c, c.procs[i]
+	c := w.copy()
+	c.procs[i], c.own[i] = w.procs[i].clone(w.pools), true
+	return c, c.procs[i]
+}
+
+// copy is w with nothing of its own but requests and casts.
+func (w *world) copy() *world {
+	c := w.pools.worlds.copy(w)
+	c.requests, c.casts, c.own = slices.Clone(w.requests), slices.Clone(w.casts), [maxProcs]bool{}
+	return c
 }
 
 func (w *world) each() []*proc { return w.procs[:w.n] }
@@ -128,6 +136,30 @@ func (w *world) each() []*proc { return w.procs[:w.n] }
 // moves are all that can happen next. Without faults, nothing breaks any more.
 func (w *world) moves(faults bool) []move {
 	m := mover{w: w, faults: faults}
+	m.act()
+	if w.quiet() {
+		for _, j := range jumps {
+			m.out = append(m.out, move{deed: deed{what: j.name}, call: true, world: w.after(j.d)})
+		}
+	}
+	if faults {
+		m.breakStore()
+		for i, p := range w.each() {
+			m.breakages(i, p)
+		}
+	}
+	return m.all()
+}
+
+// acts are the moves that are neither faults nor time that passes.
+func (w *world) acts() []move {
+	m := mover{w: w}
+	m.act()
+	return m.all()
+}
+
+func (m *mover) act() {
+	w := m.w
 	for i, p := range w.each() {
 		m.steps(i, p, false)
 		if w.givesUp && p.young(noon) { // to others it makes no difference
@@ -152,17 +184,10 @@ func (w *world) moves(faults bool) []move {
 		m.join(0)
 		m.join(1)
 	}
-	if w.quiet() {
-		for _, j := range jumps {
-			m.out = append(m.out, move{deed: deed{what: j.name}, call: true, world: w.after(j.d)})
-		}
-	}
-	if faults {
-		m.breakStore()
-		for i, p := range w.each() {
-			m.breakages(i, p)
-		}
-	}
+}
+
+// all returns the moves with the worlds after them as they are to be.
+func (m *mover) all() []move {
 	for _, m := range m.out {
 		m.world.absolve(m.fault == "crash")
 	}
@@ -232,6 +257,9 @@ func (m *mover) settle(what string, i int, w *world, fault string, call bool) {
 
 // steps are the actions of process i. unwanted says that no caller waits for its flight.
 func (m *mover) steps(i int, old *proc, unwanted bool) {
+	if old.phase == fetching && !old.paused {
+		return // it waits for its reply
+	}
 	w, p := m.w.with(i)
 	p.Unwanted = unwanted
 	nobody := ""
@@ -293,7 +321,8 @@ func (m *mover) breakages(i int, old *proc) {
 	w, p = m.w.with(i)
 	p.paused = true
 	fault("pause", pauses[p.phase])
-	if w, p = m.w.with(i); old.phase != fetching {
+	if old.phase != fetching {
+		w, p = m.w.with(i)
 		p.offline()
 		m.settle("cannot reach the cache", i, w, "no cache", false)
 	}
