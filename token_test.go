@@ -5,6 +5,7 @@
 //	faults_test.go            the platform, the store and other processes fail
 //	fetcher_test.go           requests, answers, secrets, tickets, endpoints
 //	transport_test.go         Transport
+//	rules_test.go             what a Source knows of its Fetcher: the name of its member
 //	caches_test.go            the caches, on real servers
 //	options_test.go           options, encryption, Events
 //	redaction_test.go         nothing shows a secret or a token, and no redirect takes one away

@@ -18,9 +18,6 @@
 //  3. No process is without a token for longer than recovery, not counting the
 //     time for which a fault keeps it from running, the store or the platform.
 //
-// In seconds there are few calls, and other packages are tested at the same time: then
-// each process may have one call rejected again, and recovery is three times as long.
-//
 // # Scale
 //
 // All that a user can configure is 50 times faster than by default: a second here
