@@ -212,7 +212,11 @@ func (k *keyer) party(w *world, id string, members ...string) {
 func (ru Rules) memberWaits(c *Cooldown) time.Duration {
 	pen := ru.penaltyFor(c.cause())
 	shared := pen.shared().delay(c.Step)
-	return max(shared+min(max(shared, time.Minute), pen.last/4), pen.delay(c.Row))*5/4 - shared
+	wait := max(shared, pen.delay(c.Row))
+	if c.Before != "" {
+		wait = max(wait, shared+min(max(shared, time.Minute), pen.last/4))
+	}
+	return wait*5/4 - shared
 }
 
 // place is where member is among those that failed; 0: nowhere.
