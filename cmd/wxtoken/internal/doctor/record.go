@@ -149,7 +149,7 @@ func (p *examination) lease(ctx context.Context, r record.Reading) record.Readin
 		length = 15 * time.Second
 	}
 	p.add(Finding{Level: Warn, Area: "record", Text: fmt.Sprintf("a process has been fetching for more than %s, under a lease of %s", short(time.Since(seen)), short(length)),
-		Do: "if it died, another takes over when the lease has expired or, while the token is usable, a minute later. If this persists:  " +
+		Do: "if it died, another takes over when the lease has expired or, while the token is usable, a minute later. If this persists: " +
 			"processes die or are paused while they fetch, or the platform is slow"})
 	return last
 }
