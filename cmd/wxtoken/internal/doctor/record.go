@@ -238,7 +238,7 @@ func (p *examination) howToFindIt() string {
 // cooldown reports why the platform is not asked, or was not.
 func (p *examination) cooldown(r record.Reading) {
 	c, now := r.Record.Cooldown, time.Now()
-	if c == nil || c.Lifted && c.Member == "" { // of none, or of wxtoken retry
+	if c == nil || c.Lifted && c.Member == "" { // nothing failed, or wxtoken retry has ended the wait
 		return
 	}
 	cause := strings.TrimPrefix(r.Cause().Error(), "wxtoken: ")
