@@ -463,8 +463,7 @@ func TestMemcachedCacheExpiration(t *testing.T) {
 	}
 }
 
-// memcachedTTL asks the server how many seconds key has left.
-// memcachedTTL returns the remaining life of an item, or 0 if it is over.
+// memcachedTTL asks the server how many seconds key has left: 0 if its life is over.
 func memcachedTTL(t *testing.T, addr, key string) (seconds float64) {
 	conn, err := net.Dial("tcp", addr)
 	require.NoError(t, err)

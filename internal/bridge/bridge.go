@@ -33,8 +33,8 @@ type HTTPOption interface{ ShowHTTP(*HTTP) }
 // protocol.Rules. Simulations have many in one process.
 type Member interface{ Member() Name }
 
-// A Name is short and printable ASCII, and in the record for all to read. It is a type
-// so that no application's Fetcher gives one by accident.
+// A Name is short printable ASCII without spaces, and in the record for all to read. It
+// is a type so that no application's Fetcher gives one by accident.
 type Name string
 
 // A Revision counts the changes of a credential.

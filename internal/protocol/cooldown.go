@@ -162,7 +162,8 @@ func (p *Process) share(pen penalty, prev *Cooldown, result Result, now time.Tim
 	}
 	if prev != nil {
 		last := p.penaltyFor(prev.cause())
-		again := prev.By == p.id || c.Member != "" && c.Member == prev.Member // this one failed last, too
+		// This one failed last, too. A lifted one may have its id although it has fetched since.
+		again := prev.By == p.id && !prev.Lifted || c.Member != "" && c.Member == prev.Member
 		switch {
 		case !again || c.Member == "" || !prev.recent(now):
 		case last != pen && prev.Row > 0:

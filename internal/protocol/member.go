@@ -39,11 +39,16 @@ func (c *Cooldown) membersBut(member string) []string {
 	return slices.DeleteFunc(members, func(m string) bool { return m == member })
 }
 
-// before is Before for the cooldown that follows c because member has failed; "" if that
-// lives for long.
+// before is Before for the cooldown that follows c because member has failed; member is
+// "" if that lives for long. Names that another implementation made long may not all fit,
+// and no process could read the record with them.
 func (c *Cooldown) before(member string) string {
 	members := c.membersBut(member)
-	return strings.Join(members[:min(len(members), maxBefore)], " ")
+	for n := min(len(members), maxBefore); ; n-- {
+		if names := strings.Join(members[:n], " "); len(names) <= maxName {
+			return names
+		}
+	}
 }
 
 // ours reports whether c is about this process's member, which must not be the first to

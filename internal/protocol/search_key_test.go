@@ -179,13 +179,10 @@ func (k *keyer) cooldown(c *Cooldown) {
 		return
 	}
 	until := time.UnixMilli(c.Until)
-	k.put(c.Code, c.Step, min(c.Row, 6), bit(c.Member != "")<<3|bit(c.Before != "")<<2|bit(c.Lifted)<<1|bit(c.Member+c.Before != "" && !recent(c)))
+	k.put(c.Code, c.Step, min(c.Row, 6), bit(c.Member != "")<<3|bit(c.Before != "")<<2|bit(c.Lifted)<<1|bit(c.Member+c.Before != "" && !c.recent(noon)))
 	k.until(until)
 	k.until(until.Add(modelRules.memberWaits(c)))
 }
-
-// recent reports whether the next failure of c's member is one more in a row.
-func recent(c *Cooldown) bool { return noon.Sub(time.UnixMilli(c.Until)) < time.Hour }
 
 // party adds which process id is, and whose members.
 func (k *keyer) party(w *world, id string, members ...string) {
@@ -434,7 +431,7 @@ func (k *keyer) proc(w *world, i int) {
 	}
 	k.memo(p.withheld)
 	k.memo(p.ignored)
-	k.put(bit(p.swapFailed)<<1|bit(p.declined))
+	k.put(bit(p.swapFailed)<<1 | bit(p.declined))
 	if p.run == nil {
 		return
 	}

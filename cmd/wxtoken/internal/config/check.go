@@ -60,7 +60,7 @@ func (c *Config) checkListen() error {
 	}
 	loopback, err := checkAddress("listen", c.Listen)
 	if err == nil && !loopback && c.TLS.Cert == "" && !c.PlainHTTP {
-		err = fmt.Errorf("listen: %q can be reached by others, who could read the tokens in transit: set tls,  "+
+		err = fmt.Errorf("listen: %q can be reached by others, who could read the tokens in transit: set tls, "+
 			"or plain_http if a proxy in front of this server terminates TLS", c.Listen)
 	}
 	return err

@@ -27,7 +27,7 @@ func CheckSecret(secret string) error {
 	case strings.ContainsFunc(secret, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
 		return errors.New("has a blank, a control character or one that is not ASCII: " + how)
 	case strength(secret) < 40:
-		return errors.New("can be guessed: it consists of words, repeats or sequences:  " + how)
+		return errors.New("can be guessed: it consists of words, repeats or sequences: " + how)
 	}
 	return nil
 }

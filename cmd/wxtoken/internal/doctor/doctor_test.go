@@ -169,6 +169,9 @@ func TestWhatARecordSays(t *testing.T) {
 		"lifted, several members": {func(r *protocol.Record) {
 			r.Cooldown = &protocol.Cooldown{Until: now.UnixMilli(), Member: "M", Before: "N O", Lifted: true}
 		}, Fail, "others fetch, but each of 3 services, whose"},
+		"retried": {func(r *protocol.Record) {
+			*r = protocol.Record{Version: 1, Epoch: "e", Cooldown: &protocol.Cooldown{Until: now.UnixMilli(), Code: 41002, Member: "M"}}.Retried(now)
+		}, Fail, "no token yet, and wxtoken retry has ended the wait after a failure: no service has fetched since"},
 		"quota, yet a token": {func(r *protocol.Record) {
 			r.Cooldown = &protocol.Cooldown{Until: now.Add(20 * time.Minute).UnixMilli(), Code: 45009}
 		}, Fail, "warn  record    the last fetch failed: platform answered errcode 45009"},
@@ -182,6 +185,7 @@ func TestWhatARecordSays(t *testing.T) {
 			assert.Contains(t, out, test.says)
 			assert.Equal(t, test.level, r.Verdict().Level, out)
 			assert.NotContains(t, out, "tok-secret")
+			assert.Equal(t, strings.HasPrefix(name, "lifted"), strings.Contains(out, "others fetch"), out)
 		})
 	}
 	c := at(t, "redis://"+redis.Addr())

@@ -149,7 +149,7 @@ func (p *examination) lease(ctx context.Context, r record.Reading) record.Readin
 		length = 15 * time.Second
 	}
 	p.add(Finding{Level: Warn, Area: "record", Text: fmt.Sprintf("a process has been fetching for more than %s, under a lease of %s", short(time.Since(seen)), short(length)),
-		Do: "if it died, another takes over when the lease has expired or, while the token is usable, a minute later. If this persists:  " +
+		Do: "if it died, another takes over when the lease has expired or, while the token is usable, a minute later. If this persists: " +
 			"processes die or are paused while they fetch, or the platform is slow"})
 	return last
 }
@@ -183,14 +183,24 @@ func (p *examination) token(r record.Reading) {
 
 // notShared explains that the record has no failure either, if it has no token.
 func (p *examination) notShared(r record.Reading) string {
-	if failed(r) {
+	switch {
+	case failed(r):
 		return ""
+	case retried(r):
+		return ", and wxtoken retry has ended the wait after a failure: no service has fetched since"
 	}
 	return ". No failure is noted that concerns all processes: each that tried has failed for a reason of its own, such as its IP address"
 }
 
 // failed reports whether the last fetch failed, as far as the record tells.
 func failed(r record.Reading) bool { c := r.Record.Cooldown; return c != nil && !c.Lifted }
+
+// retried reports whether wxtoken retry has ended the wait after a failure, and no process
+// has fetched since, or met a failure that is not its own affair.
+func retried(r record.Reading) bool {
+	c := r.Record.Cooldown
+	return c != nil && c.Lifted && c.Member == ""
+}
 
 // whereToLook says where to look when a token is not replaced.
 func (p *examination) whereToLook(r record.Reading) string {
@@ -238,7 +248,7 @@ func (p *examination) howToFindIt() string {
 // cooldown reports why the platform is not asked, or was not.
 func (p *examination) cooldown(r record.Reading) {
 	c, now := r.Record.Cooldown, time.Now()
-	if c == nil || c.Lifted && c.Member == "" { // of none, or of wxtoken retry
+	if c == nil || retried(r) {
 		return
 	}
 	cause := strings.TrimPrefix(r.Cause().Error(), "wxtoken: ")

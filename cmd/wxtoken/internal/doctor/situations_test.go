@@ -45,7 +45,7 @@ func (n *incident) cache(database int) *wxtoken.RedisCache {
 	return wxtoken.NewRedisCache(c)
 }
 
-// service is a process of the app. All durations are a hundredth of the usual ones.
+// service is a process of the app. All durations are three hundredths of the usual ones.
 func (n *incident) service(c wxtoken.Cache, secret string, opts ...wxtoken.Option) *wxtoken.Source {
 	return wxtoken.New(wxtoken.NewFetcher("wx1", secret, wxtoken.WithBaseURL(n.platform.URL)), c, append([]wxtoken.Option{
 		wxtoken.WithFetchTimeout(300 * time.Millisecond), wxtoken.WithLocalAge(1350 * time.Millisecond),

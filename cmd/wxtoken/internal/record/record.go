@@ -117,7 +117,7 @@ func (r Reading) Issued() time.Time { return time.UnixMilli(r.Record.IssuedAt) }
 func (r Reading) Expires() time.Time { return time.UnixMilli(r.Record.ExpiresAt) }
 
 // Cooling reports whether a cooldown keeps processes from asking the platform. A
-// lifted one keeps only the member that failed.
+// lifted one keeps only the members that failed, or nobody.
 func (r Reading) Cooling(now time.Time) bool {
 	c := r.Record.Cooldown
 	return r.Err == nil && c != nil && !c.Lifted && c.Until > now.UnixMilli()

@@ -79,7 +79,7 @@ func Open(url string) (*Store, error) {
 	return openRedis(a)
 }
 
-var errForm = errors.New("wxtoken: the store's URL has an unknown form; use  " + Forms +
+var errForm = errors.New("wxtoken: the store's URL has an unknown form; use " + Forms +
 	"; in a password, write %40 for @, %3A for :, %2F for /, %3F for ?, %23 for # and %25 for %")
 
 func openFile(a address) (*Store, error) {
