@@ -54,7 +54,11 @@ func (c *Cooldown) before(member string) string {
 // ours reports whether c is about this process's member, which must not be the first to
 // try each time.
 func (p *Process) ours(c *Cooldown, now time.Time) bool {
-	return c != nil && c.Member+c.Before != "" && p.brief(now) && (c.Member == p.member() || slices.Contains(strings.Fields(c.Before), p.member()))
+	if c == nil || c.Member+c.Before == "" || !p.brief(now) {
+		return false
+	}
+	member := p.member() // "" before the first lease of one without a name
+	return member != "" && (member == c.Member || slices.Contains(strings.Fields(c.Before), member))
 }
 
 // meant is how long a process that did not fail itself waits for c. What a brief
