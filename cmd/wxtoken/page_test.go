@@ -86,7 +86,7 @@ func TestThePageInChromium(t *testing.T) {
 	}
 	page, platform := nightly(t)
 	dom := chromium(t, "zh-CN", "--dump-dom", page)
-	for _, says := range []string{"中控服务器", "正常", "还没有凭据", "获取失败", "invalid ip 127.0.0.1"} {
+	for _, says := range []string{"中控服务器", "正常", "还没有凭据", "暂停获取", "invalid ip 127.0.0.1"} {
 		assert.Contains(t, dom, says)
 	}
 	assert.NotContains(t, dom, platform.Latest("wx1"))
