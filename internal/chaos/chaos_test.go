@@ -131,8 +131,8 @@ func play(t *testing.T, name string, seed uint64, faults time.Duration) string {
 	spoiler := httptest.NewServer(spoiler(r.front.Addr()))
 	t.Cleanup(spoiler.Close)
 	config := workerConfig{Backend: r.backend, Platform: "http://" + r.front.Addr(), Scale: scale, Fetch: fetchTimeout, Pause: callPause, Patience: patience}
-	if faults == 0 { // a busy machine is no fault either
-		config.Scale, config.Fetch, config.Patience = scale/5, 2*time.Second, 10*time.Second
+	if faults == 0 {
+		config.Scale, config.Fetch = scale/5, 5*fetchTimeout // so that a busy machine is no fault
 	}
 	r.began = time.Now()
 	if r.until = r.began.Add(faults); !r.long() { // other packages are tested at the same time
@@ -234,7 +234,7 @@ func (r *round) awaitCalls() {
 		return !slices.ContainsFunc(r.processes, func(p *process) bool {
 			return !slices.ContainsFunc(r.calls[p.id], func(c call) bool { return c.Result == served && c.From.After(from) })
 		})
-	}, 6*recovery, 20*time.Millisecond, "not every process gets a token")
+	}, 3*recovery, 20*time.Millisecond, "not every process gets a token")
 }
 
 // finish ends all processes; a second call does nothing.

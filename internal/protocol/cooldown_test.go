@@ -137,7 +137,7 @@ func TestOwnWaitsAfterAnotherKind(t *testing.T) {
 
 // What all wait for grows only if another process fails. If that is about another kind
 // of failure, or another secret, it grows up to a minute; a process that failed last as
-// well, in another way, begins anew.
+// well, in another way, begins again.
 func TestSharedSteps(t *testing.T) {
 	step := func(prev Cooldown, result Result) int {
 		p := &Process{Rules: usual, id: "me"}

@@ -71,12 +71,10 @@ func (p *Process) meant(c *Cooldown, now time.Time) time.Duration {
 		return pen.shared().first
 	case !p.ours(c, now):
 		return wait
-	}
-	switch latest := c.Member == p.member(); {
-	case !latest: // it failed before: one that has not goes first
-		wait += min(max(wait, time.Minute), pen.last/4)
+	case c.Member != p.member(): // it failed before that: one that has not failed goes first
+		return wait + min(max(wait, time.Minute), pen.last/4)
 	case c.Row > 0:
-		wait = max(wait, pen.delay(c.Row-1))
+		return max(wait, pen.delay(c.Row-1))
 	}
 	return wait
 }

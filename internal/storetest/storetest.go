@@ -158,7 +158,7 @@ func (s Store) killed(t *testing.T) linearize.Workload {
 func (s Store) outage(t *testing.T) (took time.Duration, kept bool) {
 	platform := wxtest.NewServer(wxtest.WithApp(herdApp, herdSecret), wxtest.WithQuota(0, 0))
 	defer platform.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	prefix := fmt.Sprintf("outage%d:", time.Now().UnixNano())
 	ask := func(cache wxtoken.Cache) (wxtoken.Token, error) {
